@@ -1,0 +1,88 @@
+import { randomInt } from 'node:crypto';
+import type { Key } from './key.ts';
+import { asKey } from './key.ts';
+import { base32 } from './revision.ts';
+
+/** `YYYYMMDDTHHMMSSmmmZ-` then 8 characters of revision hash, 4 of counter, 2 random. */
+const TOMBSTONE_ID = /^(\d{8}T\d{9}Z)-([0-9a-hjkmnp-tv-z]{8})([0-9a-hjkmnp-tv-z]{6})$/;
+const PLAIN_ID = /^([srlh])-(\d{8}T\d{9}Z)-[0-9a-hjkmnp-tv-z]{6}$/;
+
+/** `~` and an id: what a pending name is longer than its key, in bytes. */
+export const PENDING_SUFFIX_BYTES = 35;
+
+/** How many ids one batch can give out. */
+export const MAX_BATCH = 32 ** 4;
+
+/** Where the random part of ids comes from, so that tests can drive it: an integer in [0, below). */
+export type RandomSource = (below: number) => number;
+
+export const systemRandom: RandomSource = (below) => randomInt(below);
+
+/** A wall time as ids begin with it. Throws RangeError outside years 0–9999. */
+export function idTime(ms: number): string {
+  const iso = new Date(ms).toISOString();
+  if (iso.length !== 24) throw new RangeError(`no id can be made at ${iso}`);
+  return iso.replaceAll(/[-:.]/g, '');
+}
+
+/** Reads an id's time back as ms; undefined when there is no such time. */
+function parseIdTime(text: string): number | undefined {
+  const iso = text.replace(/^(.{4})(.{2})(.{5})(.{2})(.{2})(.{3})Z$/, '$1-$2-$3:$4:$5.$6Z');
+  const ms = Date.parse(iso);
+  return Number.isNaN(ms) || new Date(ms).toISOString() !== iso ? undefined : ms;
+}
+
+/**
+ * A tombstone id (design, section 3). `batchTime` is `idTime` of the batch,
+ * `counter` the object's place in it (0 to MAX_BATCH - 1).
+ */
+export function makeTombstoneId(
+  batchTime: string,
+  hash: string,
+  counter: number,
+  random: RandomSource,
+): string {
+  return `${batchTime}-${hash}${base32(counter, 4)}${base32(random(1024), 2)}`;
+}
+
+export interface TombstoneIdParts {
+  /** When its batch was moved, ms since 1970. */
+  readonly at: number;
+  readonly revisionHash: string;
+}
+
+/** Reads a tombstone id; undefined when the text is none. */
+export function parseTombstoneId(text: string): TombstoneIdParts | undefined {
+  const match = TOMBSTONE_ID.exec(text);
+  if (match?.[1] === undefined || match[2] === undefined) return undefined;
+  const at = parseIdTime(match[1]);
+  return at === undefined ? undefined : { at, revisionHash: match[2] };
+}
+
+/** `s-`, `r-`, `l-`, `h-`: sweep, run, lease, hold. */
+export type PlainIdKind = 's' | 'r' | 'l' | 'h';
+
+/** A sweep's, run's, lease's or hold's id: its kind, the time, and 6 random characters. */
+export function makePlainId(kind: PlainIdKind, ms: number, random: RandomSource): string {
+  return `${kind}-${idTime(ms)}-${base32(random(32 ** 6), 6)}`;
+}
+
+/** Whether a text has the form of a sweep's, run's, lease's or hold's id. */
+export function isPlainId(text: string, kind: PlainIdKind): boolean {
+  const match = PLAIN_ID.exec(text);
+  return match?.[1] === kind && match[2] !== undefined && parseIdTime(match[2]) !== undefined;
+}
+
+/** `pending prefix + key + "~" + id`. */
+export function pendingName(pendingPrefix: string, key: string, id: string): string {
+  return `${pendingPrefix}${key}~${id}`;
+}
+
+/** A key and id from a name below the pending prefix, cut at the last `~`; undefined when it is none. */
+export function splitPendingName(name: string): { key: Key; id: string } | undefined {
+  const cut = name.lastIndexOf('~');
+  if (cut < 0) return undefined;
+  const key = asKey(name.slice(0, cut));
+  const id = name.slice(cut + 1);
+  return key === undefined || parseTombstoneId(id) === undefined ? undefined : { key, id };
+}

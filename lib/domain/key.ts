@@ -1,0 +1,75 @@
+import { TombstonedError } from './errors.ts';
+
+declare const keyBrand: unique symbol;
+
+/** An object's name below the store's root: `/`-separated, valid by `keyProblem`. */
+export type Key = string & { readonly [keyBrand]: true };
+
+/** The segment that holds control objects; no key may contain it. */
+export const CONTROL_SEGMENT = '.tombstoned';
+
+/** What is wrong with a key (design, section 3), or undefined when it is one. */
+export function keyProblem(text: string): string | undefined {
+  if (text === '') return 'is empty';
+  if (!text.isWellFormed()) return 'is not valid Unicode';
+  if (text.includes('\0')) return 'contains a NUL';
+  if (text.startsWith('/')) return 'is absolute';
+  for (const segment of text.split('/')) {
+    if (segment === '') return 'has an empty segment';
+    if (segment === '.' || segment === '..') return `has a "${segment}" segment`;
+    if (segment === CONTROL_SEGMENT) return `has a "${CONTROL_SEGMENT}" segment`;
+  }
+  return undefined;
+}
+
+/** The text as a key, or undefined when it is none. */
+export function asKey(text: string): Key | undefined {
+  return isKey(text) ? text : undefined;
+}
+
+/** The text as a key; a `usage` error that says what is wrong with it otherwise. */
+export function parseKey(text: string): Key {
+  if (isKey(text)) return text;
+  throw new TombstonedError('usage', `${quote(text)} is not a key: it ${keyProblem(text)}`, {
+    key: text,
+    hint: 'give the object’s path below the store’s root, such as metadata/a.meta',
+  });
+}
+
+function isKey(text: string): text is Key {
+  return keyProblem(text) === undefined;
+}
+
+/**
+ * Whether a key is below a prefix. Prefixes are plain byte prefixes of the key,
+ * `""` is everything: policies, leases, holds and fences all ask here.
+ */
+export function isBelowPrefix(key: string, prefix: string): boolean {
+  return key.startsWith(prefix);
+}
+
+/** Whether two prefixes name a common key: one begins with the other. */
+export function prefixesOverlap(a: string, b: string): boolean {
+  return a.startsWith(b) || b.startsWith(a);
+}
+
+/** Compares keys as UTF-8 bytes, as the catalog and S3 sort them. */
+export function compareKeys(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+// oxlint-disable-next-line no-control-regex -- control characters are what must not reach a terminal
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
+
+/** A key as text for people: as it is, or as a JSON string where it has control characters. */
+export function printable(text: string): string {
+  if (!UNPRINTABLE.test(text) && !text.startsWith('"')) return text;
+  return JSON.stringify(text).replaceAll(
+    new RegExp(UNPRINTABLE, 'g'),
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+function quote(text: string): string {
+  return text.startsWith('"') ? printable(text) : `"${printable(text).replaceAll(/^"|"$/g, '')}"`;
+}

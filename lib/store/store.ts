@@ -1,0 +1,175 @@
+import type { Readable } from 'node:stream';
+import type { Key } from '../domain/key.ts';
+import type { Revision } from '../domain/revision.ts';
+
+/**
+ * A store, in the core's words. Whatever a method's outcome says has happened is
+ * durable when it resolves. What was asked about comes back as a value; anything
+ * else (403, EIO, a time-out) is thrown and never reads as "gone" (R9).
+ */
+export interface Store {
+  /** As in the config: `file:///srv/backups/mainnet`. */
+  readonly url: string;
+  /** Where pending copies are: a key prefix that ends in `/`. */
+  readonly pendingPrefix: string;
+  readonly control: ControlSpace;
+
+  /**
+   * Everything live below a byte prefix, in pages; complete, or it throws (R6).
+   * The objects of one directory come together. Nothing below the pending prefix
+   * or a `.tombstoned` segment is listed.
+   */
+  list(prefix: string, signal?: AbortSignal): AsyncIterable<Listed[]>;
+
+  /** Every pending copy whose key is below a byte prefix, in pages; complete, or it throws. */
+  listPending(prefix: string, signal?: AbortSignal): AsyncIterable<ListedPending[]>;
+
+  /** The live object, or undefined where there is none. */
+  head(key: Key): Promise<LiveObject | undefined>;
+
+  /** Opens the live object, or undefined where there is none. */
+  openLive(key: Key): Promise<OpenObject | undefined>;
+
+  /** Ids of the key's pending copies, newest first. */
+  pendingIds(key: Key): Promise<string[]>;
+
+  /** Opens one pending copy, or undefined where there is none. */
+  openPending(key: Key, id: string): Promise<OpenObject | undefined>;
+
+  /** How a pending copy stands, or undefined where there is none. */
+  headPending(key: Key, id: string): Promise<PendingCopy | undefined>;
+
+  /**
+   * Phase one of a batch: each live object that is still the revision meant goes
+   * to its pending name (R1–R3). A key occurs once. With `resume`, own pending
+   * names are looked at first (R2): the same call finishes what a crash left.
+   */
+  move(batch: readonly MoveItem[], options: { resume: boolean }): Promise<MoveOutcome[]>;
+
+  /** Files of a directory that a move caught in a file's place and could not rename back. */
+  strayFiles(key: Key, id: string): Promise<StrayFile[]>;
+
+  /** Gives a stray file a pending name of its own; removes the directory when it was the last. */
+  adoptStray(stray: StrayFile, id: string): Promise<void>;
+
+  /** Brings pending copies back to live keys where there is nothing; copies stay (R4). */
+  putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]>;
+
+  /** Phase two of a batch: removes pending copies that still are what was tombstoned. */
+  remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]>;
+
+  /** Gives back what the store holds open. */
+  close(): void;
+}
+
+/** An object of a listing, or something there that is no object or can't be tombstoned. */
+export type Listed = LiveObject | { readonly type: 'refused'; readonly path: string; readonly why: string };
+
+export interface LiveObject {
+  readonly type: 'object';
+  readonly key: Key;
+  readonly revision: Revision;
+  /** Bytes. */
+  readonly size: number;
+  /** ms since 1970. */
+  readonly modifiedAt: number;
+  /** Why it can't be tombstoned (too long a name, no permission, …), or null. */
+  readonly refusal: string | null;
+}
+
+export type ListedPending =
+  | { readonly type: 'pending'; readonly key: Key; readonly id: string; readonly copy: PendingCopy }
+  | { readonly type: 'refused'; readonly path: string; readonly why: string };
+
+export interface PendingCopy {
+  readonly revision: Revision;
+  readonly size: number;
+}
+
+/** An open object. `read` may be called once; `close` frees it if it was not. */
+export interface OpenObject {
+  readonly revision: Revision;
+  readonly size: number;
+  /** The bytes; ends in an error if there are fewer or more of them than `size`. */
+  read(): Readable;
+  close(): void;
+}
+
+export interface MoveItem {
+  readonly key: Key;
+  readonly id: string;
+  readonly revision: Revision;
+}
+
+export type MoveOutcome =
+  /** The pending copy is there, is the revision meant, and the live object is gone. */
+  | { readonly outcome: 'moved' }
+  /** The live object is another revision; nothing was done. */
+  | { readonly outcome: 'changed' }
+  /** There is no live object, and no pending copy of this id. */
+  | { readonly outcome: 'gone' }
+  /** Another revision was moved and linked back; its pending name stays for the purger. */
+  | { readonly outcome: 'put-back'; readonly revision: Revision }
+  /** Another revision was moved, and the key was taken again: a tombstone of its own. */
+  | { readonly outcome: 'moved-other'; readonly revision: Revision }
+  /** A directory was moved, and its name was taken again: see `strayFiles`. */
+  | { readonly outcome: 'stray-directory' }
+  /** Nothing was moved, for this reason. */
+  | { readonly outcome: 'failed'; readonly error: Error };
+
+/** A file that a stray directory holds. */
+export interface StrayFile {
+  readonly key: Key;
+  readonly revision: Revision;
+  /** Where it is now: the store's own name for it. */
+  readonly at: string;
+}
+
+export interface PutBackItem {
+  readonly key: Key;
+  readonly id: string;
+  readonly revision: Revision;
+  /** The live key to make; another than `key` gets bytes of its own. */
+  readonly to: Key;
+}
+
+export type PutBackOutcome =
+  | { readonly outcome: 'restored' }
+  /** The live key is that revision already. */
+  | { readonly outcome: 'unchanged' }
+  /** Another object has the live key; nothing was done. */
+  | { readonly outcome: 'conflict' }
+  /** There is no such pending copy. */
+  | { readonly outcome: 'gone' }
+  | { readonly outcome: 'failed'; readonly error: Error };
+
+export interface RemoveItem {
+  readonly key: Key;
+  readonly id: string;
+  readonly revision: Revision;
+  /** `restored`: the copy goes only if the live key has that revision. */
+  readonly from: 'pending' | 'restored';
+}
+
+export type RemoveOutcome =
+  | { readonly outcome: 'removed' }
+  | { readonly outcome: 'gone' }
+  /** The pending copy is not what was tombstoned; it stays. */
+  | { readonly outcome: 'changed'; readonly detail: string }
+  /** A restored copy whose live key is no longer that revision; it stays. */
+  | { readonly outcome: 'not-live' }
+  | { readonly outcome: 'failed'; readonly error: Error };
+
+/** Control objects (design, section 3): small files below `.tombstoned/`, by name below it. */
+export interface ControlSpace {
+  /** The object's bytes, or undefined where there is none. */
+  read(name: string): Promise<Buffer | undefined>;
+  /** The names in one directory, complete, or it throws; none where the directory is missing. */
+  list(directory: string): Promise<string[]>;
+  /** Makes an object whole and durable where there is none. */
+  create(name: string, body: string): Promise<'created' | 'exists'>;
+  /** Replaces an object, whole and durable. Only for `owner.json`: others are never replaced. */
+  replace(name: string, body: string): Promise<void>;
+  /** Removes an object; it may be gone already. */
+  remove(name: string): Promise<void>;
+}
