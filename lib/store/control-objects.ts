@@ -1,5 +1,5 @@
-import { CONTROL_SEGMENT, type Key } from '../domain/key.ts';
 import { TombstonedError } from '../domain/errors.ts';
+import { CONTROL_SEGMENT, type Key } from '../domain/key.ts';
 import type { ControlSpace, Store } from './store.ts';
 
 /** The layout this program writes, and reads (design, section 3). */
@@ -93,16 +93,23 @@ export async function createIdentity(
 export async function checkIdentity(store: Store, uuid: string): Promise<void> {
   const identity = await readIdentity(store.control, 'write');
   if (identity === undefined) {
-    throw new TombstonedError('failed', `${store.url} has no ${CONTROL_SEGMENT}/${IDENTITY_NAME}: not our store`, {
-      key: store.url,
-      hint: 'is the disk mounted? A new store is made known by `tombstonectl init`',
-    });
+    throw new TombstonedError(
+      'failed',
+      `${store.url} has no ${CONTROL_SEGMENT}/${IDENTITY_NAME}: not our store`,
+      {
+        key: store.url,
+        hint: 'is the disk mounted? A new store is made known by `tombstonectl init`',
+      },
+    );
   }
   if (identity.uuid !== uuid) {
     throw new TombstonedError(
       'failed',
       `${store.url} is store ${identity.uuid}, and the catalog knows it as ${uuid}`,
-      { key: store.url, hint: 'mount the right disk, or give the store its own name and `tombstonectl init`' },
+      {
+        key: store.url,
+        hint: 'mount the right disk, or give the store its own name and `tombstonectl init`',
+      },
     );
   }
   checkPendingPrefix(store, identity);
@@ -123,7 +130,8 @@ export async function readOwner(control: ControlSpace): Promise<Owner | 'nobody'
   const body = await control.read(OWNER_NAME);
   if (body === undefined) return 'nobody';
   const { catalog, host, since } = parseObject(body) ?? {};
-  if (typeof catalog !== 'string' || typeof host !== 'string' || typeof since !== 'string') return 'unreadable';
+  if (typeof catalog !== 'string' || typeof host !== 'string' || typeof since !== 'string')
+    return 'unreadable';
   return { catalog, host, since };
 }
 
@@ -143,11 +151,18 @@ export async function checkOwner(store: Store, catalogUuid: string): Promise<voi
       : owner === 'unreadable'
         ? `has an unreadable ${where}`
         : `belongs to catalog ${owner.catalog} on ${owner.host} since ${owner.since}`;
-  throw new TombstonedError('blocked', `${store.url} ${who}, not to this catalog: nothing is moved or purged`, {
-    reason: 'owner',
-    key: store.url,
-    hint: owner === 'nobody' ? 'run `tombstonectl init --store NAME`' : 'run the commands where that catalog is',
-  });
+  throw new TombstonedError(
+    'blocked',
+    `${store.url} ${who}, not to this catalog: nothing is moved or purged`,
+    {
+      reason: 'owner',
+      key: store.url,
+      hint:
+        owner === 'nobody'
+          ? 'run `tombstonectl init --store NAME`'
+          : 'run the commands where that catalog is',
+    },
+  );
 }
 
 /** The names of all holds and exemptions; every name counts. */
@@ -198,7 +213,6 @@ function holdName(id: string): string {
 /** Reads a hold's bytes, failing safe: what is unclear counts as a hold over everything. */
 export function parseHold(name: string, body: Buffer): Hold {
   const json = parseObject(body);
-  const text = (value: unknown): string => (typeof value === 'string' ? value : '');
   const strictest = (problem: string): Hold => ({
     id: name.replace(/\.json$/, ''),
     kind: 'hold',
@@ -232,6 +246,10 @@ export function parseHold(name: string, body: Buffer): Hold {
     createdAt: text(json['createdAt']),
     problem: null,
   };
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }
 
 function scopeOf(json: Readonly<Record<string, unknown>>): Hold['scope'] | undefined {

@@ -1,0 +1,121 @@
+import { chmodSync } from 'node:fs';
+import { keepReserve, openDatabase, releaseReserve } from './database.ts';
+import { Events } from './events.ts';
+import { Holds } from './holds.ts';
+import { Runs } from './runs.ts';
+import { asNumber, asText, type Row, Sql } from './sql.ts';
+import { Sweeps } from './sweeps.ts';
+import { Tombstones } from './tombstones.ts';
+
+/** A store as the catalog knows it. */
+export interface StoreRow {
+  /** Its row number: what everything else refers to. */
+  readonly n: number;
+  readonly name: string;
+  readonly uuid: string;
+  readonly url: string;
+  readonly pendingPrefix: string;
+}
+
+/** The SQLite database. One catalog owns a store; several processes may use it at once. */
+export class Catalog {
+  readonly file: string;
+  readonly uuid: string;
+  readonly tombstones: Tombstones;
+  readonly sweeps: Sweeps;
+  readonly runs: Runs;
+  readonly events: Events;
+  readonly holds: Holds;
+  readonly #sql: Sql;
+
+  private constructor(file: string, sql: Sql, uuid: string) {
+    this.file = file;
+    this.uuid = uuid;
+    this.#sql = sql;
+    this.tombstones = new Tombstones(sql);
+    this.sweeps = new Sweeps(sql);
+    this.runs = new Runs(sql);
+    this.events = new Events(sql);
+    this.holds = new Holds(sql);
+  }
+
+  /** Opens a catalog that exists. Throws `failed`, with a hint, when it can't be relied on. */
+  static open(file: string): Catalog {
+    return Catalog.#over(file, openDatabase(file, { create: false }));
+  }
+
+  /** Opens a catalog, and makes it where there is none. `uuid` is what a new one is called. */
+  static create(file: string, uuid: string, now: number): Catalog {
+    const db = openDatabase(file, { create: true });
+    db.prepare(
+      'INSERT INTO catalog (uuid, created_at) SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM catalog)',
+    ).run(uuid, now);
+    chmodSync(file, 0o640);
+    const catalog = Catalog.#over(file, db);
+    keepReserve(file);
+    return catalog;
+  }
+
+  static #over(file: string, db: ConstructorParameters<typeof Sql>[0]): Catalog {
+    const sql = new Sql(db, file);
+    try {
+      return new Catalog(file, sql, asText(sql.all('SELECT uuid FROM catalog')[0]?.['uuid']));
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  }
+
+  /** Runs `work` in one transaction; nothing in it may await. */
+  transaction<T>(work: () => T): T {
+    return this.#sql.transaction(work);
+  }
+
+  /** Makes a store known, or gives the row it has. */
+  addStore(store: Omit<StoreRow, 'n'>): StoreRow {
+    this.#sql.run(
+      `INSERT INTO stores (name, uuid, url, pending_prefix) VALUES (?, ?, ?, ?)
+       ON CONFLICT (uuid) DO UPDATE SET name = excluded.name, url = excluded.url`,
+      store.name,
+      store.uuid,
+      store.url,
+      store.pendingPrefix,
+    );
+    return toStore(this.#sql.all(`SELECT * FROM stores WHERE uuid = ?`, store.uuid)[0]);
+  }
+
+  /** A store by its name in the config, or undefined. */
+  storeByName(name: string): StoreRow | undefined {
+    const row = this.#sql.all(`SELECT * FROM stores WHERE name = ?`, name)[0];
+    return row === undefined ? undefined : toStore(row);
+  }
+
+  /** Room for commits on a full disk: makes it where it is missing. */
+  keepReserve(): boolean {
+    return keepReserve(this.file);
+  }
+
+  /** Gives the reserve's room to the disk; false when there was none. */
+  releaseReserve(): boolean {
+    return releaseReserve(this.file);
+  }
+
+  /** The value of a pragma on this connection, for checks. */
+  pragma(name: 'synchronous' | 'journal_mode' | 'foreign_keys' | 'user_version'): unknown {
+    return this.#sql.db.pragma(name, { simple: true });
+  }
+
+  close(): void {
+    this.#sql.db.close();
+  }
+}
+
+function toStore(row: Row | undefined): StoreRow {
+  return {
+    n: asNumber(row?.['n']),
+    name: asText(row?.['name']),
+    uuid: asText(row?.['uuid']),
+    url: asText(row?.['url']),
+    pendingPrefix: asText(row?.['pending_prefix']),
+  };
+}

@@ -1,0 +1,87 @@
+import { asNumber, asNumberOrNull, asText, asTextOrNull, type Sql } from './sql.ts';
+
+/** What can be written into the audit log. */
+export type EventWhat =
+  | 'moved'
+  | 'put-back'
+  | 'moved-other'
+  | 'abandoned'
+  | 'purged'
+  | 'purge-kept'
+  | 'restoring'
+  | 'restored'
+  | 'restore-failed'
+  | 'recovered';
+
+/** A line of the append-only audit log: about one tombstone, or about a whole batch. */
+export interface Event {
+  readonly at: number;
+  readonly what: string;
+  /** The run that did it. */
+  readonly run: string | null;
+  /** Who ran it, as `user@host`. */
+  readonly by: string | null;
+  readonly count: number | null;
+  readonly bytes: number | null;
+  readonly detail: string | null;
+}
+
+/** All statements about events. */
+export class Events {
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  add(event: {
+    store: number;
+    run: number;
+    what: EventWhat;
+    now: number;
+    /** The tombstone it is about; without one, it is about a batch. */
+    tombstone?: string | undefined;
+    batchAt?: number | undefined;
+    count?: number | undefined;
+    bytes?: number | undefined;
+    detail?: string | undefined;
+  }): void {
+    this.#sql.run(
+      `INSERT INTO events (at, store, run, what, tombstone, batch_at, count, bytes, detail)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      event.now,
+      event.store,
+      event.run,
+      event.what,
+      event.tombstone ?? null,
+      event.batchAt ?? null,
+      event.count ?? null,
+      event.bytes ?? null,
+      event.detail ?? null,
+    );
+  }
+
+  /** Everything written about one tombstone, and about the batch that its id names, oldest first. */
+  of(tombstone: string, batchAt: number): Event[] {
+    return this.#sql
+      .all(
+        `SELECT e.n, e.at, e.what, r.id AS run, r.by, e.count, e.bytes, e.detail
+         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.tombstone = ?1
+         UNION ALL
+         SELECT e.n, e.at, e.what, r.id AS run, r.by, e.count, e.bytes, e.detail
+         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.batch_at = ?2 AND e.tombstone IS NULL
+         ORDER BY 1`,
+        tombstone,
+        batchAt,
+      )
+      .map((row) => ({
+        at: asNumber(row['at']),
+        what: asText(row['what']),
+        run: asTextOrNull(row['run']),
+        by: asTextOrNull(row['by']),
+        count: asNumberOrNull(row['count']),
+        bytes: asNumberOrNull(row['bytes']),
+        detail: asTextOrNull(row['detail']),
+      }));
+  }
+}

@@ -1,0 +1,159 @@
+/** The schema, step by step; `PRAGMA user_version` counts the steps done. Never edited, only added to. */
+export const MIGRATIONS: readonly string[] = [
+  `
+CREATE TABLE catalog (
+  uuid TEXT NOT NULL,
+  created_at INTEGER NOT NULL          -- ms, as all times here
+) STRICT;
+
+CREATE TABLE stores (
+  n INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  uuid TEXT NOT NULL UNIQUE,
+  url TEXT NOT NULL,
+  pending_prefix TEXT NOT NULL,
+  last_batch_at INTEGER NOT NULL DEFAULT 0   -- the time in the newest ids given out
+) STRICT;
+
+-- One process's turn at moving, purging or restoring. Open while ended_at is null.
+CREATE TABLE runs (
+  n INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  store INTEGER NOT NULL REFERENCES stores (n),
+  kind TEXT NOT NULL CHECK (kind IN ('sweep', 'purge', 'restore')),
+  pid INTEGER NOT NULL,
+  host TEXT NOT NULL,
+  boot TEXT NOT NULL,
+  by TEXT NOT NULL,
+  started_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  outcome TEXT
+) STRICT;
+CREATE INDEX runs_open ON runs (store) WHERE ended_at IS NULL;
+
+CREATE TABLE sweeps (
+  n INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  store INTEGER NOT NULL REFERENCES stores (n),
+  run INTEGER NOT NULL REFERENCES runs (n),
+  state TEXT NOT NULL CHECK (state IN ('planning', 'moving', 'done', 'failed', 'interrupted', 'blocked')),
+  reason TEXT,
+  started_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  planned INTEGER NOT NULL DEFAULT 0,
+  moved INTEGER NOT NULL DEFAULT 0,
+  abandoned INTEGER NOT NULL DEFAULT 0,
+  failed INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0,
+  first_batch_at INTEGER,
+  last_batch_at INTEGER
+) STRICT;
+CREATE INDEX sweeps_by_store ON sweeps (store, n);
+
+-- Why something was tombstoned: a policy's name, or none and somebody's reason.
+CREATE TABLE causes (
+  n INTEGER PRIMARY KEY,
+  policy TEXT,
+  reason TEXT
+) STRICT;
+CREATE UNIQUE INDEX causes_unique ON causes (coalesce(policy, char(0)), coalesce(reason, char(0)));
+
+-- What a sweep is about to move, in key order.
+CREATE TABLE plan_items (
+  sweep INTEGER NOT NULL REFERENCES sweeps (n),
+  key TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  revision TEXT NOT NULL,
+  modified_at INTEGER NOT NULL,
+  cause INTEGER NOT NULL REFERENCES causes (n),
+  unit TEXT,
+  PRIMARY KEY (sweep, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tombstones (
+  id TEXT PRIMARY KEY,
+  store INTEGER NOT NULL REFERENCES stores (n),
+  key TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('moving', 'pending', 'purging', 'purged', 'restoring', 'restored', 'abandoned')),
+  prior TEXT CHECK (prior IN ('pending', 'restored')),  -- where purging and restoring came from
+  size INTEGER NOT NULL,
+  revision TEXT NOT NULL,
+  cause INTEGER NOT NULL REFERENCES causes (n),
+  sweep INTEGER NOT NULL REFERENCES sweeps (n),
+  run INTEGER NOT NULL REFERENCES runs (n),             -- the last run that took it
+  gone_at INTEGER,
+  purge_after INTEGER,
+  ended_at INTEGER                                      -- when it was purged or abandoned
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tombstones_by_key ON tombstones (store, key, id);
+CREATE INDEX tombstones_by_state ON tombstones (store, state, id) WHERE state <> 'moving';
+CREATE INDEX tombstones_due ON tombstones (store, purge_after, id, gone_at) WHERE state IN ('pending', 'restored');
+CREATE INDEX tombstones_taken ON tombstones (run, id) WHERE state IN ('purging', 'restoring');
+CREATE INDEX tombstones_ended ON tombstones (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Batches of intents whose outcome is not yet recorded: their ids begin with this time.
+CREATE TABLE open_batches (
+  run INTEGER NOT NULL REFERENCES runs (n),
+  batch_at INTEGER NOT NULL,
+  PRIMARY KEY (run, batch_at)
+) STRICT, WITHOUT ROWID;
+
+-- Where a restore that has been begun puts its object back.
+CREATE TABLE restores (
+  tombstone TEXT PRIMARY KEY REFERENCES tombstones (id),
+  target TEXT NOT NULL,
+  exemption TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- How many tombstones, and bytes, are in each state; kept by the same transactions.
+CREATE TABLE tallies (
+  store INTEGER NOT NULL REFERENCES stores (n),
+  state TEXT NOT NULL,
+  count INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  PRIMARY KEY (store, state)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (
+  n INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  store INTEGER NOT NULL REFERENCES stores (n),
+  run INTEGER REFERENCES runs (n),
+  what TEXT NOT NULL,
+  tombstone TEXT,
+  batch_at INTEGER,
+  count INTEGER,
+  bytes INTEGER,
+  detail TEXT
+) STRICT;
+CREATE INDEX events_by_tombstone ON events (tombstone, n) WHERE tombstone IS NOT NULL;
+CREATE INDEX events_by_batch ON events (batch_at, n) WHERE batch_at IS NOT NULL;
+CREATE TRIGGER events_append_only BEFORE UPDATE ON events
+  BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+
+-- What the store's control objects say; only a cache, filled by each look.
+CREATE TABLE holds (
+  store INTEGER NOT NULL REFERENCES stores (n),
+  name TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  blocks TEXT NOT NULL,
+  scope TEXT NOT NULL CHECK (scope IN ('keys', 'prefix', 'ids')),
+  prefix TEXT,
+  until INTEGER,
+  reason TEXT NOT NULL,
+  by TEXT NOT NULL,
+  host TEXT NOT NULL,
+  created_at TEXT NOT NULL,
+  problem TEXT,
+  PRIMARY KEY (store, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE hold_members (
+  store INTEGER NOT NULL,
+  member TEXT NOT NULL,                -- a key or an id
+  name TEXT NOT NULL,
+  PRIMARY KEY (store, member, name),
+  FOREIGN KEY (store, name) REFERENCES holds (store, name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hold_members_by_name ON hold_members (store, name);
+`,
+];

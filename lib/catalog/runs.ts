@@ -1,0 +1,105 @@
+import { asNumber, asNumberOrNull, asText, asTextOrNull, type Row, type Sql } from './sql.ts';
+
+export type RunKind = 'sweep' | 'purge' | 'restore';
+
+/** One process's turn at moving, purging or restoring. */
+export interface RunRow {
+  /** Its row number: what tombstones refer to. */
+  readonly n: number;
+  readonly id: string;
+  readonly store: number;
+  readonly kind: RunKind;
+  readonly pid: number;
+  readonly host: string;
+  readonly by: string;
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly outcome: string | null;
+}
+
+const COLUMNS = `n, id, store, kind, pid, host, by, started_at AS startedAt, ended_at AS endedAt, outcome`;
+
+/** All statements about runs. */
+export class Runs {
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  /** Opens a run's row. Its lock must be held already (design, section 5). */
+  begin(run: {
+    id: string;
+    store: number;
+    kind: RunKind;
+    pid: number;
+    host: string;
+    boot: string;
+    by: string;
+    now: number;
+  }): number {
+    return this.#sql.number(
+      `INSERT INTO runs (id, store, kind, pid, host, boot, by, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING n`,
+      run.id,
+      run.store,
+      run.kind,
+      run.pid,
+      run.host,
+      run.boot,
+      run.by,
+      run.now,
+    );
+  }
+
+  /** Closes a run's row; it may be closed already. */
+  end(n: number, outcome: string, now: number): void {
+    this.#sql.run(
+      `UPDATE runs SET ended_at = ?, outcome = ? WHERE n = ? AND ended_at IS NULL`,
+      now,
+      outcome,
+      n,
+    );
+  }
+
+  /** A store's runs that are not closed, oldest first: living ones, and dead ones for recovery. */
+  open(store: number): RunRow[] {
+    return this.#sql
+      .all(
+        `SELECT ${COLUMNS} FROM runs INDEXED BY runs_open WHERE store = ? AND ended_at IS NULL ORDER BY n LIMIT 10000`,
+        store,
+      )
+      .map(toRun);
+  }
+
+  get(n: number): RunRow | undefined {
+    return this.#sql.all(`SELECT ${COLUMNS} FROM runs WHERE n = ?`, n).map(toRun)[0];
+  }
+
+  /** The newest closed run of a kind, or undefined. */
+  last(store: number, kind: RunKind): RunRow | undefined {
+    return this.#sql
+      .all(
+        `SELECT ${COLUMNS} FROM runs WHERE store = ? AND kind = ? AND ended_at IS NOT NULL ORDER BY n DESC LIMIT 1`,
+        store,
+        kind,
+      )
+      .map(toRun)[0];
+  }
+}
+
+const KINDS = ['sweep', 'purge', 'restore'] as const satisfies RunKind[];
+
+function toRun(row: Row): RunRow {
+  return {
+    n: asNumber(row['n']),
+    id: asText(row['id']),
+    store: asNumber(row['store']),
+    kind: KINDS.find((kind) => kind === row['kind']) ?? 'sweep',
+    pid: asNumber(row['pid']),
+    host: asText(row['host']),
+    by: asText(row['by']),
+    startedAt: asNumber(row['startedAt']),
+    endedAt: asNumberOrNull(row['endedAt']),
+    outcome: asTextOrNull(row['outcome']),
+  };
+}

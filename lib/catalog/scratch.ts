@@ -1,0 +1,56 @@
+import Database from 'better-sqlite3';
+import { asNumber, asText, asTextOrNull, Sql } from './sql.ts';
+
+/** A key as a listing saw it; `id` is that of a pending copy, or null of a live object. */
+export interface ScratchKey {
+  readonly key: string;
+  readonly size: number;
+  readonly id: string | null;
+}
+
+/**
+ * A private table on disk, gone when it is closed: it sorts and joins listings
+ * that may not fit into memory. A live object hides pending copies of its key,
+ * and a newer pending copy hides an older one.
+ */
+export class ScratchKeys {
+  readonly #sql: Sql;
+
+  constructor() {
+    const db = new Database('');
+    db.pragma('journal_mode = OFF');
+    db.pragma('synchronous = OFF');
+    db.exec('CREATE TABLE keys (key TEXT PRIMARY KEY, size INTEGER NOT NULL, id TEXT) STRICT, WITHOUT ROWID');
+    this.#sql = new Sql(db, 'scratch table');
+  }
+
+  add(rows: readonly ScratchKey[]): void {
+    this.#sql.run(
+      `INSERT INTO keys (key, size, id) SELECT value->>0, value->>1, value->>2 FROM json_each(?) WHERE true
+       ON CONFLICT DO UPDATE SET size = excluded.size, id = excluded.id
+       WHERE keys.id IS NOT NULL AND (excluded.id IS NULL OR excluded.id > keys.id)`,
+      JSON.stringify(rows.map((row) => [row.key, row.size, row.id])),
+    );
+  }
+
+  /** Everything, in key order. */
+  *pages(): Generator<ScratchKey[]> {
+    let after = '';
+    for (;;) {
+      const page = this.#sql
+        .all(`SELECT key, size, id FROM keys WHERE key > ? ORDER BY key LIMIT 1000`, after)
+        .map((row) => ({
+          key: asText(row['key']),
+          size: asNumber(row['size']),
+          id: asTextOrNull(row['id']),
+        }));
+      if (page.length === 0) return;
+      yield page;
+      after = page.at(-1)?.key ?? '';
+    }
+  }
+
+  close(): void {
+    this.#sql.db.close();
+  }
+}

@@ -1,0 +1,115 @@
+import type { Database, Statement } from 'better-sqlite3';
+import { TombstonedError } from '../domain/errors.ts';
+import { asKey, type Key } from '../domain/key.ts';
+import { parseRevision, type Revision } from '../domain/revision.ts';
+import { STATES, type State } from '../domain/state.ts';
+import { catalogError } from './database.ts';
+
+export type Row = Readonly<Record<string, unknown>>;
+
+/** Statements of one connection, each prepared once; what SQLite throws comes out as our error. */
+export class Sql {
+  readonly db: Database;
+  readonly #file: string;
+  readonly #statements = new Map<string, Statement>();
+
+  constructor(db: Database, file: string) {
+    this.db = db;
+    this.#file = file;
+  }
+
+  run(sql: string, ...values: unknown[]): void {
+    this.change(sql, ...values);
+  }
+
+  /** Runs a statement and says how many rows it changed. */
+  change(sql: string, ...values: unknown[]): number {
+    return this.guard(() => this.#statement(sql).run(...values).changes);
+  }
+
+  all(sql: string, ...values: unknown[]): Row[] {
+    return this.guard(() =>
+      this.#statement(sql)
+        .all(...values)
+        .filter(isRow),
+    );
+  }
+
+  /** The only value of the only row. */
+  number(sql: string, ...values: unknown[]): number {
+    const row = this.all(sql, ...values)[0];
+    return asNumber(row === undefined ? undefined : Object.values(row)[0]);
+  }
+
+  /** Runs `work` in one `BEGIN IMMEDIATE` transaction. */
+  transaction<T>(work: () => T): T {
+    return this.guard(() => this.db.transaction(work).immediate());
+  }
+
+  guard<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw catalogError(this.#file, error);
+    }
+  }
+
+  #statement(sql: string): Statement {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.db.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+}
+
+function isRow(value: unknown): value is Row {
+  return typeof value === 'object' && value !== null;
+}
+
+export function asText(value: unknown): string {
+  if (typeof value !== 'string') throw damaged(value);
+  return value;
+}
+
+export function asNumber(value: unknown): number {
+  if (typeof value !== 'number') throw damaged(value);
+  return value;
+}
+
+export function asTextOrNull(value: unknown): string | null {
+  return value === null ? null : asText(value);
+}
+
+export function asNumberOrNull(value: unknown): number | null {
+  return value === null ? null : asNumber(value);
+}
+
+export function keyOf(value: unknown): Key {
+  const key = asKey(asText(value));
+  if (key === undefined) throw damaged(value);
+  return key;
+}
+
+export function revisionOf(value: unknown): Revision {
+  const revision = parseRevision(asText(value));
+  if (revision === undefined) throw damaged(value);
+  return revision;
+}
+
+export function stateOf(value: unknown): State {
+  const state = STATES.find((known) => known === value);
+  if (state === undefined) throw damaged(value);
+  return state;
+}
+
+function damaged(value: unknown): TombstonedError {
+  return new TombstonedError(
+    'failed',
+    `the catalog holds a value it should not: ${JSON.stringify(value) ?? 'none'}`,
+    {
+      hint: 'bring the catalog back from a backup; the store is untouched',
+    },
+  );
+}

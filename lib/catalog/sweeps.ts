@@ -1,0 +1,263 @@
+import type { Key } from '../domain/key.ts';
+import type { Revision } from '../domain/revision.ts';
+import { revisionText } from '../domain/revision.ts';
+import {
+  asNumber,
+  asNumberOrNull,
+  asText,
+  asTextOrNull,
+  keyOf,
+  type Row,
+  revisionOf,
+  type Sql,
+} from './sql.ts';
+
+export type SweepState = 'planning' | 'moving' | 'done' | 'failed' | 'interrupted' | 'blocked';
+
+/** One run of phase one. Times in ms since 1970, sizes in bytes. */
+export interface Sweep {
+  readonly id: string;
+  readonly store: string;
+  readonly state: SweepState;
+  readonly reason: string | null;
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly planned: number;
+  readonly moved: number;
+  readonly abandoned: number;
+  readonly failed: number;
+  readonly bytes: number;
+}
+
+export interface PlanItem {
+  readonly key: Key;
+  readonly size: number;
+  readonly revision: Revision;
+  readonly modifiedAt: number;
+  readonly cause: number;
+  /** What expires as one, or null: the object by itself. */
+  readonly unit: string | null;
+}
+
+export interface SweepCounts {
+  readonly planned: number;
+  readonly moved: number;
+  readonly abandoned: number;
+  readonly failed: number;
+  readonly bytes: number;
+}
+
+const SWEEP = `w.id, s.name AS store, w.state, w.reason, w.started_at AS startedAt, w.ended_at AS endedAt,
+  w.planned, w.moved, w.abandoned, w.failed, w.bytes`;
+
+/** All statements about sweeps and their plans. */
+export class Sweeps {
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  /** Begins a sweep; gives its row number. */
+  begin(sweep: { id: string; store: number; run: number; reason: string | null; now: number }): number {
+    return this.#sql.number(
+      `INSERT INTO sweeps (id, store, run, state, reason, started_at) VALUES (?, ?, ?, 'planning', ?, ?) RETURNING n`,
+      sweep.id,
+      sweep.store,
+      sweep.run,
+      sweep.reason,
+      sweep.now,
+    );
+  }
+
+  /** The row number of a cause; made where it is new. */
+  cause(policy: string | null, reason: string | null): number {
+    const known = this.#sql.all(`SELECT n FROM causes WHERE policy IS ? AND reason IS ?`, policy, reason)[0];
+    if (known !== undefined) return asNumber(known['n']);
+    return this.#sql.number(
+      `INSERT INTO causes (policy, reason) VALUES (?, ?)
+       ON CONFLICT DO UPDATE SET policy = excluded.policy RETURNING n`,
+      policy,
+      reason,
+    );
+  }
+
+  /** Adds objects to a sweep's plan; a key that another policy has named already stays as it is. */
+  plan(sweep: number, items: readonly PlanItem[]): void {
+    this.#sql.run(
+      `INSERT OR IGNORE INTO plan_items (sweep, key, size, revision, modified_at, cause, unit)
+       SELECT ?, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)`,
+      sweep,
+      JSON.stringify(
+        items.map((i) => [
+          i.key,
+          i.size,
+          revisionText(i.revision),
+          Math.trunc(i.modifiedAt),
+          i.cause,
+          i.unit,
+        ]),
+      ),
+    );
+  }
+
+  /** Takes everything of one unit out of a plan. */
+  unplanUnit(sweep: number, cause: number, unit: string): void {
+    this.#sql.run(
+      `DELETE FROM plan_items WHERE sweep = ? AND key >= ? AND key < ? AND cause = ? AND unit = ?`,
+      sweep,
+      unit,
+      `${unit}\u{10ffff}`,
+      cause,
+      unit,
+    );
+  }
+
+  /** Takes the newest `count` units of a cause out of a plan. */
+  unplanNewest(sweep: number, cause: number, count: number): void {
+    this.#sql.run(
+      `DELETE FROM plan_items WHERE sweep = ?1 AND cause = ?2 AND coalesce(unit, key) IN (
+         SELECT coalesce(unit, key) AS u FROM plan_items WHERE sweep = ?1 AND cause = ?2
+         GROUP BY u ORDER BY max(modified_at) DESC, u DESC LIMIT ?3)`,
+      sweep,
+      cause,
+      count,
+    );
+  }
+
+  /** Takes everything of one cause out of a plan. */
+  unplanCause(sweep: number, cause: number): void {
+    this.#sql.run(`DELETE FROM plan_items WHERE sweep = ? AND cause = ?`, sweep, cause);
+  }
+
+  /** How many objects, and bytes, a plan has of one cause. */
+  plannedOf(sweep: number, cause: number): { count: number; bytes: number } {
+    const row = this.#sql.all(
+      `SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes FROM plan_items WHERE sweep = ? AND cause = ?`,
+      sweep,
+      cause,
+    )[0];
+    return { count: asNumber(row?.['count']), bytes: asNumber(row?.['bytes']) };
+  }
+
+  /** A page of a plan in key order, after a key. */
+  planPage(sweep: number, after: string, limit: number): PlanItem[] {
+    return this.#sql
+      .all(
+        `SELECT key, size, revision, modified_at AS at, cause, unit FROM plan_items
+         WHERE sweep = ? AND key > ? ORDER BY key LIMIT ?`,
+        sweep,
+        after,
+        limit,
+      )
+      .map((row) => ({
+        key: keyOf(row['key']),
+        size: asNumber(row['size']),
+        revision: revisionOf(row['revision']),
+        modifiedAt: asNumber(row['at']),
+        cause: asNumber(row['cause']),
+        unit: asTextOrNull(row['unit']),
+      }));
+  }
+
+  /** The policy and reason of a cause. */
+  causeOf(n: number): { policy: string | null; reason: string | null } {
+    const row = this.#sql.all(`SELECT policy, reason FROM causes WHERE n = ?`, n)[0];
+    return { policy: asTextOrNull(row?.['policy'] ?? null), reason: asTextOrNull(row?.['reason'] ?? null) };
+  }
+
+  /** Says how far a sweep has come. */
+  progress(sweep: number, state: SweepState, counts: SweepCounts, endedAt: number | null): void {
+    this.#sql.run(
+      `UPDATE sweeps SET state = ?, planned = ?, moved = ?, abandoned = ?, failed = ?, bytes = ?, ended_at = ? WHERE n = ?`,
+      state,
+      counts.planned,
+      counts.moved,
+      counts.abandoned,
+      counts.failed,
+      counts.bytes,
+      endedAt,
+      sweep,
+    );
+  }
+
+  /** Drops some of a plan that is done with; says whether there is more. */
+  dropPlan(sweep: number, limit: number): boolean {
+    const dropped = this.#sql.change(
+      `DELETE FROM plan_items WHERE sweep = ?1 AND key IN (SELECT key FROM plan_items WHERE sweep = ?1 LIMIT ?2)`,
+      sweep,
+      limit,
+    );
+    return dropped === limit;
+  }
+
+  /** Row numbers of sweeps that a run has left open. */
+  openOf(run: number): number[] {
+    return this.#sql
+      .all(`SELECT n FROM sweeps WHERE run = ? AND state IN ('planning', 'moving')`, run)
+      .map((row) => asNumber(row['n']));
+  }
+
+  /** Ends a sweep whose run died. */
+  interrupt(sweep: number, now: number): void {
+    this.#sql.run(
+      `UPDATE sweeps SET state = 'interrupted', ended_at = ? WHERE n = ? AND state IN ('planning', 'moving')`,
+      now,
+      sweep,
+    );
+  }
+
+  /** Adds what a recovery found to a sweep's counts. */
+  addRecovered(sweep: number, moved: number, abandoned: number, bytes: number): void {
+    this.#sql.run(
+      `UPDATE sweeps SET moved = moved + ?, abandoned = abandoned + ?, bytes = bytes + ? WHERE n = ?`,
+      moved,
+      abandoned,
+      bytes,
+      sweep,
+    );
+  }
+
+  get(id: string): Sweep | undefined {
+    return this.#sql
+      .all(`SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store WHERE w.id = ?`, id)
+      .map(toSweep)[0];
+  }
+
+  /** A store's sweeps, newest first; `moving: true` only those that moved something. */
+  latest(store: number, limit: number, moving = false): Sweep[] {
+    return this.#sql
+      .all(
+        `SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store
+         WHERE w.store = ? ${moving ? 'AND w.moved > 0' : ''} ORDER BY w.n DESC LIMIT ?`,
+        store,
+        limit,
+      )
+      .map(toSweep);
+  }
+}
+
+const SWEEP_STATES = [
+  'planning',
+  'moving',
+  'done',
+  'failed',
+  'interrupted',
+  'blocked',
+] as const satisfies SweepState[];
+
+function toSweep(row: Row): Sweep {
+  return {
+    id: asText(row['id']),
+    store: asText(row['store']),
+    state: SWEEP_STATES.find((state) => state === row['state']) ?? 'failed',
+    reason: asTextOrNull(row['reason']),
+    startedAt: asNumber(row['startedAt']),
+    endedAt: asNumberOrNull(row['endedAt']),
+    planned: asNumber(row['planned']),
+    moved: asNumber(row['moved']),
+    abandoned: asNumber(row['abandoned']),
+    failed: asNumber(row['failed']),
+    bytes: asNumber(row['bytes']),
+  };
+}

@@ -1,0 +1,596 @@
+import { TombstonedError } from '../domain/errors.ts';
+import { idTime, MAX_BATCH, makeTombstoneId, parseTombstoneId, type RandomSource } from '../domain/ids.ts';
+import type { Key } from '../domain/key.ts';
+import { type Revision, revisionHash, revisionText } from '../domain/revision.ts';
+import type { State } from '../domain/state.ts';
+import {
+  asNumber,
+  asNumberOrNull,
+  asText,
+  asTextOrNull,
+  keyOf,
+  type Row,
+  revisionOf,
+  type Sql,
+  stateOf,
+} from './sql.ts';
+
+/** The record of one phase-one move. Times in ms since 1970, sizes in bytes. */
+export interface Tombstone {
+  readonly id: string;
+  readonly store: string;
+  readonly key: Key;
+  readonly state: State;
+  readonly size: number;
+  readonly revision: Revision;
+  readonly policy: string | null;
+  readonly reason: string | null;
+  readonly sweep: string;
+  /** Row number of the last run that took it. */
+  readonly run: number;
+  /** When its batch moved: the time in its id. */
+  readonly tombstonedAt: number;
+  /** When the live object was gone. */
+  readonly goneAt: number | null;
+  readonly purgeAfter: number | null;
+  /** When it was purged or abandoned. */
+  readonly endedAt: number | null;
+  /** Where `purging` or `restoring` came from. */
+  readonly prior: 'pending' | 'restored' | null;
+}
+
+export interface Intent {
+  readonly key: Key;
+  readonly revision: Revision;
+  readonly size: number;
+  /** Row number of its cause. */
+  readonly cause: number;
+}
+
+export interface IntendedMove extends Intent {
+  readonly id: string;
+}
+
+export interface OpenBatch {
+  readonly batchAt: number;
+  readonly moves: IntendedMove[];
+}
+
+/** How one intent ended, as the store shows it. */
+export type Settled =
+  | { readonly id: string; readonly to: 'pending' }
+  /** Another revision than was meant was moved: `pending` when its key is taken, `restored` when it is back. */
+  | { readonly id: string; readonly to: 'pending' | 'restored'; readonly revision: Revision }
+  | { readonly id: string; readonly to: 'abandoned'; readonly why: string };
+
+export interface PageFilter {
+  readonly store?: number | undefined;
+  readonly state?: State | undefined;
+  readonly prefix?: string | undefined;
+  readonly sweep?: string | undefined;
+  /** Only tombstones that are due before this time (`pending`, `restored`). */
+  readonly dueBefore?: number | undefined;
+  /** Only tombstones whose id is greater. */
+  readonly after?: string | undefined;
+  /** Only tombstones that were moved at or after this time. */
+  readonly since?: number | undefined;
+  readonly limit: number;
+}
+
+const COLUMNS = `t.id, s.name AS store, t.key, t.state, t.size, t.revision, c.policy, c.reason, w.id AS sweep,
+  t.run, t.gone_at AS goneAt, t.purge_after AS purgeAfter, t.ended_at AS endedAt, t.prior`;
+const JOINS = `JOIN stores s ON s.n = t.store JOIN causes c ON c.n = t.cause JOIN sweeps w ON w.n = t.sweep`;
+
+/** Below how many matches a prefix search goes by the key index, and sorts. */
+const SPARSE = 5000;
+
+/** All statements about tombstones. Every change of state is a compare-and-set (R7). */
+export class Tombstones {
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  /**
+   * Records the intents of a batch under ids of one new time (design, section 3).
+   * Part of a transaction that has looked at holds and exemptions.
+   */
+  intend(batch: {
+    store: number;
+    run: number;
+    sweep: number;
+    items: readonly Intent[];
+    now: number;
+    random: RandomSource;
+  }): OpenBatch {
+    const { store, run, sweep, items, now, random } = batch;
+    if (items.length > MAX_BATCH) throw new RangeError(`a batch of ${items.length}`);
+    const batchAt = this.#sql.number(
+      `UPDATE stores SET last_batch_at = max(?, last_batch_at + 1) WHERE n = ? RETURNING last_batch_at`,
+      now,
+      store,
+    );
+    const time = idTime(batchAt);
+    const moves = items.map((item, i) => ({
+      ...item,
+      id: makeTombstoneId(time, revisionHash(item.revision), i, random),
+    }));
+    this.#sql.run(
+      `INSERT INTO tombstones (id, store, key, state, size, revision, cause, sweep, run)
+       SELECT value->>0, ?, value->>1, 'moving', value->>2, value->>3, value->>4, ?, ? FROM json_each(?)`,
+      store,
+      sweep,
+      run,
+      JSON.stringify(moves.map((m) => [m.id, m.key, m.size, revisionText(m.revision), m.cause])),
+    );
+    this.#sql.run(`INSERT INTO open_batches (run, batch_at) VALUES (?, ?)`, run, batchAt);
+    this.#sql.run(
+      `UPDATE sweeps SET first_batch_at = coalesce(first_batch_at, ?2), last_batch_at = ?2 WHERE n = ?1`,
+      sweep,
+      batchAt,
+    );
+    this.#tally(store, 'moving', moves.length, sum(moves));
+    return { batchAt, moves };
+  }
+
+  /** The open batches of a run, oldest first. */
+  openBatches(run: number): number[] {
+    return this.#sql
+      .all(`SELECT batch_at AS at FROM open_batches WHERE run = ? ORDER BY batch_at`, run)
+      .map((row) => asNumber(row['at']));
+  }
+
+  /** What a run still has in `moving` of one batch, in id order, after an id. */
+  moving(run: number, batchAt: number, after: string, limit: number): IntendedMove[] {
+    const time = idTime(batchAt);
+    return this.#sql
+      .all(
+        `SELECT id, key, size, revision, cause FROM tombstones
+       WHERE id > ? AND id < ? AND run = ? AND state = 'moving' ORDER BY id LIMIT ?`,
+        after > time ? after : time,
+        `${time}~`,
+        run,
+        limit,
+      )
+      .map((row) => ({
+        id: asText(row['id']),
+        key: keyOf(row['key']),
+        size: asNumber(row['size']),
+        revision: revisionOf(row['revision']),
+        cause: asNumber(row['cause']),
+      }));
+  }
+
+  /**
+   * Records how intents of one batch ended. Throws, and changes nothing, when one
+   * of them is not `moving` any more.
+   */
+  settleMoves(batch: {
+    store: number;
+    run: number;
+    batchAt: number;
+    moves: readonly IntendedMove[];
+    exceptions: ReadonlyMap<string, Settled>;
+    now: number;
+    window: number;
+    /** Whether these were the last of their batch. */
+    close: boolean;
+  }): void {
+    const { store, run, batchAt, moves, exceptions, now, window, close } = batch;
+    const moved = moves.filter((m) => !exceptions.has(m.id));
+    const changed = this.#sql.change(
+      `UPDATE tombstones SET state = 'pending', gone_at = ?, purge_after = ?
+       WHERE id IN (SELECT value FROM json_each(?)) AND run = ? AND state = 'moving'`,
+      now,
+      now + window,
+      JSON.stringify(moved.map((m) => m.id)),
+      run,
+    );
+    if (changed !== moved.length) throw raced(moved[0]?.id ?? '');
+    this.#tally(store, 'moving', -moved.length, -sum(moved));
+    this.#tally(store, 'pending', moved.length, sum(moved));
+    for (const move of moves) {
+      const end = exceptions.get(move.id);
+      if (end !== undefined) this.#settleOther({ store, run, move, end, now, window });
+    }
+    if (close) this.closeBatch(run, batchAt);
+  }
+
+  #settleOther(one: {
+    store: number;
+    run: number;
+    move: IntendedMove;
+    end: Settled;
+    now: number;
+    window: number;
+  }): void {
+    const { store, run, move, end, now, window } = one;
+    const revision = 'revision' in end ? end.revision : move.revision;
+    const kept = end.to !== 'abandoned';
+    const changed = this.#sql.change(
+      `UPDATE tombstones SET state = ?, size = ?, revision = ?, gone_at = ?, purge_after = ?, ended_at = ?
+       WHERE id = ? AND run = ? AND state = 'moving'`,
+      end.to,
+      revision.size,
+      revisionText(revision),
+      kept ? now : null,
+      kept ? now + window : null,
+      kept ? null : now,
+      end.id,
+      run,
+    );
+    if (changed !== 1) throw raced(end.id);
+    this.#tally(store, 'moving', -1, -move.size);
+    this.#tally(store, end.to, 1, revision.size);
+  }
+
+  /** Says that nothing of a batch is left to do. */
+  closeBatch(run: number, batchAt: number): void {
+    this.#sql.run(`DELETE FROM open_batches WHERE run = ? AND batch_at = ?`, run, batchAt);
+  }
+
+  /**
+   * A page of what is due: its recorded time has passed, and so has today's
+   * window since the live object was gone (design, section 4), in order of that time.
+   */
+  duePage(page: {
+    store: number;
+    now: number;
+    window: number;
+    after: { purgeAfter: number; id: string } | undefined;
+    limit: number;
+  }): Tombstone[] {
+    const { store, now, window, after, limit } = page;
+    return this.#tombstones(
+      `FROM tombstones t INDEXED BY tombstones_due ${JOINS}
+       WHERE t.store = ? AND t.state IN ('pending', 'restored') AND t.purge_after <= ? AND t.gone_at <= ?
+         AND (t.purge_after, t.id) > (?, ?)
+       ORDER BY t.purge_after, t.id LIMIT ?`,
+      store,
+      now,
+      now - window,
+      after?.purgeAfter ?? -1,
+      after?.id ?? '',
+      limit,
+    );
+  }
+
+  /** Takes due tombstones as `purging`; gives those it got, with what they were. */
+  takeForPurge(take: {
+    store: number;
+    run: number;
+    ids: readonly string[];
+    now: number;
+    window: number;
+  }): Tombstone[] {
+    const { store, run, ids, now, window } = take;
+    return this.#take(
+      'purging',
+      store,
+      `UPDATE tombstones SET prior = state, state = 'purging', run = ?
+       WHERE id IN (SELECT value FROM json_each(?)) AND store = ? AND state IN ('pending', 'restored')
+         AND purge_after <= ? AND gone_at <= ? RETURNING id`,
+      run,
+      JSON.stringify(ids),
+      store,
+      now,
+      now - window,
+    );
+  }
+
+  /** Takes tombstones as `restoring`; gives those it got, with what they were. */
+  takeForRestore(take: { store: number; run: number; ids: readonly string[] }): Tombstone[] {
+    const { store, run, ids } = take;
+    return this.#take(
+      'restoring',
+      store,
+      `UPDATE tombstones SET prior = state, state = 'restoring', run = ?
+       WHERE id IN (SELECT value FROM json_each(?)) AND store = ? AND state IN ('pending', 'restored') RETURNING id`,
+      run,
+      JSON.stringify(ids),
+      store,
+    );
+  }
+
+  #take(to: 'purging' | 'restoring', store: number, sql: string, ...values: unknown[]): Tombstone[] {
+    const ids = this.#sql.all(sql, ...values).map((row) => asText(row['id']));
+    const taken = this.getAll(ids);
+    for (const tombstone of taken) {
+      if (tombstone.prior !== null) this.#tally(store, tombstone.prior, -1, -tombstone.size);
+    }
+    this.#tally(store, to, taken.length, sum(taken));
+    return taken;
+  }
+
+  /** Notes where a restore will put its objects, and the exemption that covers them. */
+  noteRestores(rows: readonly { id: string; target: string; exemption: string }[]): void {
+    this.#sql.run(
+      `INSERT INTO restores (tombstone, target, exemption)
+       SELECT value->>0, value->>1, value->>2 FROM json_each(?)`,
+      JSON.stringify(rows.map((row) => [row.id, row.target, row.exemption])),
+    );
+  }
+
+  /** Where a begun restore puts its object. */
+  restoreOf(id: string): { target: Key; exemption: string } | undefined {
+    const row = this.#sql.all(`SELECT target, exemption FROM restores WHERE tombstone = ?`, id)[0];
+    return row === undefined
+      ? undefined
+      : { target: keyOf(row['target']), exemption: asText(row['exemption']) };
+  }
+
+  /** Records how purges of a run ended. Throws, and changes nothing, when one is not `purging` by that run. */
+  settlePurges(settle: {
+    store: number;
+    run: number;
+    now: number;
+    window: number;
+    ends: readonly { tombstone: Tombstone; to: 'purged' | 'prior' | 'pending' }[];
+  }): void {
+    const { store, run, now, window, ends } = settle;
+    const purged = ends.filter((end) => end.to === 'purged').map((end) => end.tombstone);
+    const changed = this.#sql.change(
+      `UPDATE tombstones SET state = 'purged', ended_at = ?, prior = NULL
+       WHERE id IN (SELECT value FROM json_each(?)) AND run = ? AND state = 'purging'`,
+      now,
+      JSON.stringify(purged.map((t) => t.id)),
+      run,
+    );
+    if (changed !== purged.length) throw raced(purged[0]?.id ?? '');
+    this.#tally(store, 'purging', -purged.length, -sum(purged));
+    this.#tally(store, 'purged', purged.length, sum(purged));
+    for (const { tombstone, to } of ends) {
+      if (to === 'purged') continue;
+      const back = to === 'pending' ? { goneAt: now, purgeAfter: now + window } : undefined;
+      this.#giveBack({
+        store,
+        run,
+        tombstone,
+        from: 'purging',
+        to: to === 'prior' ? priorOf(tombstone) : to,
+        back,
+      });
+    }
+  }
+
+  /** Records how one restore ended. Throws, and changes nothing, when it is not `restoring` by that run. */
+  settleRestore(settle: {
+    store: number;
+    run: number;
+    tombstone: Tombstone;
+    to: 'restored' | 'prior';
+    /** When a copy that is restored may be purged. */
+    purgeAfter: number;
+  }): void {
+    const { store, run, tombstone, to, purgeAfter } = settle;
+    const back = to === 'restored' ? { goneAt: tombstone.goneAt ?? 0, purgeAfter } : undefined;
+    const state = to === 'restored' ? to : priorOf(tombstone);
+    this.#giveBack({ store, run, tombstone, from: 'restoring', to: state, back });
+    this.#sql.run(`DELETE FROM restores WHERE tombstone = ?`, tombstone.id);
+  }
+
+  #giveBack(give: {
+    store: number;
+    run: number;
+    tombstone: Tombstone;
+    from: 'purging' | 'restoring';
+    to: 'pending' | 'restored';
+    back: { goneAt: number; purgeAfter: number } | undefined;
+  }): void {
+    const { store, run, tombstone, from, to, back } = give;
+    const changed = this.#sql.change(
+      `UPDATE tombstones SET state = ?, prior = NULL, gone_at = coalesce(?, gone_at), purge_after = coalesce(?, purge_after)
+       WHERE id = ? AND run = ? AND state = ?`,
+      to,
+      back?.goneAt ?? null,
+      back?.purgeAfter ?? null,
+      tombstone.id,
+      run,
+      from,
+    );
+    if (changed !== 1) throw raced(tombstone.id);
+    this.#tally(store, from, -1, -tombstone.size);
+    this.#tally(store, to, 1, tombstone.size);
+  }
+
+  /** What a run has in `purging` or `restoring`, in id order, after an id. */
+  taken(run: number, state: 'purging' | 'restoring', after: string, limit: number): Tombstone[] {
+    return this.#tombstones(
+      `FROM tombstones t INDEXED BY tombstones_taken ${JOINS}
+       WHERE t.run = ? AND t.state = '${state}' AND t.state IN ('purging', 'restoring') AND t.id > ? ORDER BY t.id LIMIT ?`,
+      run,
+      after,
+      limit,
+    );
+  }
+
+  /** One tombstone, or undefined. */
+  get(id: string): Tombstone | undefined {
+    return this.#tombstones(`FROM tombstones t ${JOINS} WHERE t.id = ?`, id)[0];
+  }
+
+  /** Those of the ids that are known, in id order. */
+  getAll(ids: readonly string[]): Tombstone[] {
+    return this.#tombstones(
+      `FROM tombstones t ${JOINS} WHERE t.id IN (SELECT value FROM json_each(?)) ORDER BY t.id`,
+      JSON.stringify(ids),
+    );
+  }
+
+  /** A key's tombstones, newest first. */
+  ofKey(store: number, key: string, limit: number): Tombstone[] {
+    return this.#tombstones(
+      `FROM tombstones t INDEXED BY tombstones_by_key ${JOINS}
+       WHERE t.store = ? AND t.key = ? ORDER BY t.id DESC LIMIT ?`,
+      store,
+      key,
+      limit,
+    );
+  }
+
+  /** A page of tombstones, oldest first: keyset paging by id. */
+  page(filter: PageFilter): Tombstone[] {
+    const where: string[] = ['t.id > ?'];
+    const values: unknown[] = [filter.after ?? ''];
+    const add = (sql: string, ...more: unknown[]): void => {
+      where.push(sql);
+      values.push(...more);
+    };
+    let from = 'tombstones t';
+    if (filter.store !== undefined) add('t.store = ?', filter.store);
+    if (filter.state !== undefined) add(`t.state = '${filter.state}'`);
+    if (filter.since !== undefined) add('t.id >= ?', idTime(filter.since));
+    if (filter.dueBefore !== undefined) {
+      add(`t.state IN ('pending', 'restored') AND t.purge_after < ?`, filter.dueBefore);
+    }
+    if (filter.sweep !== undefined) {
+      const range = this.#sql.all(
+        `SELECT n, first_batch_at AS a, last_batch_at AS b FROM sweeps WHERE id = ?`,
+        filter.sweep,
+      )[0];
+      if (typeof range?.['a'] !== 'number' || typeof range['b'] !== 'number') return [];
+      add('t.sweep = ? AND t.id >= ? AND t.id < ?', range['n'], idTime(range['a']), `${idTime(range['b'])}~`);
+    } else if (filter.prefix !== undefined && filter.store !== undefined) {
+      if (this.#isSparse(filter.store, filter.prefix)) from += ' INDEXED BY tombstones_by_key';
+    }
+    if (filter.prefix !== undefined) {
+      const end = prefixEnd(filter.prefix);
+      add('t.key >= ?', filter.prefix);
+      if (end !== undefined) add('t.key < CAST(? AS TEXT)', end);
+    }
+    return this.#tombstones(
+      `FROM ${from} ${JOINS} WHERE ${where.join(' AND ')} ORDER BY t.id LIMIT ?`,
+      ...values,
+      filter.limit,
+    );
+  }
+
+  #isSparse(store: number, prefix: string): boolean {
+    const end = prefixEnd(prefix);
+    const matches = this.#sql.number(
+      `SELECT count(*) FROM (SELECT 1 FROM tombstones t INDEXED BY tombstones_by_key
+       WHERE t.store = ? AND t.key >= ? ${end === undefined ? '' : 'AND t.key < CAST(? AS TEXT)'} LIMIT ${SPARSE})`,
+      ...(end === undefined ? [store, prefix] : [store, prefix, end]),
+    );
+    return matches < SPARSE;
+  }
+
+  /** How many tombstones, and bytes, are in each state. */
+  tallies(store: number): { state: State; count: number; bytes: number }[] {
+    return this.#sql
+      .all(`SELECT state, count, bytes FROM tallies WHERE store = ? AND count > 0`, store)
+      .map((row) => ({
+        state: stateOf(row['state']),
+        count: asNumber(row['count']),
+        bytes: asNumber(row['bytes']),
+      }));
+  }
+
+  /** How many tombstones, and bytes, have a recorded purge time in [from, to). */
+  dueBetween(store: number, from: number, to: number): { count: number; bytes: number } {
+    const row = this.#sql.all(
+      `SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes FROM tombstones INDEXED BY tombstones_due
+       WHERE store = ? AND state IN ('pending', 'restored') AND purge_after >= ? AND purge_after < ?`,
+      store,
+      from,
+      to,
+    )[0];
+    return { count: asNumber(row?.['count']), bytes: asNumber(row?.['bytes']) };
+  }
+
+  /** The earliest recorded purge time at or after a time, or null. */
+  nextPurge(store: number, after: number): number | null {
+    const row = this.#sql.all(
+      `SELECT min(purge_after) AS at FROM tombstones INDEXED BY tombstones_due
+       WHERE store = ? AND state IN ('pending', 'restored') AND purge_after >= ?`,
+      store,
+      after,
+    )[0];
+    return typeof row?.['at'] === 'number' ? row['at'] : null;
+  }
+
+  /** Forgets tombstones that were purged or abandoned before a time, at most `limit`; says how many. */
+  forget(before: number, limit: number): number {
+    const rows = this.#sql.all(
+      `DELETE FROM tombstones WHERE id IN
+         (SELECT id FROM tombstones INDEXED BY tombstones_ended WHERE ended_at IS NOT NULL AND ended_at < ? LIMIT ?)
+       RETURNING store, state, size`,
+      before,
+      limit,
+    );
+    for (const row of rows)
+      this.#tally(asNumber(row['store']), stateOf(row['state']), -1, -asNumber(row['size']));
+    return rows.length;
+  }
+
+  #tally(store: number, state: State, count: number, bytes: number): void {
+    if (count === 0) return;
+    this.#sql.run(
+      `INSERT INTO tallies (store, state, count, bytes) VALUES (?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET count = count + excluded.count, bytes = bytes + excluded.bytes`,
+      store,
+      state,
+      count,
+      bytes,
+    );
+  }
+
+  #tombstones(rest: string, ...values: unknown[]): Tombstone[] {
+    return this.#sql.all(`SELECT ${COLUMNS} ${rest}`, ...values).map((row) => toTombstone(row));
+  }
+}
+
+/** The least text above everything that begins with a prefix, as bytes; undefined when there is none. */
+function prefixEnd(prefix: string): Buffer | undefined {
+  const bytes = Buffer.from(prefix);
+  for (let i = bytes.length - 1; i >= 0; i--) {
+    const byte = bytes[i] ?? 0;
+    if (byte < 0xff) {
+      const end = Buffer.from(bytes.subarray(0, i + 1));
+      end[i] = byte + 1;
+      return end;
+    }
+  }
+  return undefined;
+}
+
+function sum(items: readonly { size: number }[]): number {
+  let total = 0;
+  for (const item of items) total += item.size;
+  return total;
+}
+
+function priorOf(tombstone: Tombstone): 'pending' | 'restored' {
+  if (tombstone.prior === null) throw new TypeError(`${tombstone.id} is ${tombstone.state} from nowhere`);
+  return tombstone.prior;
+}
+
+function raced(id: string): TombstonedError {
+  return new TombstonedError('failed', `tombstone ${id} was changed by another process`, {
+    key: id,
+    hint: 'run the command again',
+  });
+}
+
+function toTombstone(row: Row): Tombstone {
+  const id = asText(row['id']);
+  const { prior } = row;
+  return {
+    id,
+    store: asText(row['store']),
+    key: keyOf(row['key']),
+    state: stateOf(row['state']),
+    size: asNumber(row['size']),
+    revision: revisionOf(row['revision']),
+    policy: asTextOrNull(row['policy']),
+    reason: asTextOrNull(row['reason']),
+    sweep: asText(row['sweep']),
+    run: asNumber(row['run']),
+    tombstonedAt: parseTombstoneId(id)?.at ?? 0,
+    goneAt: asNumberOrNull(row['goneAt']),
+    purgeAfter: asNumberOrNull(row['purgeAfter']),
+    endedAt: asNumberOrNull(row['endedAt']),
+    prior: prior === 'pending' || prior === 'restored' ? prior : null,
+  };
+}
