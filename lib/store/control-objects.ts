@@ -219,10 +219,10 @@ export function parseHold(name: string, body: Buffer): Hold {
     blocks: 'sweep',
     scope: { by: 'prefix', prefix: '' },
     until: null,
-    reason: text(json?.['reason']),
-    by: text(json?.['by']),
-    host: text(json?.['host']),
-    createdAt: text(json?.['createdAt']),
+    reason: textOf(json?.['reason']),
+    by: textOf(json?.['by']),
+    host: textOf(json?.['host']),
+    createdAt: textOf(json?.['createdAt']),
     problem,
   });
   if (json === undefined) return strictest('is empty, cut short or no JSON object');
@@ -240,15 +240,15 @@ export function parseHold(name: string, body: Buffer): Hold {
     blocks,
     scope,
     until: end,
-    reason: text(json['reason']),
-    by: text(json['by']),
-    host: text(json['host']),
-    createdAt: text(json['createdAt']),
+    reason: textOf(json['reason']),
+    by: textOf(json['by']),
+    host: textOf(json['host']),
+    createdAt: textOf(json['createdAt']),
     problem: null,
   };
 }
 
-function text(value: unknown): string {
+function textOf(value: unknown): string {
   return typeof value === 'string' ? value : '';
 }
 

@@ -1,0 +1,10 @@
+import picomatch from 'picomatch';
+
+/**
+ * Whether a key matches any of the globs: `*` stops at `/`, `**` does not, names
+ * with a dot match, case counts. No globs match nothing.
+ */
+export function matcher(globs: readonly string[]): (key: string) => boolean {
+  if (globs.length === 0) return () => false;
+  return picomatch([...globs], { dot: true, nocase: false, posixSlashes: false, windows: false });
+}

@@ -1,0 +1,64 @@
+import type { LiveObject } from '../store/store.ts';
+
+/** A rule that names expired objects. It decides, and touches nothing. */
+export interface Policy {
+  readonly name: string;
+  /** What it lists: a byte prefix. */
+  readonly prefix: string;
+  /** Why what it names is tombstoned, for people. */
+  readonly reason: string;
+  /** How many of the newest units it keeps whatever their age. */
+  readonly keepLast: number;
+  readonly limits: Limits;
+  /** Whether the policy is about this object: below its prefix, and matching. */
+  selects(key: string): boolean;
+  /** What the object expires with: a directory's prefix, or null for by itself. */
+  unitOf(key: string): string | null;
+  /** Whether something that was modified at this time (ms) is old enough. */
+  isExpired(modifiedAt: number, now: number): boolean;
+}
+
+/** How much one plan may move; null is no limit. */
+export interface Limits {
+  readonly maxObjects: number | null;
+  /** Of the live objects that the policy selects. */
+  readonly maxFraction: number | null;
+  readonly maxBytes: number | null;
+}
+
+/** Which limit a plan is over, in words; null when it is within all. */
+export function overLimit(
+  limits: Limits,
+  plan: { objects: number; bytes: number; selected: number },
+): string | null {
+  const { objects, bytes, selected } = plan;
+  if (limits.maxObjects !== null && objects > limits.maxObjects) {
+    return `it would move ${objects} objects, and maxObjects is ${limits.maxObjects}`;
+  }
+  if (limits.maxBytes !== null && bytes > limits.maxBytes) {
+    return `it would move ${bytes} bytes, and maxBytes is ${limits.maxBytes}`;
+  }
+  if (limits.maxFraction !== null && objects > limits.maxFraction * selected) {
+    return `it would move ${objects} of ${selected} objects, and maxFraction is ${limits.maxFraction}`;
+  }
+  return null;
+}
+
+/** What keeps a live object from a policy, before holds: the guards that need no look at the store. */
+export interface Guards {
+  /** ms. */
+  readonly minimumAge: number;
+  isProtected(key: string): boolean;
+}
+
+/** Why a live object is kept by the guards, or null. */
+export function guard(
+  guards: Guards,
+  object: LiveObject,
+  now: number,
+): { reason: 'protected' | 'too-young' | 'error'; detail: string | null } | null {
+  if (guards.isProtected(object.key)) return { reason: 'protected', detail: null };
+  if (object.refusal !== null) return { reason: 'error', detail: object.refusal };
+  if (object.modifiedAt > now - guards.minimumAge) return { reason: 'too-young', detail: null };
+  return null;
+}

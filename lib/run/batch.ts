@@ -1,0 +1,69 @@
+import type { CachedHold } from '../catalog/holds.ts';
+import { checkIdentity, checkOwner, listHolds, readHold } from '../store/control-objects.ts';
+import type { Place } from './place.ts';
+
+/**
+ * Does one batch: announces it, looks at what forbids it (identity, owner,
+ * holds: R10, R5), lets `act` do what is allowed, and takes the announcement
+ * down. Movers, purgers and restores all come through here.
+ */
+export async function inBatch<T>(place: Place, act: () => Promise<T>): Promise<T> {
+  await look(place);
+  return act();
+}
+
+/** Reads what the store says about identity, owner and holds; the catalog's cache is up to date after it. */
+async function look(place: Place): Promise<void> {
+  await checkIdentity(place.store, place.row.uuid);
+  await checkOwner(place.store, place.catalog.uuid);
+  await refreshHolds(place);
+}
+
+/** Brings the cache of holds up to date. Holds never change once written, so only new names are read. */
+export async function refreshHolds(place: Pick<Place, 'store' | 'catalog' | 'row' | 'report'>): Promise<void> {
+  const { store, catalog, row, report } = place;
+  const names = new Set(await listHolds(store.control));
+  const known = new Set(catalog.holds.names(row.n));
+  const added: { hold: CachedHold; members: readonly string[] }[] = [];
+  for (const name of names) {
+    if (known.has(name)) continue;
+    const hold = await readHold(store.control, name);
+    if (hold === undefined) continue; // released between the two looks
+    if (hold.problem !== null) {
+      report('error', `.tombstoned/holds/${name} ${hold.problem}: it counts as a hold on everything`, {
+        hint: 'bring the file back, or remove it by hand if nobody needs that hold',
+      });
+    }
+    const { scope, ...rest } = hold;
+    added.push({
+      hold: { ...rest, name, scope: scope.by, prefix: scope.by === 'prefix' ? scope.prefix : null },
+      members: scope.by === 'keys' ? scope.keys : scope.by === 'ids' ? scope.ids : [],
+    });
+  }
+  const dropped = [...known].filter((name) => !names.has(name));
+  if (added.length === 0 && dropped.length === 0) return;
+  catalog.transaction(() => {
+    for (const name of dropped) catalog.holds.drop(row.n, name);
+    for (const { hold, members } of added) catalog.holds.add(row.n, hold, members);
+  });
+}
+
+/**
+ * What holds keep, of a list of objects: the hold, by place in the list. Called
+ * in the transaction that takes the objects (R7). `for` says who asks: policies
+ * respect exemptions, an operator's own command does not; a purge is kept by
+ * holds of both kinds of blocking, a move only by those that block sweeps.
+ */
+export function claimsOn(
+  place: Place,
+  objects: readonly { key: string; id?: string }[],
+  asker: 'policy' | 'hand' | 'purge',
+): Map<number, CachedHold> {
+  const claims = new Map<number, CachedHold>();
+  for (const { hold, index } of place.catalog.holds.covering(place.row.n, place.clock.now(), objects)) {
+    const keeps =
+      hold.kind === 'exempt' ? asker === 'policy' : asker === 'purge' || hold.blocks === 'sweep';
+    if (keeps && claims.get(index)?.kind !== 'hold') claims.set(index, hold);
+  }
+  return claims;
+}

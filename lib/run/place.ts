@@ -1,0 +1,31 @@
+import type { Catalog, StoreRow } from '../catalog/catalog.ts';
+import type { Clock } from '../domain/clock.ts';
+import type { RandomSource } from '../domain/ids.ts';
+import type { Store } from '../store/store.ts';
+
+/** Who acts: what runs, events and control objects name. */
+export interface Actor {
+  readonly pid: number;
+  readonly host: string;
+  /** The kernel's boot id. */
+  readonly boot: string;
+  /** As `user@host`. */
+  readonly by: string;
+}
+
+/** Where talk goes: the daemon's log, or the CLI's stderr. One line a call. */
+export type Report = (level: 'info' | 'warn' | 'error', message: string, fields?: Readonly<Record<string, unknown>>) => void;
+
+/** A store with its catalog, and what everything that acts on them needs. */
+export interface Place {
+  readonly store: Store;
+  readonly catalog: Catalog;
+  /** The store as the catalog knows it. */
+  readonly row: StoreRow;
+  /** Today's safety window, ms. */
+  readonly safetyWindow: number;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly actor: Actor;
+  readonly report: Report;
+}

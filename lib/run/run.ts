@@ -1,0 +1,69 @@
+import type { RunKind } from '../catalog/runs.ts';
+import { type FileLock, runLockFile, takeLock } from '../catalog/run-lock.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
+import { makePlainId } from '../domain/ids.ts';
+import type { Place } from './place.ts';
+
+/** One process's turn at moving, purging or restoring: an id, a lock that dies with the process, a row. */
+export interface Run {
+  readonly id: string;
+  /** Its row number. */
+  readonly n: number;
+}
+
+/**
+ * Does `work` as a run. The lock is taken before the row is written, and goes
+ * after the row is closed. A run that leaves something half-done stays open,
+ * without its lock: recovery finds it (design, section 5).
+ */
+export async function inRun<T>(place: Place, kind: RunKind, work: (run: Run) => Promise<T>): Promise<T> {
+  const { run, lock } = begin(place, kind);
+  let result: T;
+  try {
+    result = await work(run);
+  } catch (error) {
+    try {
+      end(place, run, lock, `failed: ${messageOf(error)}`);
+    } catch (second) {
+      lock.release();
+      place.report('warn', `run ${run.id} is left to recovery: ${messageOf(second)}`);
+    }
+    throw error;
+  }
+  end(place, run, lock, 'done');
+  return result;
+}
+
+function begin(place: Place, kind: RunKind): { run: Run; lock: FileLock } {
+  const { catalog, row, clock, random, actor } = place;
+  const now = clock.now();
+  const id = makePlainId('r', now, random);
+  const lock = takeLock(runLockFile(catalog.file, id));
+  if (lock === undefined) throw new TombstonedError('failed', `run ${id} exists already`, { hint: 'try again' });
+  try {
+    const { pid, host, boot, by } = actor;
+    return { run: { id, n: catalog.runs.begin({ id, store: row.n, kind, pid, host, boot, by, now }) }, lock };
+  } catch (error) {
+    lock.remove();
+    throw error;
+  }
+}
+
+function end(place: Place, run: Run, lock: FileLock, outcome: string): void {
+  if (hasLeftovers(place, run)) {
+    lock.release();
+    return;
+  }
+  place.catalog.runs.end(run.n, outcome, place.clock.now());
+  lock.remove();
+}
+
+function hasLeftovers(place: Place, run: Run): boolean {
+  const { tombstones, sweeps } = place.catalog;
+  return (
+    tombstones.openBatches(run.n).length > 0 ||
+    tombstones.taken(run.n, 'purging', '', 1).length > 0 ||
+    tombstones.taken(run.n, 'restoring', '', 1).length > 0 ||
+    sweeps.openOf(run.n).length > 0
+  );
+}

@@ -1,0 +1,205 @@
+import { constants } from 'node:fs';
+import { errnoOf, TombstonedError } from '../../domain/errors.ts';
+import { CONTROL_SEGMENT } from '../../domain/key.ts';
+import type { ControlSpace } from '../store.ts';
+import { at } from './directories.ts';
+import { type LocalFs, systemMessage } from './local-fs.ts';
+
+const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+const FILE = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+/** No control object is near this; a larger one is not ours. Bytes. */
+const MAX_SIZE = 64 * 1024 * 1024;
+
+/**
+ * Control objects as files below `.tombstoned/`. The root is opened by its path
+ * each time and must be the directory the store was opened on: an unmounted disk
+ * is found out here (R10).
+ */
+export class ControlFiles implements ControlSpace {
+  readonly #fs: LocalFs;
+  readonly #path: string;
+  readonly #root: number;
+  #count = 0;
+
+  constructor(fs: LocalFs, path: string, root: number) {
+    this.#fs = fs;
+    this.#path = path;
+    this.#root = root;
+  }
+
+  async read(name: string): Promise<Buffer | undefined> {
+    return this.#inDirectory(directoryOf(name), false, (fd) => {
+      if (fd === undefined) return undefined;
+      let file: number;
+      try {
+        file = this.#fs.open(at(fd, baseOf(name)), FILE);
+      } catch (error) {
+        if (errnoOf(error) === 'ENOENT') return undefined;
+        throw this.#error(name, error);
+      }
+      try {
+        const stats = this.#fs.fstat(file);
+        if (!stats.isFile() || stats.size > MAX_SIZE) throw this.#error(name, new Error('no file of ours'));
+        return this.#fs.readAll(file);
+      } finally {
+        this.#fs.close(file);
+      }
+    });
+  }
+
+  async list(directory: string): Promise<string[]> {
+    return this.#inDirectory(directory, false, (fd) => {
+      if (fd === undefined) return [];
+      const names: string[] = [];
+      const dir = this.#fs.opendir(at(fd, '.'));
+      try {
+        for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) names.push(entry.name);
+      } finally {
+        dir.closeSync();
+      }
+      return names.toSorted();
+    });
+  }
+
+  async create(name: string, body: string): Promise<'created' | 'exists'> {
+    return this.#placed(name, body, (temporary, target) => {
+      try {
+        this.#fs.link(temporary, target);
+        return 'created';
+      } catch (error) {
+        if (errnoOf(error) === 'EEXIST') return 'exists';
+        throw error;
+      } finally {
+        this.#fs.unlink(temporary);
+      }
+    });
+  }
+
+  async replace(name: string, body: string): Promise<void> {
+    this.#placed(name, body, (temporary, target) => this.#fs.rename(temporary, target));
+  }
+
+  async remove(name: string): Promise<void> {
+    this.#inDirectory(directoryOf(name), false, (fd) => {
+      if (fd === undefined) return;
+      try {
+        this.#fs.unlink(at(fd, baseOf(name)));
+      } catch (error) {
+        if (errnoOf(error) === 'ENOENT') return;
+        throw this.#error(name, error);
+      }
+      this.#fs.fsync(fd);
+    });
+  }
+
+  /** Writes a body under a temporary name, durable, and lets `place` put it where it belongs. */
+  #placed<T>(name: string, body: string, place: (temporary: string, target: string) => T): T {
+    return this.#inDirectory('tmp', true, (tmp) =>
+      this.#inDirectory(directoryOf(name), true, (fd) => {
+        if (tmp === undefined || fd === undefined)
+          throw this.#error(name, new Error('its directory has gone'));
+        const temporary = at(tmp, `${process.pid}-${Date.now()}-${this.#count++}`);
+        const file = this.#fs.open(temporary, NEW_FILE, 0o644);
+        try {
+          this.#fs.chmod(temporary, 0o644);
+          this.#fs.write(file, body);
+          this.#fs.fsync(file);
+        } catch (error) {
+          this.#fs.close(file);
+          this.#fs.unlink(temporary);
+          throw this.#error(name, error);
+        }
+        this.#fs.close(file);
+        const result = place(temporary, at(fd, baseOf(name)));
+        this.#fs.fsync(fd);
+        return result;
+      }),
+    );
+  }
+
+  /** Opens a directory below `.tombstoned` for `use`; made with the store's group and setgid. */
+  #inDirectory<T>(directory: string, make: boolean, use: (fd: number | undefined) => T): T {
+    const root = this.#openRoot();
+    const opened = [root];
+    try {
+      let fd: number | undefined = root;
+      for (const segment of [CONTROL_SEGMENT, ...(directory === '' ? [] : directory.split('/'))]) {
+        fd = this.#openStep(fd, segment, make);
+        if (fd === undefined) return use(undefined);
+        opened.push(fd);
+      }
+      return use(fd);
+    } finally {
+      for (const fd of opened.toReversed()) this.#fs.close(fd);
+    }
+  }
+
+  #openRoot(): number {
+    let fd: number;
+    try {
+      fd = this.#fs.open(this.#path, constants.O_RDONLY | constants.O_DIRECTORY);
+    } catch (error) {
+      throw this.#error('', error);
+    }
+    const now = this.#fs.fstat(fd);
+    const then = this.#fs.fstat(this.#root);
+    if (now.dev === then.dev && now.ino === then.ino) return fd;
+    this.#fs.close(fd);
+    throw new TombstonedError('failed', `${this.#path} is no longer the directory this run began with`, {
+      key: this.#path,
+      hint: 'is the disk still mounted? Nothing was marked as gone',
+    });
+  }
+
+  #openStep(parent: number, segment: string, make: boolean): number | undefined {
+    try {
+      return this.#fs.open(at(parent, segment), DIRECTORY);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw this.#error(segment, error);
+    }
+    if (!make) return undefined;
+    try {
+      this.#make(parent, segment);
+      return this.#fs.open(at(parent, segment), DIRECTORY);
+    } catch (error) {
+      throw this.#error(segment, error);
+    }
+  }
+
+  #make(parent: number, segment: string): void {
+    const root = this.#fs.fstat(this.#root);
+    try {
+      this.#fs.mkdir(at(parent, segment), 0o700);
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return;
+      throw error;
+    }
+    const target = at(parent, segment);
+    const made = this.#fs.lstat(target);
+    if (made !== undefined && made.gid !== root.gid) {
+      this.#fs.chown(target, Number(made.uid), Number(root.gid));
+    }
+    this.#fs.chmod(target, (Number(root.mode) & 0o777) | 0o2700);
+    this.#fs.fsync(parent);
+  }
+
+  #error(name: string, cause: unknown): TombstonedError {
+    if (cause instanceof TombstonedError) return cause;
+    const where = `${this.#path}/${name === '' ? '' : `${CONTROL_SEGMENT}/${name}`}`.replace(/\/$/, '');
+    return new TombstonedError('failed', `${where}: ${systemMessage(cause)}`, {
+      key: where,
+      hint: 'check that the store is mounted and its permissions let this user in',
+      cause,
+    });
+  }
+}
+
+function directoryOf(name: string): string {
+  const cut = name.lastIndexOf('/');
+  return cut < 0 ? '' : name.slice(0, cut);
+}
+
+function baseOf(name: string): string {
+  return name.slice(name.lastIndexOf('/') + 1);
+}

@@ -1,0 +1,203 @@
+import { constants } from 'node:fs';
+import { errnoOf, TombstonedError } from '../../domain/errors.ts';
+import { CONTROL_SEGMENT, printable } from '../../domain/key.ts';
+import type { LocalFs } from './local-fs.ts';
+
+const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+
+/**
+ * A name in an open directory. Node has no `openat`, `renameat`, …; Linux resolves
+ * `/proc/self/fd/N/name` from the open directory itself, so that nobody who swaps
+ * a directory for a symbolic link can lead an operation astray.
+ */
+export function at(fd: number, name: string): string {
+  return `/proc/self/fd/${fd}/${name}`;
+}
+
+/** Splits a key into its directory (`""` is the root) and its last segment. */
+export function splitKey(key: string): { directory: string; base: string } {
+  const cut = key.lastIndexOf('/');
+  return cut < 0 ? { directory: '', base: key } : { directory: key.slice(0, cut), base: key.slice(cut + 1) };
+}
+
+/** What new directories take over from the live ones. */
+export interface DirectoryLook {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/**
+ * Open directories below a store's root, by their path; each step is opened from
+ * the one before, never through a symbolic link, a nested store, or onto another
+ * file system. All are closed together.
+ */
+export class Directories {
+  readonly #fs: LocalFs;
+  readonly #root: number;
+  readonly #device: bigint;
+  readonly #url: string;
+  readonly #open = new Map<string, number>();
+  readonly #absent = new Set<string>();
+  /** Directories that must be fsynced for what was done in them to last. */
+  readonly #made = new Set<string>();
+
+  constructor(fs: LocalFs, root: number, url: string) {
+    this.#fs = fs;
+    this.#root = root;
+    this.#url = url;
+    this.#device = fs.fstat(root).dev;
+  }
+
+  /** How many are open. */
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** Opens a directory; undefined where there is none (or a file stands on the way). */
+  open(path: string): number | undefined {
+    if (path === '') return this.#root;
+    const known = this.#open.get(path);
+    if (known !== undefined) return known;
+    if (this.#absent.has(path)) return undefined;
+    const { directory, base } = splitKey(path);
+    const parent = this.open(directory);
+    const fd = parent === undefined ? undefined : this.#step(parent, base, path);
+    if (fd === undefined) this.#absent.add(path);
+    else this.#open.set(path, fd);
+    return fd;
+  }
+
+  /** Opens a directory, and makes it and those above it where they are missing. */
+  make(path: string, look: (path: string) => DirectoryLook): number {
+    const known = this.open(path);
+    if (known !== undefined) return known;
+    const { directory, base } = splitKey(path);
+    const parent = this.make(directory, look);
+    this.#absent.delete(path);
+    this.#makeOne(parent, base, look(path));
+    const fd = this.#step(parent, base, path);
+    if (fd === undefined) {
+      throw new TombstonedError(
+        'failed',
+        `${this.#where(path)} is not a directory, and one is needed there`,
+        {
+          key: path,
+          hint: 'move it out of the way',
+        },
+      );
+    }
+    this.#open.set(path, fd);
+    this.#made.add(path);
+    this.#made.add(directory);
+    return fd;
+  }
+
+  #makeOne(parent: number, base: string, look: DirectoryLook): void {
+    const target = at(parent, base);
+    try {
+      this.#fs.mkdir(target, 0o700);
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return;
+      throw error;
+    }
+    const made = this.#fs.lstat(target);
+    if (made === undefined) return;
+    const isRoot = process.geteuid?.() === 0;
+    if (Number(made.gid) !== look.gid || (isRoot && Number(made.uid) !== look.uid)) {
+      try {
+        this.#fs.chown(target, isRoot ? look.uid : Number(made.uid), look.gid);
+      } catch (error) {
+        this.#fs.rmdir(target);
+        throw error;
+      }
+    }
+    this.#fs.chmod(target, look.mode);
+  }
+
+  #step(parent: number, base: string, path: string): number | undefined {
+    let fd: number;
+    try {
+      fd = this.#fs.open(at(parent, base), DIRECTORY);
+    } catch (error) {
+      const code = errnoOf(error);
+      if (code === 'ENOENT') return undefined;
+      if (code !== 'ENOTDIR' && code !== 'ELOOP') throw error;
+      if (this.#fs.lstat(at(parent, base))?.isSymbolicLink() !== true) return undefined;
+      throw new TombstonedError(
+        'failed',
+        `${this.#where(path)} is a symbolic link; links are never followed`,
+        {
+          key: path,
+          hint: 'name the object by its real path',
+          cause: error,
+        },
+      );
+    }
+    try {
+      this.#check(fd, path);
+      return fd;
+    } catch (error) {
+      this.#fs.close(fd);
+      throw error;
+    }
+  }
+
+  #check(fd: number, path: string): void {
+    if (this.#fs.fstat(fd).dev !== this.#device) {
+      throw new TombstonedError(
+        'failed',
+        `${this.#where(path)} is on another file system than the store's root`,
+        {
+          key: path,
+          hint: 'make it a store of its own, with its own entry in the config',
+        },
+      );
+    }
+    if (this.#fs.lstat(at(fd, `${CONTROL_SEGMENT}/store.json`)) !== undefined) {
+      throw new TombstonedError('failed', `${this.#where(path)} is another store inside this one`, {
+        key: path,
+        hint: 'a store can not hold another: move it out, or make it the only one',
+      });
+    }
+  }
+
+  #where(path: string): string {
+    return printable(`${this.#url.replace(/\/$/, '')}/${path}`);
+  }
+
+  /** How an open directory looks, for `make`. */
+  look(path: string): DirectoryLook | undefined {
+    const fd = this.open(path);
+    if (fd === undefined) return undefined;
+    const stats = this.#fs.fstat(fd);
+    return { mode: Number(stats.mode) & 0o7777, uid: Number(stats.uid), gid: Number(stats.gid) };
+  }
+
+  /** Forgets a directory that somebody has removed meanwhile. */
+  forget(path: string): void {
+    for (const [known, fd] of this.#open) {
+      if (known !== path && !known.startsWith(`${path}/`)) continue;
+      this.#fs.close(fd);
+      this.#open.delete(known);
+    }
+    this.#absent.clear();
+  }
+
+  /** Makes durable what was done in these directories, and in those that were made, in this order. */
+  sync(paths: Iterable<string>): void {
+    const made = [...this.#made].toSorted((a, b) => b.length - a.length);
+    for (const path of new Set([...made, ...paths])) {
+      const fd = this.open(path);
+      if (fd !== undefined) this.#fs.fsync(fd);
+    }
+    this.#made.clear();
+  }
+
+  /** Closes all. */
+  close(): void {
+    for (const fd of this.#open.values()) this.#fs.close(fd);
+    this.#open.clear();
+    this.#absent.clear();
+  }
+}

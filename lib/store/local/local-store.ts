@@ -1,0 +1,704 @@
+import { execFile } from 'node:child_process';
+import { type BigIntStats, constants } from 'node:fs';
+import { promisify } from 'node:util';
+import type { Clock } from '../../domain/clock.ts';
+import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
+import { parseTombstoneId, pendingName } from '../../domain/ids.ts';
+import { asKey, CONTROL_SEGMENT, type Key, printable } from '../../domain/key.ts';
+import { sameRevision } from '../../domain/revision.ts';
+import type {
+  Listed,
+  ListedPending,
+  LiveObject,
+  MoveItem,
+  MoveOutcome,
+  OpenObject,
+  PendingCopy,
+  PutBackItem,
+  PutBackOutcome,
+  RemoveItem,
+  RemoveOutcome,
+  Store,
+  StrayFile,
+} from '../store.ts';
+import { ControlFiles } from './control-files.ts';
+import { at, Directories, type DirectoryLook, splitKey } from './directories.ts';
+import { type LocalFs, nodeFs, systemMessage } from './local-fs.ts';
+import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
+import { openFile } from './read-file.ts';
+import { revisionOf, sameInode } from './revision-of.ts';
+import { walkLive, walkPending } from './walk.ts';
+
+/** How many directories a batch holds open before it makes them durable and goes on. */
+const MAX_OPEN = 200;
+/** How many removals are in flight. */
+const REMOVALS = 64;
+/** Errors that say for sure that nothing was done, for a reason the operator can see to. */
+const REFUSED = new Set([
+  'EACCES',
+  'EPERM',
+  'EROFS',
+  'ENOSPC',
+  'EDQUOT',
+  'ENAMETOOLONG',
+  'EMLINK',
+  'EXDEV',
+  'EBUSY',
+]);
+
+/** A directory on a local disk as a store: objects are regular files, a move is `rename(2)`. */
+export class LocalStore implements Store {
+  readonly url: string;
+  readonly pendingPrefix: string;
+  readonly control: ControlFiles;
+  readonly #fs: LocalFs;
+  readonly #clock: Clock;
+  readonly #path: string;
+  readonly #root: number;
+  readonly #rights: Rights;
+
+  private constructor(options: {
+    path: string;
+    root: number;
+    pendingPrefix: string;
+    fs: LocalFs;
+    clock: Clock;
+  }) {
+    this.url = `file://${options.path}`;
+    this.pendingPrefix = options.pendingPrefix;
+    this.#fs = options.fs;
+    this.#clock = options.clock;
+    this.#path = options.path;
+    this.#root = options.root;
+    this.#rights = currentRights();
+    this.control = new ControlFiles(options.fs, options.path, options.root);
+  }
+
+  /**
+   * Opens the store at a directory. `write` also makes sure that its pending
+   * directory is one, on the same file system, and that files can be linked back.
+   * Throws `failed` when the directory can't be relied on.
+   */
+  static open(options: {
+    path: string;
+    pendingPrefix: string;
+    access: 'read' | 'write';
+    clock: Clock;
+    fs?: LocalFs;
+  }): LocalStore {
+    const { path, pendingPrefix, access, clock, fs = nodeFs } = options;
+    let root: number;
+    try {
+      root = fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+    } catch (error) {
+      throw new TombstonedError(
+        'failed',
+        `the store ${printable(path)} can't be opened: ${systemMessage(error)}`,
+        {
+          key: path,
+          hint: 'is the disk mounted, and may this user read the directory?',
+          cause: error,
+        },
+      );
+    }
+    const store = new LocalStore({ path, root, pendingPrefix, fs, clock });
+    try {
+      if (access === 'write') store.#checkPending();
+      return store;
+    } catch (error) {
+      store.close();
+      throw error;
+    }
+  }
+
+  #checkPending(): void {
+    this.#withDirectories((directories) => {
+      const fd = directories.open(this.pendingPrefix.replace(/\/$/, ''));
+      if (
+        fd !== undefined ||
+        this.#fs.lstat(at(this.#root, this.pendingPrefix.replace(/\/$/, ''))) === undefined
+      ) {
+        return;
+      }
+      throw new TombstonedError('failed', `${this.#path}/${this.pendingPrefix} is not a directory`, {
+        key: this.pendingPrefix,
+        hint: 'move it away, or set pendingPrefix in the config of a new store',
+      });
+    });
+  }
+
+  /**
+   * Whether a file here can be linked, which R2's put-back needs. Writes two
+   * scratch names below `.tombstoned/tmp/` and removes them.
+   */
+  async checkLinks(): Promise<void> {
+    const name = `tmp/links-${process.pid}-${this.#clock.now()}`;
+    await this.control.create(name, 'probe\n'); // made by link(2)
+    await this.control.remove(name);
+  }
+
+  close(): void {
+    this.#fs.close(this.#root);
+  }
+
+  list(prefix: string, signal?: AbortSignal): AsyncIterable<Listed[]> {
+    return walkLive(this.#walked(), prefix, signal);
+  }
+
+  listPending(prefix: string, signal?: AbortSignal): AsyncIterable<ListedPending[]> {
+    return walkPending(this.#walked(), prefix, signal);
+  }
+
+  #walked(): Parameters<typeof walkLive>[0] {
+    return {
+      fs: this.#fs,
+      clock: this.#clock,
+      rights: this.#rights,
+      root: this.#root,
+      path: this.#path,
+      pendingPrefix: this.pendingPrefix,
+    };
+  }
+
+  async head(key: Key): Promise<LiveObject | undefined> {
+    return this.#withDirectories((directories) => {
+      const { directory, base } = splitKey(key);
+      const fd = directories.open(directory);
+      const file = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
+      if (fd === undefined || file === undefined || file.isDirectory()) return undefined;
+      const refusal = file.isFile()
+        ? (directoryRefusal(this.#fs, fd) ??
+          fileRefusal(this.#fs, fd, this.#fs.fstat(fd), base, file, this.#rights))
+        : 'it is not a regular file';
+      return {
+        type: 'object',
+        key,
+        revision: revisionOf(file),
+        size: Number(file.size),
+        modifiedAt: Number(file.mtimeMs),
+        refusal,
+      };
+    });
+  }
+
+  async openLive(key: Key): Promise<OpenObject | undefined> {
+    return this.#openObject(key);
+  }
+
+  async openPending(key: Key, id: string): Promise<OpenObject | undefined> {
+    return this.#openObject(pendingName(this.pendingPrefix, key, id));
+  }
+
+  #openObject(name: string): OpenObject | undefined {
+    return this.#withDirectories((directories) => {
+      const { directory, base } = splitKey(name);
+      const fd = directories.open(directory);
+      return fd === undefined ? undefined : openFile(this.#fs, fd, base, name);
+    });
+  }
+
+  async headPending(key: Key, id: string): Promise<PendingCopy | undefined> {
+    return this.#withDirectories((directories) => {
+      const { directory, base } = splitKey(pendingName(this.pendingPrefix, key, id));
+      const fd = directories.open(directory);
+      const file = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
+      return file === undefined ? undefined : { revision: revisionOf(file), size: Number(file.size) };
+    });
+  }
+
+  async pendingIds(key: Key): Promise<string[]> {
+    return this.#withDirectories((directories) => {
+      const { directory, base } = splitKey(this.pendingPrefix + key);
+      const fd = directories.open(directory);
+      if (fd === undefined) return [];
+      const ids: string[] = [];
+      const dir = this.#fs.opendir(at(fd, '.'));
+      try {
+        for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
+          if (!entry.name.startsWith(`${base}~`) || entry.isDirectory()) continue;
+          const id = entry.name.slice(base.length + 1);
+          if (parseTombstoneId(id) !== undefined) ids.push(id);
+        }
+      } finally {
+        dir.closeSync();
+      }
+      return ids.toSorted().toReversed();
+    });
+  }
+
+  async move(batch: readonly MoveItem[], { resume }: { resume: boolean }): Promise<MoveOutcome[]> {
+    return this.#inGroups(batch, (item, group) => this.#moveOne(item, group, resume));
+  }
+
+  #moveOne(item: MoveItem, group: Group, resume: boolean): MoveOutcome {
+    const { directories } = group;
+    const { directory, base } = splitKey(item.key);
+    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+    if (resume) {
+      const fd = directories.open(pending.directory);
+      const found = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
+      if (fd !== undefined && found !== undefined) {
+        group.touch(pending.directory, directory);
+        return this.#judge(item, found, undefined, group);
+      }
+    }
+    const source = directories.open(directory);
+    const live = source === undefined ? undefined : this.#fs.lstat(at(source, base));
+    if (source === undefined || live === undefined) return { outcome: 'gone' };
+    if (!live.isFile() || !sameRevision(revisionOf(live), item.revision)) return { outcome: 'changed' };
+    let target: number;
+    try {
+      target = directories.make(pending.directory, (path) => this.#pendingLook(directories, path));
+    } catch (error) {
+      return refused(error, item.key);
+    }
+    try {
+      this.#fs.rename(at(source, base), at(target, pending.base));
+    } catch (error) {
+      return this.#afterFailedRename(item, error, group);
+    }
+    group.touch(pending.directory, directory);
+    const moved = this.#fs.lstat(at(target, pending.base));
+    if (moved === undefined) {
+      throw new TombstonedError(
+        'failed',
+        `${printable(item.key)}: its pending copy vanished right after the move`,
+        {
+          key: item.key,
+          hint: 'something else removes files below the pending directory; stop it',
+        },
+      );
+    }
+    return this.#judge(item, moved, live, group);
+  }
+
+  /** A failed rename has done nothing; ENOENT may mean that a purge took the empty pending directory. */
+  #afterFailedRename(item: MoveItem, error: unknown, group: Group): MoveOutcome {
+    const { directory, base } = splitKey(item.key);
+    const { directories } = group;
+    const code = errnoOf(error) ?? '';
+    if (code === 'ENOENT') {
+      const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+      const source = directories.open(directory);
+      if (source === undefined || this.#fs.lstat(at(source, base)) === undefined) return { outcome: 'gone' };
+      if (group.retry(item.id)) {
+        directories.forget(pending.directory);
+        return this.#moveOne(item, group, false);
+      }
+    }
+    if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'EISDIR' || code === 'ENOTDIR') {
+      return { outcome: 'changed' };
+    }
+    return refused(error, item.key);
+  }
+
+  /** Looks at what was moved: what was meant, or something that took its place and goes back (R2). */
+  #judge(item: MoveItem, moved: BigIntStats, meant: BigIntStats | undefined, group: Group): MoveOutcome {
+    const { directories } = group;
+    const { directory, base } = splitKey(item.key);
+    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+    const isMeant = meant === undefined || sameInode(moved, meant);
+    if (isMeant && moved.isFile() && sameRevision(revisionOf(moved), item.revision))
+      return { outcome: 'moved' };
+    const source = directories.open(directory);
+    const target = directories.open(pending.directory);
+    if (target === undefined) throw new Error(`${pending.directory} vanished`);
+    if (moved.isDirectory()) {
+      try {
+        if (source === undefined) return { outcome: 'stray-directory' };
+        this.#fs.rename(at(target, pending.base), at(source, base));
+        return { outcome: 'changed' };
+      } catch (error) {
+        if (!['ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'ENOENT'].includes(errnoOf(error) ?? '')) throw error;
+        return { outcome: 'stray-directory' };
+      }
+    }
+    const revision = revisionOf(moved);
+    const isBack = source !== undefined && this.#linkBack(at(target, pending.base), at(source, base), moved);
+    return { outcome: isBack ? 'put-back' : 'moved-other', revision };
+  }
+
+  #linkBack(pending: string, live: string, moved: BigIntStats): boolean {
+    try {
+      this.#fs.link(pending, live);
+      return true;
+    } catch (error) {
+      const code = errnoOf(error) ?? '';
+      if (code === 'EEXIST') {
+        const there = this.#fs.lstat(live);
+        return there !== undefined && sameInode(there, moved);
+      }
+      if (code === 'EPERM' && moved.isSymbolicLink()) return this.#symlinkBack(pending, live);
+      // It stays in its pending name, whole: a tombstone of its own.
+      if (code === 'ENOENT' || REFUSED.has(code)) return false;
+      throw error;
+    }
+  }
+
+  #symlinkBack(pending: string, live: string): boolean {
+    try {
+      this.#fs.symlink(this.#fs.readlink(pending), live);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST' || REFUSED.has(errnoOf(error) ?? '')) return false;
+      throw error;
+    }
+  }
+
+  /** Pending directories take mode and group of the live ones. */
+  #pendingLook(directories: Directories, path: string): DirectoryLook {
+    const live = path.startsWith(this.pendingPrefix) ? path.slice(this.pendingPrefix.length) : '';
+    for (let nearest = live; ; nearest = splitKey(nearest).directory) {
+      const look = directories.look(nearest);
+      if (look !== undefined) return look;
+      if (nearest === '') throw new Error('the root has gone');
+    }
+  }
+
+  async strayFiles(key: Key, id: string): Promise<StrayFile[]> {
+    const top = pendingName(this.pendingPrefix, key, id);
+    return this.#withDirectories((directories) => {
+      const files: StrayFile[] = [];
+      const waiting = [''];
+      for (let below = waiting.pop(); below !== undefined; below = waiting.pop()) {
+        const fd = directories.open(below === '' ? top : `${top}/${below}`);
+        if (fd === undefined) continue;
+        const dir = this.#fs.opendir(at(fd, '.'));
+        for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
+          const name = below === '' ? entry.name : `${below}/${entry.name}`;
+          const stats = this.#fs.lstat(at(fd, entry.name));
+          const strayKey = asKey(`${key}/${name}`);
+          if (stats?.isDirectory() === true) waiting.push(name);
+          else if (stats !== undefined && strayKey !== undefined) {
+            files.push({ key: strayKey, revision: revisionOf(stats), at: `${top}/${name}` });
+          }
+        }
+        dir.closeSync();
+      }
+      return files;
+    });
+  }
+
+  async adoptStray(stray: StrayFile, id: string): Promise<void> {
+    this.#withDirectories((directories) => {
+      const from = splitKey(stray.at);
+      const to = splitKey(pendingName(this.pendingPrefix, stray.key, id));
+      const source = directories.open(from.directory);
+      if (source === undefined) return;
+      const target = directories.make(to.directory, (path) => this.#pendingLook(directories, path));
+      this.#fs.rename(at(source, from.base), at(target, to.base));
+      directories.sync([to.directory, from.directory]);
+      this.#removeEmpty(directories, from.directory);
+    });
+  }
+
+  async putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]> {
+    const copies = new Map<PutBackItem, PutBackOutcome>();
+    for (const item of batch) if (item.to !== item.key) copies.set(item, await this.#copyTo(item));
+    return this.#inGroups(batch, (item, group) => copies.get(item) ?? this.#putBackOne(item, group));
+  }
+
+  #putBackOne(item: PutBackItem, group: Group): PutBackOutcome {
+    const { directories } = group;
+    const live = splitKey(item.to);
+    const found = this.#pendingForRestore(item, directories);
+    const before = this.#liveIs(item, directories);
+    if (before !== undefined) {
+      group.touch(live.directory);
+      return { outcome: before };
+    }
+    if ('outcome' in found) return found;
+    try {
+      const target = directories.make(live.directory, (path) => this.#liveLook(directories, path));
+      this.#fs.link(found.path, at(target, live.base));
+      group.touch(live.directory);
+      return { outcome: 'restored' };
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return { outcome: this.#liveIs(item, directories) ?? 'conflict' };
+      return refused(error, item.to);
+    }
+  }
+
+  /** What has the live key: nothing, the revision that is to be restored, or something else. */
+  #liveIs(item: PutBackItem, directories: Directories): 'unchanged' | 'conflict' | undefined {
+    const { directory, base } = splitKey(item.to);
+    const fd = directories.open(directory);
+    const live = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
+    if (live === undefined) return undefined;
+    return live.isFile() && sameRevision(revisionOf(live), item.revision) ? 'unchanged' : 'conflict';
+  }
+
+  #pendingForRestore(
+    item: PutBackItem,
+    directories: Directories,
+  ): { path: string } | Extract<PutBackOutcome, { outcome: 'gone' | 'failed' }> {
+    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+    const fd = directories.open(pending.directory);
+    const copy = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
+    if (fd === undefined || copy === undefined) return { outcome: 'gone' };
+    if (copy.isFile() && sameRevision(revisionOf(copy), item.revision)) return { path: at(fd, pending.base) };
+    const error = new TombstonedError(
+      'failed',
+      `${printable(item.key)}: its pending copy is not what was tombstoned`,
+      {
+        reason: 'changed',
+        key: item.key,
+        hint: `look at ${printable(pendingName(this.pendingPrefix, item.key, item.id))} by hand`,
+      },
+    );
+    return { outcome: 'failed', error };
+  }
+
+  /** Live directories that are made again take the look of the pending ones. */
+  #liveLook(directories: Directories, path: string): DirectoryLook {
+    for (let nearest = this.pendingPrefix + path; ; nearest = splitKey(nearest).directory) {
+      const look = directories.look(nearest);
+      if (look !== undefined) return look;
+      if (nearest === '') throw new Error('the root has gone');
+    }
+  }
+
+  /**
+   * A copy with bytes of its own, for another key: a link would let a writer of
+   * the one change the other. `cp` keeps owner, mode, times, xattrs and holes.
+   */
+  async #copyTo(item: PutBackItem): Promise<PutBackOutcome> {
+    const directories = new Directories(this.#fs, this.#root, this.url);
+    try {
+      const before = this.#liveIs(item, directories);
+      if (before !== undefined) return { outcome: before };
+      const found = this.#pendingForRestore(item, directories);
+      if ('outcome' in found) return found;
+      const look = { mode: 0o700, uid: this.#rights.uid, gid: process.getegid?.() ?? 0 };
+      const tmp = directories.make(`${CONTROL_SEGMENT}/tmp`, () => look);
+      const temporary = at(tmp, `copy-${item.id}-${process.pid}`);
+      const { directory, base } = splitKey(item.to);
+      try {
+        await copyFile(found.path, temporary);
+        const copied = this.#fs.lstat(temporary);
+        if (copied?.isFile() !== true || !sameRevision(revisionOf(copied), item.revision)) {
+          throw new Error('the copy is not the revision that was to be copied');
+        }
+        const fd = this.#fs.open(temporary, constants.O_RDONLY | constants.O_NOFOLLOW);
+        this.#fs.fsync(fd);
+        this.#fs.close(fd);
+        const target = directories.make(directory, (path) => this.#liveLook(directories, path));
+        this.#fs.link(temporary, at(target, base));
+        directories.sync([directory]);
+        return { outcome: 'restored' };
+      } finally {
+        if (this.#fs.lstat(temporary) !== undefined) this.#fs.unlink(temporary);
+      }
+    } catch (error) {
+      return errnoOf(error) === 'EEXIST' ? { outcome: 'conflict' } : refused(error, item.to);
+    } finally {
+      directories.close();
+    }
+  }
+
+  async remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]> {
+    const outcomes: RemoveOutcome[] = [];
+    for (let from = 0; from < batch.length; ) {
+      const directories = new Directories(this.#fs, this.#root, this.url);
+      try {
+        const chunk: RemoveItem[] = [];
+        const checked: (RemoveOutcome | { path: string })[] = [];
+        while (from + chunk.length < batch.length && chunk.length < REMOVALS && directories.size < MAX_OPEN) {
+          const item = batch[from + chunk.length];
+          if (item === undefined) break;
+          chunk.push(item);
+          checked.push(this.#checkRemoval(item, directories));
+        }
+        const ends = await Promise.all(checked.map(async (check) => this.#finishRemoval(check)));
+        outcomes.push(...ends);
+        this.#afterRemoval(chunk, ends, directories);
+        from += chunk.length;
+      } finally {
+        directories.close();
+      }
+    }
+    return outcomes;
+  }
+
+  /** Compares before anything is removed (design, section 5). */
+  #checkRemoval(item: RemoveItem, directories: Directories): RemoveOutcome | { path: string } {
+    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+    const fd = directories.open(pending.directory);
+    const copy = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
+    if (fd === undefined || copy === undefined) return { outcome: 'gone' };
+    const { directory, base } = splitKey(item.key);
+    const liveFd = directories.open(directory);
+    const live = liveFd === undefined ? undefined : this.#fs.lstat(at(liveFd, base));
+    const path = at(fd, pending.base);
+    if (copy.isDirectory()) return { outcome: 'changed', detail: 'it is a directory' };
+    if (live !== undefined && sameInode(live, copy)) return { path };
+    if (!sameRevision(revisionOf(copy), item.revision)) {
+      const { size, mtimeNs } = revisionOf(copy);
+      return { outcome: 'changed', detail: `it is ${size}|${mtimeNs} now` };
+    }
+    if (item.from === 'pending') return { path };
+    const isLive = live?.isFile() === true && sameRevision(revisionOf(live), item.revision);
+    return isLive ? { path } : { outcome: 'not-live' };
+  }
+
+  async #finishRemoval(check: RemoveOutcome | { path: string }): Promise<RemoveOutcome> {
+    if ('outcome' in check) return check;
+    const { path } = check;
+    try {
+      await this.#fs.unlinkAsync(path);
+      return { outcome: 'removed' };
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return { outcome: 'gone' };
+      return refused(error, path);
+    }
+  }
+
+  #afterRemoval(
+    chunk: readonly RemoveItem[],
+    ends: readonly RemoveOutcome[],
+    directories: Directories,
+  ): void {
+    const touched = new Set<string>();
+    for (const [i, item] of chunk.entries()) {
+      if (ends[i]?.outcome !== 'removed' && ends[i]?.outcome !== 'gone') continue;
+      touched.add(splitKey(pendingName(this.pendingPrefix, item.key, item.id)).directory);
+    }
+    directories.sync(touched);
+    for (const path of touched) this.#removeEmpty(directories, path);
+  }
+
+  /** Removes empty directories from this one up, to the pending directory itself, which stays. */
+  #removeEmpty(directories: Directories, path: string): void {
+    for (let directory = path; `${directory}/`.length > this.pendingPrefix.length; ) {
+      const above = splitKey(directory);
+      const parent = directories.open(above.directory);
+      if (parent === undefined) return;
+      try {
+        this.#fs.rmdir(at(parent, above.base));
+      } catch (error) {
+        const code = errnoOf(error) ?? '';
+        if (code === 'ENOENT') return;
+        // Not empty, or not ours to remove: an empty directory left behind harms nobody.
+        if (code === 'ENOTEMPTY' || code === 'EEXIST' || REFUSED.has(code)) return;
+        throw error;
+      }
+      directories.forget(directory);
+      this.#fs.fsync(parent);
+      directory = above.directory;
+    }
+  }
+
+  /**
+   * Does a batch in groups that touch few enough directories; each group's
+   * directories are fsynced, the pending ones first, before the next.
+   */
+  #inGroups<Item, Outcome>(batch: readonly Item[], act: (item: Item, group: Group) => Outcome): Outcome[] {
+    const outcomes: Outcome[] = [];
+    let group: Group | undefined;
+    try {
+      for (const item of batch) {
+        group ??= new Group(new Directories(this.#fs, this.#root, this.url));
+        outcomes.push(act(item, group));
+        if (group.directories.size < MAX_OPEN) continue;
+        group.finish();
+        group = undefined;
+      }
+    } catch (error) {
+      group?.directories.close();
+      throw error;
+    }
+    group?.finish();
+    return outcomes;
+  }
+
+  #withDirectories<T>(use: (directories: Directories) => T): T {
+    const directories = new Directories(this.#fs, this.#root, this.url);
+    try {
+      return use(directories);
+    } finally {
+      directories.close();
+    }
+  }
+}
+
+/** Part of a batch: its open directories, and those that must be fsynced, in order. */
+class Group {
+  readonly directories: Directories;
+  readonly #first = new Set<string>();
+  readonly #then = new Set<string>();
+  readonly #retried = new Map<string, number>();
+
+  constructor(directories: Directories) {
+    this.directories = directories;
+  }
+
+  /** Notes directories to fsync: where something came to, then where it went from. */
+  touch(first: string, then?: string): void {
+    this.#first.add(first);
+    if (then !== undefined) this.#then.add(then);
+  }
+
+  /** Whether an item may be tried once more. */
+  retry(id: string): boolean {
+    const tries = (this.#retried.get(id) ?? 0) + 1;
+    this.#retried.set(id, tries);
+    return tries <= 3;
+  }
+
+  finish(): void {
+    try {
+      this.directories.sync(this.#first);
+      this.directories.sync(this.#then);
+    } finally {
+      this.directories.close();
+    }
+  }
+}
+
+/** An error that says nothing was done, as an outcome; any other is thrown: its effect is unknown. */
+function refused(error: unknown, key: string): { outcome: 'failed'; error: Error } {
+  const code = errnoOf(error) ?? '';
+  if (!(error instanceof TombstonedError) && !REFUSED.has(code)) throw error;
+  if (error instanceof TombstonedError) return { outcome: 'failed', error };
+  const hint = HINTS[code] ?? 'give this user the rights to move it';
+  return {
+    outcome: 'failed',
+    error: new TombstonedError('failed', `${printable(key)}: ${systemMessage(error)}`, {
+      key,
+      hint,
+      cause: error,
+    }),
+  };
+}
+
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk is full: purge, or free some space',
+  EDQUOT: 'the quota is used up: purge, or raise it',
+  EROFS: 'the file system is mounted read-only',
+  EXDEV: 'pending_deletion/ must be on the same file system as the store',
+};
+
+const run = promisify(execFile);
+
+async function copyFile(from: string, to: string): Promise<void> {
+  try {
+    await run('cp', [
+      '--archive',
+      '--reflink=auto',
+      '--no-target-directory',
+      '--',
+      ofThisProcess(from),
+      ofThisProcess(to),
+    ]);
+  } catch (error) {
+    throw new TombstonedError('failed', `the copy failed: ${messageOf(error)}`, {
+      hint: 'is the disk full?',
+      cause: error,
+    });
+  }
+}
+
+/** A path that means the same to a child process. */
+function ofThisProcess(path: string): string {
+  return path.replace('/proc/self/', `/proc/${process.pid}/`);
+}
