@@ -15,12 +15,19 @@ export const systemClock: Clock = {
   monotonic: () => performance.now(),
   sleep: async (ms, signal) => {
     try {
-      await delay(ms, undefined, signal === undefined ? {} : { signal });
+      let left = ms;
+      do {
+        await delay(Math.min(left, LONGEST_TIMER), undefined, signal === undefined ? {} : { signal });
+        left -= LONGEST_TIMER;
+      } while (left > 0);
     } catch (error) {
       if (signal?.aborted !== true) throw error;
     }
   },
 };
+
+/** Node ends a longer timer at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** ISO 8601 UTC of a wall time, or null of none. */
 export function isoTime(ms: number | null): string | null {

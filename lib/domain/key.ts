@@ -58,18 +58,20 @@ export function compareKeys(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
-// oxlint-disable-next-line no-control-regex -- control characters are what must not reach a terminal
-const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
+/** What must not reach a terminal: it would move the cursor, break the line or reorder the text. */
+const UNPRINTABLE = /[\p{Cc}\p{Bidi_Control}\p{Surrogate}\u2028\u2029]/gu;
 
-/** A key as text for people: as it is, or as a JSON string where it has control characters. */
+/** A key as text for people: as it is, or as a JSON string where it has such characters. */
 export function printable(text: string): string {
-  if (!UNPRINTABLE.test(text) && !text.startsWith('"')) return text;
+  if (text.search(UNPRINTABLE) < 0 && !text.startsWith('"')) return text;
   return JSON.stringify(text).replaceAll(
-    new RegExp(UNPRINTABLE, 'g'),
+    UNPRINTABLE,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 }
 
-function quote(text: string): string {
-  return text.startsWith('"') ? printable(text) : `"${printable(text).replaceAll(/^"|"$/g, '')}"`;
+/** A text in quotes, for messages. */
+export function quote(text: string): string {
+  const shown = printable(text);
+  return shown.startsWith('"') ? shown : `"${shown}"`;
 }

@@ -24,7 +24,10 @@ export function parseSize(text: string): number | undefined {
   return quantity(SIZE.exec(text), UNIT_BYTES);
 }
 
-function quantity(match: RegExpExecArray | null, units: Readonly<Record<string, number>>): number | undefined {
+function quantity(
+  match: RegExpExecArray | null,
+  units: Readonly<Record<string, number>>,
+): number | undefined {
   const factor = units[match?.[2] ?? ''];
   if (match?.[1] === undefined || factor === undefined) return undefined;
   const value = Math.round(Number(match[1]) * factor);
@@ -68,9 +71,17 @@ const ISO_TIME = /^\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,3})?)?(?:Z
 export function parseTime(text: string, now: number, direction: 'ago' | 'ahead'): number | undefined {
   if (text === 'now') return now;
   const duration = parseDuration(text);
-  if (duration !== undefined) return direction === 'ago' ? now - duration : now + duration;
+  if (duration !== undefined) return asTime(direction === 'ago' ? now - duration : now + duration);
   if (!ISO_TIME.test(text)) return undefined;
+  // Date.parse reads February 30 as a day in March.
+  const day = text.slice(0, 10);
+  const midnight = asTime(Date.parse(day));
+  if (midnight === undefined || !new Date(midnight).toISOString().startsWith(day)) return undefined;
   const zoned = /T/.test(text) && !/(?:Z|[+-]\d{2}:?\d{2})$/.test(text) ? `${text}Z` : text;
-  const ms = Date.parse(zoned);
-  return Number.isNaN(ms) ? undefined : ms;
+  return asTime(Date.parse(zoned));
+}
+
+/** A time that a Date can hold, or undefined. */
+function asTime(ms: number): number | undefined {
+  return Number.isNaN(new Date(ms).getTime()) ? undefined : ms;
 }

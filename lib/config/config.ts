@@ -1,0 +1,91 @@
+/** The config as the program uses it (design, section 9): durations in ms, sizes in bytes, defaults applied. */
+export interface Config {
+  /** The file it was read from, absolute. */
+  readonly file: string;
+  /** The catalog's file, absolute. */
+  readonly catalog: string;
+  readonly metrics: { readonly listen: ListenAddress | null };
+  readonly log: LogConfig;
+  readonly historyFor: number;
+  readonly clockTolerance: number;
+  /** A command, or null: nobody is told. */
+  readonly notify: string | null;
+  /** At least one; names are unique, directories and prefixes do not overlap. */
+  readonly stores: readonly StoreConfig[];
+}
+
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface LogConfig {
+  readonly level: 'error' | 'warn' | 'info' | 'debug';
+  /** Absolute, or null: the journal, or the terminal. */
+  readonly file: string | null;
+}
+
+export interface StoreConfig {
+  readonly name: string;
+  /** As it was written. */
+  readonly url: string;
+  readonly location: StoreLocation;
+  readonly format: 'plain';
+  readonly s3: S3Config;
+  /** A key prefix that ends in `/`. */
+  readonly pendingPrefix: string;
+  readonly safetyWindow: number;
+  readonly sweepEvery: number;
+  readonly purgeEvery: number;
+  readonly exemptAfterRestore: number;
+  readonly minimumAge: number;
+  readonly settle: 'auto' | number;
+  readonly throttle: ThrottleConfig;
+  readonly limits: LimitsConfig;
+  /** Globs on whole keys. */
+  readonly protect: readonly string[];
+  /** Their names are unique within the store. */
+  readonly policies: readonly PolicyConfig[];
+}
+
+/** Where a store is: an absolute, normalised directory, or a bucket and a prefix that is empty or ends in `/`. */
+export type StoreLocation =
+  | { readonly kind: 'local'; readonly directory: string }
+  | { readonly kind: 's3'; readonly bucket: string; readonly prefix: string };
+
+export interface S3Config {
+  readonly endpoint: string | null;
+  readonly region: string | null;
+  readonly forcePathStyle: boolean;
+  readonly versions: 'keep' | 'purge';
+}
+
+/** null: as fast as it goes. */
+export interface ThrottleConfig {
+  readonly requestsPerSecond: number | null;
+  readonly bytesPerSecond: number | null;
+  readonly concurrency: number;
+}
+
+/** null: no limit. */
+export interface LimitsConfig {
+  readonly maxObjects: number | null;
+  /** 0 to 1. */
+  readonly maxFraction: number | null;
+  readonly maxBytes: number | null;
+}
+
+export interface AgePolicyConfig {
+  readonly name: string;
+  readonly type: 'age';
+  readonly prefix: string;
+  /** A glob on the key below the prefix. */
+  readonly match: string;
+  readonly olderThan: number;
+  readonly keepLast: number;
+  readonly unit: 'object' | 'directory';
+  /** The store's, with the policy's own over them. */
+  readonly limits: LimitsConfig;
+}
+
+export type PolicyConfig = AgePolicyConfig;

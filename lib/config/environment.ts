@@ -1,0 +1,25 @@
+import { env } from 'node:process';
+
+/** What the program takes from its environment; an empty variable counts as none. */
+export interface Environment {
+  /** `TOMBSTONED_CONFIG`: the config's file. */
+  readonly configFile: string | undefined;
+  /** `TOMBSTONED_URL`: the store's URL, where no `--url` says otherwise. */
+  readonly url: string | undefined;
+  /** `NO_COLOR`: no colours, whatever the terminal. */
+  readonly noColor: boolean;
+}
+
+/** Reads the environment as it is now. The rest of the program never reads `process.env`. */
+export function readEnvironment(): Environment {
+  return {
+    configFile: variable('TOMBSTONED_CONFIG'),
+    url: variable('TOMBSTONED_URL'),
+    noColor: variable('NO_COLOR') !== undefined,
+  };
+}
+
+function variable(name: string): string | undefined {
+  const value = env[name];
+  return value === '' ? undefined : value;
+}

@@ -1,0 +1,107 @@
+import * as v from 'valibot';
+import { expected } from './wording.ts';
+
+/** A member's own words for what is wrong, where "expected …, got …" says too little. */
+export class Refusal {
+  readonly message: string;
+
+  constructor(message: string) {
+    this.message = message;
+  }
+}
+
+/** A scalar member. `read` gives undefined for what is not one; `what` says what was expected. */
+export function member<T>(what: string, read: (value: unknown) => T | Refusal | undefined) {
+  return v.pipe(
+    v.unknown(),
+    v.description(what),
+    v.rawTransform<unknown, T>(({ dataset, addIssue, NEVER }) => {
+      const value = read(dataset.value);
+      if (value instanceof Refusal) addIssue({ message: value.message });
+      else if (value === undefined) addIssue({ message: expected(what, dataset.value) });
+      else return value;
+      return NEVER;
+    }),
+  );
+}
+
+export function orNull<T>(what: string, read: (value: unknown) => T | Refusal | undefined) {
+  return member<T | null>(`${what}, or null`, (value) => (value === null ? null : read(value)));
+}
+
+export function oneOf<const T extends string>(...texts: T[]) {
+  const what = texts.join(', ').replace(/, ([^,]*)$/, ' or $1');
+  return member(what, (value) => texts.find((text) => text === value));
+}
+
+/** A list; one whose items are all commented out reads as null, and is empty. */
+export function list<T>(what: string, item: v.GenericSchema<unknown, T>, least = 0) {
+  return v.pipe(
+    member<readonly unknown[]>(what, (value) => {
+      const items = value ?? [];
+      return Array.isArray(items) && items.length >= least ? items : undefined;
+    }),
+    v.transform((items) => [...items]),
+    v.array(item),
+  );
+}
+
+/** A mapping with these members and no others; one whose members are all commented out is empty. */
+export function mapping<const E extends v.ObjectEntries>(entries: E) {
+  const schema = v.strictObject(entries, (issue) => memberProblem(entries, issue));
+  return v.pipe(
+    v.unknown(),
+    v.description('a mapping'),
+    v.rawTransform<unknown, v.InferOutput<typeof schema>>(({ dataset, addIssue, NEVER }) => {
+      const value = dataset.value ?? {};
+      if (typeof value !== 'object' || Array.isArray(value)) {
+        addIssue({ message: expected('a mapping', value) });
+        return NEVER;
+      }
+      const result = v.safeParse(schema, value);
+      if (result.success) return result.output;
+      const issue = first(result.issues);
+      addIssue({ message: issue.message, ...(issue.path === undefined ? {} : { path: issue.path }) });
+      return NEVER;
+    }),
+  );
+}
+
+/** A misspelt member is unknown, and may be missing too: the misspelling is the one to tell. */
+function first<T>(issues: readonly [v.BaseIssue<T>, ...v.BaseIssue<T>[]]): v.BaseIssue<T> {
+  const isOwn = (issue: v.BaseIssue<T>): boolean => issue.type === 'strict_object';
+  if (!isOwn(issues[0])) return issues[0];
+  return issues.find((issue) => isOwn(issue) && isUnknown(issue)) ?? issues[0];
+}
+
+function isUnknown(issue: v.BaseIssue<unknown>): boolean {
+  return issue.expected === 'never';
+}
+
+function memberProblem(entries: v.ObjectEntries, issue: v.StrictObjectIssue): string {
+  const name = String(issue.path?.[0]?.key);
+  if (!isUnknown(issue)) {
+    const entry = entries[name];
+    return expected((entry && v.getDescription(entry)) ?? 'a value', undefined);
+  }
+  const known = Object.keys(entries);
+  const meant = known.find((one) => isNear(one, name));
+  return meant === undefined
+    ? `no such member; there are ${known.join(', ')}`
+    : `no such member; did you mean ${meant}?`;
+}
+
+/** Whether two words are one apart: a letter more, less, other or swapped, or only the case. */
+function isNear(a: string, b: string): boolean {
+  const [x, y] = [a.toLowerCase(), b.toLowerCase()];
+  let start = 0;
+  while (start < x.length && x[start] === y[start]) start++;
+  const rest = (text: string, skip: number): string => text.slice(start + skip);
+  return (
+    x === y ||
+    rest(x, 1) === rest(y, 1) ||
+    rest(x, 1) === rest(y, 0) ||
+    rest(x, 0) === rest(y, 1) ||
+    (x[start] === y[start + 1] && x[start + 1] === y[start] && rest(x, 2) === rest(y, 2))
+  );
+}

@@ -1,0 +1,84 @@
+import { stringify } from 'yaml';
+import { formatDuration } from '../domain/quantities.ts';
+import { CONFIG_DEFAULTS, STORE_DEFAULTS } from './defaults.ts';
+
+/**
+ * The commented config that `tombstonectl init` writes: every member with its
+ * default, and no policy in force, so that a fresh store loses nothing.
+ */
+export function sampleConfig(given: { url: string; name: string; catalog: string }): string {
+  const { log } = CONFIG_DEFAULTS;
+  const { safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge } = STORE_DEFAULTS;
+  return `# Config of tombstoned, which deletes from backup stores in two steps: a sweep moves what has
+# expired to pending_deletion/, and a purge removes it for good after a safety window.
+#
+# Durations are written 90s, 15m, 36h or 7d. Paths are absolute. No credentials belong here.
+# What stands here are the defaults; a member that is left out has its default.
+
+# The database of what was tombstoned. One catalog owns a store. Keep it on a local disk and
+# outside every store.
+catalog: ${scalar(given.catalog)}
+
+log:
+  # error, warn, info or debug
+  level: ${log.level}
+  # A file, or null: the journal under systemd, else the terminal.
+  file: ${scalar(log.file)}
+
+stores:
+    # What commands call the store: tombstonectl --store NAME.
+  - name: ${scalar(given.name)}
+
+    # Where the backups are.
+    url: ${scalar(given.url)}
+
+    # What the store holds; plain is any files.
+    format: ${STORE_DEFAULTS.format}
+
+    # Where tombstoned objects wait, below the store. Fixed once the store is in use.
+    pendingPrefix: ${scalar(STORE_DEFAULTS.pendingPrefix)}
+
+    # How long a tombstoned object can still be read and restored. Make it longer than the longest
+    # restore. A longer window applies at once, a shorter one to new tombstones only.
+    safetyWindow: ${formatDuration(safetyWindow)}
+
+    # How often the daemon sweeps, and how often it purges.
+    sweepEvery: ${formatDuration(sweepEvery)}
+    purgeEvery: ${formatDuration(purgeEvery)}
+
+    # How long policies leave an object alone after it was restored.
+    exemptAfterRestore: ${formatDuration(exemptAfterRestore)}
+
+    # Nothing younger than this is ever tombstoned, whatever a policy says.
+    minimumAge: ${formatDuration(minimumAge)}
+
+    # Globs of keys that are never tombstoned. * stops at /, ** does not; case counts.
+    # For example: ["**/identity.meta"]
+    protect: []
+
+    # What expires. Nothing does until a policy says so. To use this example, remove the # in
+    # front of its lines, then look at what it would take: tombstonectl sweep --dry-run
+    policies:
+${EXAMPLE_POLICY}`;
+}
+
+/** Lines that are valid below \`policies:\` with their first character gone. */
+const EXAMPLE_POLICY = `#      - name: old-logs
+#        type: age
+#        # Keys begin with this; "" is every key.
+#        prefix: logs/
+#        # A glob on the key below the prefix.
+#        match: "**/*.meta"
+#        # By the time of last modification.
+#        olderThan: 30d
+#        # The newest so many stay, however old.
+#        keepLast: 3
+#        # object: each by itself. directory: the first directory below the prefix as a whole,
+#        # when the newest object in it has expired.
+#        unit: object
+`;
+
+/** A value on one line, quoted where YAML would read it as something else. */
+function scalar(value: string | null): string {
+  return stringify(value, { lineWidth: 0, blockQuote: false }).trimEnd();
+}

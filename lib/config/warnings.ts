@@ -1,0 +1,46 @@
+import { isDeepStrictEqual } from 'node:util';
+import { formatDuration } from '../domain/quantities.ts';
+import type { Config, StoreConfig } from './config.ts';
+import { CONFIG_DEFAULTS, STORE_DEFAULTS } from './defaults.ts';
+
+const HOUR = 3_600_000;
+
+/** What is allowed in a config and may surprise, as lines that begin with the member's path. */
+export function warnings(config: Config): string[] {
+  return [...unused('', config, CONFIG_DEFAULTS, IDLE), ...config.stores.flatMap(storeWarnings)];
+}
+
+/** Members that are checked, and that nothing in this version acts on. */
+const IDLE = ['metrics', 'historyFor', 'clockTolerance', 'notify'] as const;
+const IDLE_IN_STORE = ['settle', 'throttle', 'limits'] as const;
+
+function unused<K extends string>(
+  path: string,
+  given: Readonly<Record<K, unknown>>,
+  defaults: Readonly<Record<K, unknown>>,
+  members: readonly K[],
+): string[] {
+  return members
+    .filter((member) => !isDeepStrictEqual(given[member], defaults[member]))
+    .map((member) => `${path}${member}: has no effect in this version`);
+}
+
+function storeWarnings(store: StoreConfig, index: number): string[] {
+  const path = `stores[${index}].`;
+  const lines = unused(path, store, STORE_DEFAULTS, IDLE_IN_STORE);
+  if (store.safetyWindow < HOUR) {
+    lines.push(
+      `${path}safetyWindow: ${formatDuration(store.safetyWindow)} is under an hour: what a restore still reads may be gone`,
+    );
+  }
+  for (const [i, policy] of store.policies.entries()) {
+    const here = `${path}policies[${i}].`;
+    lines.push(...unused(here, policy, store, ['limits']));
+    if (policy.olderThan < store.minimumAge) {
+      lines.push(
+        `${here}olderThan: ${formatDuration(policy.olderThan)} is under minimumAge, so objects stay until they are ${formatDuration(store.minimumAge)} old`,
+      );
+    }
+  }
+  return lines;
+}

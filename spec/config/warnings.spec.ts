@@ -1,0 +1,53 @@
+import { expect } from 'chai';
+import type { AgePolicyConfig, Config, StoreConfig } from '../../lib/config/config.ts';
+import { CONFIG_DEFAULTS, LIMITS_DEFAULTS, POLICY_DEFAULTS } from '../../lib/config/defaults.ts';
+import { storeConfigFromUrl } from '../../lib/config/store-url.ts';
+import { warnings } from '../../lib/config/warnings.ts';
+
+const HOUR = 3_600_000;
+
+function policy(members: Partial<AgePolicyConfig> = {}): AgePolicyConfig {
+  const required = { name: 'old', type: 'age', olderThan: 30 * HOUR, limits: LIMITS_DEFAULTS } as const;
+  return { ...POLICY_DEFAULTS, ...required, ...members };
+}
+
+function config(members: Partial<Config>, ...stores: Partial<StoreConfig>[]): Config {
+  const named = stores.map((store) => ({ ...storeConfigFromUrl('file:///srv/mainnet'), ...store }));
+  return { ...CONFIG_DEFAULTS, file: '/tombstoned.yaml', stores: named, ...members };
+}
+
+describe('warnings about a config', () => {
+  it('has none for the defaults', () => {
+    expect(warnings(config({}, { policies: [policy()] }))).to.deep.equal([]);
+  });
+
+  it('tells a safety window under an hour', () => {
+    expect(
+      warnings(config({}, { safetyWindow: HOUR }, { safetyWindow: HOUR - 1000 }, { safetyWindow: 0 })),
+    ).to.deep.equal([
+      'stores[1].safetyWindow: 59m 59s is under an hour: what a restore still reads may be gone',
+      'stores[2].safetyWindow: 0ms is under an hour: what a restore still reads may be gone',
+    ]);
+  });
+
+  it('tells a policy that asks for younger objects than the store gives', () => {
+    const policies = [policy({ olderThan: 2 * HOUR }), policy({ olderThan: HOUR })];
+    expect(warnings(config({}, { minimumAge: 2 * HOUR, policies }))).to.deep.equal([
+      'stores[0].policies[1].olderThan: 1h is under minimumAge, so objects stay until they are 2h old',
+    ]);
+  });
+
+  it('tells what this version does not act on', () => {
+    const limits = { ...LIMITS_DEFAULTS, maxObjects: 7 };
+    const policies = [policy({ limits }), policy()];
+    expect(
+      warnings(config({ notify: 'true', historyFor: 1 }, { settle: 0, limits, policies })),
+    ).to.deep.equal([
+      'historyFor: has no effect in this version',
+      'notify: has no effect in this version',
+      'stores[0].settle: has no effect in this version',
+      'stores[0].limits: has no effect in this version',
+      'stores[0].policies[1].limits: has no effect in this version',
+    ]);
+  });
+});
