@@ -67,6 +67,7 @@ CREATE TABLE plan_items (
   modified_at INTEGER NOT NULL,
   cause INTEGER NOT NULL REFERENCES causes (n),
   unit TEXT,
+  kept INTEGER NOT NULL,               -- 1: a guard keeps it, and it only counts for keepLast
   PRIMARY KEY (sweep, key)
 ) STRICT, WITHOUT ROWID;
 

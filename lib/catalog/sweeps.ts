@@ -37,6 +37,8 @@ export interface PlanItem {
   readonly cause: number;
   /** What expires as one, or null: the object by itself. */
   readonly unit: string | null;
+  /** Whether it only counts for keepLast: a guard keeps it. */
+  readonly isKept: boolean;
 }
 
 export interface SweepCounts {
@@ -85,8 +87,8 @@ export class Sweeps {
   /** Adds objects to a sweep's plan; a key that another policy has named already stays as it is. */
   plan(sweep: number, items: readonly PlanItem[]): void {
     this.#sql.run(
-      `INSERT OR IGNORE INTO plan_items (sweep, key, size, revision, modified_at, cause, unit)
-       SELECT ?, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)`,
+      `INSERT OR IGNORE INTO plan_items (sweep, key, size, revision, modified_at, cause, unit, kept)
+       SELECT ?, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?)`,
       sweep,
       JSON.stringify(
         items.map((i) => [
@@ -96,6 +98,7 @@ export class Sweeps {
           Math.trunc(i.modifiedAt),
           i.cause,
           i.unit,
+          i.isKept ? 1 : 0,
         ]),
       ),
     );
@@ -111,6 +114,23 @@ export class Sweeps {
       cause,
       unit,
     );
+  }
+
+  /** Keeps everything of one unit, which still counts for keepLast. */
+  keepUnit(sweep: number, cause: number, unit: string): void {
+    this.#sql.run(
+      `UPDATE plan_items SET kept = 1 WHERE sweep = ? AND key >= ? AND key < ? AND cause = ? AND unit = ?`,
+      sweep,
+      unit,
+      `${unit}\u{10ffff}`,
+      cause,
+      unit,
+    );
+  }
+
+  /** Takes out of a plan what only counted for keepLast. */
+  unplanKept(sweep: number, cause: number): void {
+    this.#sql.run(`DELETE FROM plan_items WHERE sweep = ? AND cause = ? AND kept = 1`, sweep, cause);
   }
 
   /** Takes the newest `count` units of a cause out of a plan. */
@@ -133,7 +153,8 @@ export class Sweeps {
   /** How many objects, and bytes, a plan has of one cause. */
   plannedOf(sweep: number, cause: number): { count: number; bytes: number } {
     const row = this.#sql.all(
-      `SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes FROM plan_items WHERE sweep = ? AND cause = ?`,
+      `SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes FROM plan_items
+       WHERE sweep = ? AND cause = ? AND kept = 0`,
       sweep,
       cause,
     )[0];
@@ -144,7 +165,7 @@ export class Sweeps {
   planPage(sweep: number, after: string, limit: number): PlanItem[] {
     return this.#sql
       .all(
-        `SELECT key, size, revision, modified_at AS at, cause, unit FROM plan_items
+        `SELECT key, size, revision, modified_at AS at, cause, unit, kept FROM plan_items
          WHERE sweep = ? AND key > ? ORDER BY key LIMIT ?`,
         sweep,
         after,
@@ -157,6 +178,7 @@ export class Sweeps {
         modifiedAt: asNumber(row['at']),
         cause: asNumber(row['cause']),
         unit: asTextOrNull(row['unit']),
+        isKept: row['kept'] === 1,
       }));
   }
 
@@ -216,6 +238,12 @@ export class Sweeps {
       bytes,
       sweep,
     );
+  }
+
+  /** The row number of a sweep. */
+  rowOf(id: string): number | undefined {
+    const row = this.#sql.all(`SELECT n FROM sweeps WHERE id = ?`, id)[0];
+    return row === undefined ? undefined : asNumber(row['n']);
   }
 
   get(id: string): Sweep | undefined {

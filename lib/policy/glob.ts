@@ -6,5 +6,5 @@ import picomatch from 'picomatch';
  */
 export function matcher(globs: readonly string[]): (key: string) => boolean {
   if (globs.length === 0) return () => false;
-  return picomatch([...globs], { dot: true, nocase: false, posixSlashes: false, windows: false });
+  return picomatch([...globs], { dot: true, nonegate: true, windows: false });
 }

@@ -20,7 +20,9 @@ async function look(place: Place): Promise<void> {
 }
 
 /** Brings the cache of holds up to date. Holds never change once written, so only new names are read. */
-export async function refreshHolds(place: Pick<Place, 'store' | 'catalog' | 'row' | 'report'>): Promise<void> {
+export async function refreshHolds(
+  place: Pick<Place, 'store' | 'catalog' | 'row' | 'report'>,
+): Promise<void> {
   const { store, catalog, row, report } = place;
   const names = new Set(await listHolds(store.control));
   const known = new Set(catalog.holds.names(row.n));
@@ -61,8 +63,7 @@ export function claimsOn(
 ): Map<number, CachedHold> {
   const claims = new Map<number, CachedHold>();
   for (const { hold, index } of place.catalog.holds.covering(place.row.n, place.clock.now(), objects)) {
-    const keeps =
-      hold.kind === 'exempt' ? asker === 'policy' : asker === 'purge' || hold.blocks === 'sweep';
+    const keeps = hold.kind === 'exempt' ? asker === 'policy' : asker === 'purge' || hold.blocks === 'sweep';
     if (keeps && claims.get(index)?.kind !== 'hold') claims.set(index, hold);
   }
   return claims;

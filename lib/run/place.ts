@@ -14,7 +14,11 @@ export interface Actor {
 }
 
 /** Where talk goes: the daemon's log, or the CLI's stderr. One line a call. */
-export type Report = (level: 'info' | 'warn' | 'error', message: string, fields?: Readonly<Record<string, unknown>>) => void;
+export type Report = (
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  fields?: Readonly<Record<string, unknown>>,
+) => void;
 
 /** A store with its catalog, and what everything that acts on them needs. */
 export interface Place {

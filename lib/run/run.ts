@@ -1,5 +1,5 @@
-import type { RunKind } from '../catalog/runs.ts';
 import { type FileLock, runLockFile, takeLock } from '../catalog/run-lock.ts';
+import type { RunKind } from '../catalog/runs.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { Place } from './place.ts';
@@ -39,7 +39,8 @@ function begin(place: Place, kind: RunKind): { run: Run; lock: FileLock } {
   const now = clock.now();
   const id = makePlainId('r', now, random);
   const lock = takeLock(runLockFile(catalog.file, id));
-  if (lock === undefined) throw new TombstonedError('failed', `run ${id} exists already`, { hint: 'try again' });
+  if (lock === undefined)
+    throw new TombstonedError('failed', `run ${id} exists already`, { hint: 'try again' });
   try {
     const { pid, host, boot, by } = actor;
     return { run: { id, n: catalog.runs.begin({ id, store: row.n, kind, pid, host, boot, by, now }) }, lock };

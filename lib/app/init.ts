@@ -1,0 +1,90 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { Catalog } from '../catalog/catalog.ts';
+import type { Config, StoreConfig } from '../config/config.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import {
+  checkOwner,
+  checkPendingPrefix,
+  createIdentity,
+  createOwner,
+  readIdentity,
+} from '../store/control-objects.ts';
+import { LocalStore } from '../store/local/local-store.ts';
+import { openStore, type Surroundings } from './open.ts';
+
+/** What `init` found, and what it made. */
+export interface InitResult {
+  readonly uuid: string;
+  readonly identity: 'created' | 'exists';
+  readonly owner: 'created' | 'exists';
+  readonly catalog: 'created' | 'exists';
+}
+
+/**
+ * Makes a store known: its identity, a catalog that owns it. What is there stays
+ * as it is. Throws when the store is inside another or holds one, or belongs to
+ * another catalog.
+ */
+export async function initStore(
+  config: Pick<Config, 'catalog'>,
+  storeConfig: StoreConfig,
+  surroundings: Surroundings,
+): Promise<InitResult> {
+  const { clock, actor } = surroundings;
+  const store = await openStore(storeConfig, 'write', clock);
+  try {
+    if (storeConfig.location.kind === 'local') refuseParents(storeConfig.location.directory);
+    // A listing goes through every directory, and throws at a store inside this one.
+    for await (const _ of store.list('')) continue;
+    const now = new Date(clock.now()).toISOString();
+    const known = await readIdentity(store.control, 'write');
+    if (known !== undefined) checkPendingPrefix(store, known);
+    const catalogIs =
+      statSync(config.catalog, { throwIfNoEntry: false }) === undefined ? 'created' : 'exists';
+    mkdirSync(path.dirname(config.catalog), { recursive: true, mode: 0o750 });
+    const catalog =
+      catalogIs === 'created'
+        ? Catalog.create(config.catalog, randomUUID(), clock.now())
+        : Catalog.open(config.catalog);
+    try {
+      catalog.keepReserve();
+      const row = catalog.storeByName(storeConfig.name);
+      if (row !== undefined && row.uuid !== known?.uuid) {
+        throw new TombstonedError(
+          'failed',
+          `the catalog knows ${storeConfig.name} as store ${row.uuid}, and ${store.url} is ${known === undefined ? 'none yet' : known.uuid}`,
+          { key: store.url, hint: 'is the disk mounted? A different store needs a name of its own' },
+        );
+      }
+      if (store instanceof LocalStore) await store.checkLinks();
+      const { pendingPrefix } = store;
+      const identity =
+        known === undefined
+          ? await createIdentity(store.control, { uuid: randomUUID(), pendingPrefix, createdAt: now })
+          : 'exists';
+      const uuid = (await readIdentity(store.control, 'write'))?.uuid ?? '';
+      const owner = await createOwner(store.control, { catalog: catalog.uuid, host: actor.host, since: now });
+      await checkOwner(store, catalog.uuid);
+      catalog.addStore({ name: storeConfig.name, uuid, url: storeConfig.url, pendingPrefix });
+      return { uuid, identity, owner, catalog: catalogIs };
+    } finally {
+      catalog.close();
+    }
+  } finally {
+    store.close();
+  }
+}
+
+function refuseParents(directory: string): void {
+  for (let above = path.dirname(directory); ; above = path.dirname(above)) {
+    if (statSync(path.join(above, '.tombstoned/store.json'), { throwIfNoEntry: false }) !== undefined) {
+      throw new TombstonedError('config', `${directory} is inside the store ${above}`, {
+        key: directory,
+        hint: 'use that store with a policy on the prefix, or move one out of the other',
+      });
+    }
+    if (above === path.dirname(above)) return;
+  }
+}

@@ -1,0 +1,136 @@
+import { readFileSync } from 'node:fs';
+import { hostname, userInfo } from 'node:os';
+import { Catalog } from '../catalog/catalog.ts';
+import type { Config, StoreConfig } from '../config/config.ts';
+import { type Clock, systemClock } from '../domain/clock.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import { type RandomSource, systemRandom } from '../domain/ids.ts';
+import { agePolicy } from '../policy/age.ts';
+import { matcher } from '../policy/glob.ts';
+import type { Guards, Policy } from '../policy/policy.ts';
+import type { Actor, Place, Report } from '../run/place.ts';
+import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/control-objects.ts';
+import { LocalStore } from '../store/local/local-store.ts';
+import type { Store } from '../store/store.ts';
+
+/** Time, randomness and talk: what tests replace. */
+export interface Surroundings {
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly actor: Actor;
+  readonly report: Report;
+}
+
+/** The real surroundings of a process. */
+export function realSurroundings(report: Report): Surroundings {
+  return { clock: systemClock, random: systemRandom, actor: currentActor(), report };
+}
+
+function currentActor(): Actor {
+  const host = hostname();
+  return {
+    pid: process.pid,
+    host,
+    boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    by: `${userName()}@${host}`,
+  };
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.geteuid?.() ?? '?'}`; // a user without an entry in passwd
+  }
+}
+
+/** Opens the catalog that a config names. */
+export function openCatalog(config: Config): Catalog {
+  return Catalog.open(config.catalog);
+}
+
+/** Opens a store as its config says, without a look at whose it is. Throws for a kind this version lacks. */
+export async function openStore(
+  storeConfig: StoreConfig,
+  access: 'read' | 'write',
+  clock: Clock = systemClock,
+): Promise<Store> {
+  const { location, pendingPrefix, url } = storeConfig;
+  if (location.kind === 's3') {
+    throw new TombstonedError('config', `${url}: S3 stores are not supported by this version`, {
+      key: url,
+      hint: 'use a file:// URL',
+    });
+  }
+  return LocalStore.open({ path: location.directory, pendingPrefix, access, clock });
+}
+
+/** Opens a store for reading by itself: its own `store.json` says where pending copies are. */
+export async function openForReading(storeConfig: StoreConfig, clock: Clock = systemClock): Promise<Store> {
+  const store = await openStore(storeConfig, 'read', clock);
+  try {
+    const identity = await readIdentity(store.control, 'read');
+    if (identity === undefined) {
+      throw new TombstonedError('failed', `${store.url} has no .tombstoned/store.json: it is no store`, {
+        key: store.url,
+        hint: 'is the disk mounted? A new store is made known by `tombstonectl init`',
+      });
+    }
+    if (identity.pendingPrefix === store.pendingPrefix) return store;
+    store.close();
+    return await openStore({ ...storeConfig, pendingPrefix: identity.pendingPrefix }, 'read', clock);
+  } catch (error) {
+    store.close();
+    throw error;
+  }
+}
+
+/** A place with its config. */
+export interface OpenPlace extends Place {
+  readonly config: StoreConfig;
+}
+
+/**
+ * Opens a store that the catalog knows, and makes sure that it is the one (R10)
+ * and that its pending prefix is the config's. Ownership is checked by those who act.
+ */
+export async function openPlace(
+  catalog: Catalog,
+  config: StoreConfig,
+  surroundings: Surroundings,
+): Promise<OpenPlace> {
+  const row = catalog.storeByName(config.name);
+  if (row === undefined) {
+    throw new TombstonedError('config', `the catalog does not know the store ${config.name}`, {
+      key: config.name,
+      hint: `run \`tombstonectl init --store ${config.name}\``,
+    });
+  }
+  const store = await openStore(config, 'write', surroundings.clock);
+  try {
+    const identity = await readIdentity(store.control, 'read');
+    if (identity !== undefined) checkPendingPrefix(store, identity);
+    await checkIdentity(store, row.uuid);
+    return { ...surroundings, store, catalog, row, safetyWindow: config.safetyWindow, config };
+  } catch (error) {
+    store.close();
+    throw error;
+  }
+}
+
+/** The policies of a store's config; `only` names one. Throws `usage` when there is no such policy. */
+export function policiesOf(config: StoreConfig, only?: string): Policy[] {
+  const chosen = only === undefined ? config.policies : config.policies.filter(({ name }) => name === only);
+  if (only !== undefined && chosen.length === 0) {
+    throw new TombstonedError('usage', `store ${config.name} has no policy ${JSON.stringify(only)}`, {
+      key: only,
+      hint: `it has: ${config.policies.map(({ name }) => name).join(', ') || 'none'}`,
+    });
+  }
+  return chosen.map((settings) => agePolicy(settings));
+}
+
+/** The guards of a store's config. */
+export function guardsOf(config: StoreConfig): Guards {
+  return { minimumAge: config.minimumAge, isProtected: matcher(config.protect) };
+}

@@ -1,0 +1,226 @@
+import { isFull } from '../catalog/database.ts';
+import type { Tombstone } from '../catalog/tombstones.ts';
+import { messageOf } from '../domain/errors.ts';
+import type { KeptReason } from '../domain/kept-reason.ts';
+import { printable } from '../domain/key.ts';
+import { claimsOn, inBatch } from '../run/batch.ts';
+import type { Place } from '../run/place.ts';
+import { inRun, type Run } from '../run/run.ts';
+import { checkIdentity, checkOwner } from '../store/control-objects.ts';
+import type { RemoveItem, RemoveOutcome } from '../store/store.ts';
+
+/** How many pending copies one batch removes. */
+const BATCH = 1000;
+/** How many old records one purge forgets at the most. */
+const FORGET = 10_000;
+
+export interface PurgeOptions {
+  /** Says what would go, and removes nothing. */
+  readonly dryRun: boolean;
+  /** How long the record of a purged tombstone is kept, ms. */
+  readonly historyFor: number;
+  /** Stops after the batch that is under way. */
+  readonly signal?: AbortSignal | undefined;
+  /** Each due tombstone that is purged, or in a dry run would be. */
+  readonly onPurged?: (tombstone: Tombstone) => void;
+  /** Each due tombstone that stays, and why. */
+  readonly onKept?: (tombstone: Tombstone, reason: KeptReason, detail: string) => void;
+  readonly onProgress?: (done: number) => void;
+}
+
+export interface PurgeResult {
+  readonly due: number;
+  readonly purged: number;
+  readonly failed: number;
+  readonly bytes: number;
+  /** Due, and kept, by reason. */
+  readonly kept: ReadonlyMap<KeptReason, number>;
+  /** Whether the signal ended it before all was removed. */
+  readonly isCut: boolean;
+}
+
+/** Phase two: removes the pending copies whose window is over, by their unique names (R1), in batches. */
+export async function purge(place: Place, options: PurgeOptions): Promise<PurgeResult> {
+  await checkIdentity(place.store, place.row.uuid);
+  await checkOwner(place.store, place.catalog.uuid);
+  const purger = new Purger(place, options);
+  try {
+    return await onFullDisk(place, async () => inRun(place, 'purge', async (run) => purger.run(run)));
+  } finally {
+    place.catalog.keepReserve();
+  }
+}
+
+/** With nothing free, a purge must still be able to commit: it gives up the catalog's reserve and tries again. */
+async function onFullDisk<T>(place: Place, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const isFullDisk = isFull(error) || (error instanceof Error && isFull(error.cause));
+    if (!isFullDisk || !place.catalog.releaseReserve()) throw error;
+    place.report('warn', 'the disk is full: the catalog’s reserve is used, so that the purge can go on');
+    return work();
+  }
+}
+
+class Purger {
+  readonly #place: Place;
+  readonly #options: PurgeOptions;
+  readonly #kept = new Map<KeptReason, number>();
+  #due = 0;
+  #purged = 0;
+  #failed = 0;
+  #bytes = 0;
+
+  constructor(place: Place, options: PurgeOptions) {
+    this.#place = place;
+    this.#options = options;
+  }
+
+  async run(run: Run): Promise<PurgeResult> {
+    const { catalog, row, clock, safetyWindow } = this.#place;
+    const { dryRun, historyFor, signal, onProgress } = this.#options;
+    const now = clock.now();
+    let isCut = false;
+    for (let after: { purgeAfter: number; id: string } | undefined; ; ) {
+      isCut = signal?.aborted === true;
+      if (isCut) break;
+      const page = catalog.tombstones.duePage({
+        store: row.n,
+        now,
+        window: safetyWindow,
+        after,
+        limit: BATCH,
+      });
+      const last = page.at(-1);
+      if (last === undefined) break;
+      after = { purgeAfter: last.purgeAfter ?? 0, id: last.id };
+      if (dryRun) await this.#pretend(page);
+      else await inBatch(this.#place, async () => this.#batch(run, page, now));
+      this.#due += page.length;
+      onProgress?.(this.#due);
+    }
+    if (!dryRun && !isCut) {
+      let forgotten = 0;
+      while (forgotten < FORGET) {
+        const count = catalog.transaction(() => catalog.tombstones.forget(now - historyFor, BATCH));
+        forgotten += count;
+        if (count < BATCH) break;
+      }
+    }
+    return {
+      due: this.#due,
+      purged: this.#purged,
+      failed: this.#failed,
+      bytes: this.#bytes,
+      kept: this.#kept,
+      isCut,
+    };
+  }
+
+  async #pretend(page: readonly Tombstone[]): Promise<void> {
+    const claims = claimsOn(this.#place, page, 'purge');
+    for (const [i, tombstone] of page.entries()) {
+      const claim = claims.get(i);
+      if (claim === undefined) {
+        this.#purged++;
+        this.#bytes += tombstone.size;
+        this.#options.onPurged?.(tombstone);
+      } else {
+        this.#keep(tombstone, 'hold', `hold ${claim.name}: ${claim.reason}`);
+      }
+    }
+  }
+
+  async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<void> {
+    const { catalog, row, store, safetyWindow, clock } = this.#place;
+    const taken = catalog.transaction(() => {
+      const claims = claimsOn(this.#place, page, 'purge');
+      const free: string[] = [];
+      for (const [i, tombstone] of page.entries()) {
+        const claim = claims.get(i);
+        if (claim === undefined) free.push(tombstone.id);
+        else this.#keep(tombstone, 'hold', `hold ${claim.name}: ${claim.reason}`);
+      }
+      return catalog.tombstones.takeForPurge({
+        store: row.n,
+        run: run.n,
+        ids: free,
+        now,
+        window: safetyWindow,
+      });
+    });
+    if (taken.length === 0) return;
+    const outcomes = await store.remove(taken.map(removal));
+    if (outcomes.length !== taken.length)
+      throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
+    if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
+    const ends = taken.map((tombstone, i) => ({ tombstone, ...endOf(outcomes[i]) }));
+    const purged = ends.filter(({ to }) => to === 'purged');
+    const bytes = purged.reduce((sum, { tombstone }) => sum + tombstone.size, 0);
+    catalog.transaction(() => {
+      const at = clock.now();
+      catalog.tombstones.settlePurges({ store: row.n, run: run.n, now: at, window: safetyWindow, ends });
+      const event = { store: row.n, run: run.n, now: at };
+      if (purged.length > 0) catalog.events.add({ ...event, what: 'purged', count: purged.length, bytes });
+      for (const { tombstone, to, detail } of ends) {
+        if (detail === null) continue;
+        const what = to === 'purged' ? 'purged' : 'purge-kept';
+        catalog.events.add({ ...event, what, tombstone: tombstone.id, detail });
+      }
+    });
+    for (const { tombstone, to, reason, detail } of ends) {
+      if (to === 'purged') {
+        this.#purged++;
+        this.#bytes += tombstone.size;
+        this.#options.onPurged?.(tombstone);
+        if (detail !== null)
+          this.#place.report('warn', `${printable(tombstone.key)}: ${detail}`, { id: tombstone.id });
+      } else {
+        if (reason === 'error') this.#failed++;
+        this.#keep(tombstone, reason ?? 'window', detail ?? '');
+      }
+    }
+  }
+
+  #keep(tombstone: Tombstone, reason: KeptReason, detail: string): void {
+    this.#kept.set(reason, (this.#kept.get(reason) ?? 0) + 1);
+    this.#options.onKept?.(tombstone, reason, detail);
+  }
+}
+
+function removal({ key, id, revision, prior }: Tombstone): RemoveItem {
+  return { key, id, revision, from: prior ?? 'pending' };
+}
+
+interface PurgeEnd {
+  readonly to: 'purged' | 'prior' | 'pending';
+  readonly reason: KeptReason | null;
+  readonly detail: string | null;
+}
+
+function endOf(outcome: RemoveOutcome | undefined): PurgeEnd {
+  switch (outcome?.outcome) {
+    case 'removed':
+      return { to: 'purged', reason: null, detail: null };
+    case 'gone':
+      return { to: 'purged', reason: null, detail: 'its pending copy was gone already' };
+    case 'changed':
+      return {
+        to: 'prior',
+        reason: 'changed',
+        detail: `its pending copy is not what was tombstoned: ${outcome.detail}`,
+      };
+    case 'not-live':
+      return {
+        to: 'pending',
+        reason: 'window',
+        detail:
+          'it was restored, and the live object is no longer that: it is pending again, with a full window',
+      };
+    case 'failed':
+      return { to: 'prior', reason: 'error', detail: messageOf(outcome.error) };
+    case undefined:
+      throw new TypeError('no outcome');
+  }
+}

@@ -1,0 +1,38 @@
+import { inBatch } from '../run/batch.ts';
+import type { Place } from '../run/place.ts';
+import { checkIdentity } from '../store/control-objects.ts';
+
+const PAGE = 1000;
+
+/**
+ * Takes what a dead run has left in `purging` on or back, by what the store
+ * holds: without a pending copy it is purged, with one it is what it was before.
+ * The run's lock must be held. Gives how many are purged, and how many are back.
+ */
+export async function recoverPurges(place: Place, run: number): Promise<{ purged: number; back: number }> {
+  const { catalog, row, store, clock, safetyWindow } = place;
+  const sum = { purged: 0, back: 0 };
+  for (;;) {
+    const taken = catalog.tombstones.taken(run, 'purging', '', PAGE);
+    if (taken.length === 0) return sum;
+    await inBatch(place, async () => {
+      const ends: { tombstone: (typeof taken)[number]; to: 'purged' | 'prior' }[] = [];
+      for (const tombstone of taken) {
+        const copy = await store.headPending(tombstone.key, tombstone.id);
+        ends.push({ tombstone, to: copy === undefined ? 'purged' : 'prior' });
+      }
+      await checkIdentity(store, row.uuid);
+      const purged = ends.filter(({ to }) => to === 'purged');
+      const now = clock.now();
+      catalog.transaction(() => {
+        catalog.tombstones.settlePurges({ store: row.n, run, now, window: safetyWindow, ends });
+        for (const { tombstone, to } of ends) {
+          const detail = to === 'purged' ? 'the purge had removed it' : 'the purge had not removed it';
+          catalog.events.add({ store: row.n, run, now, what: 'recovered', tombstone: tombstone.id, detail });
+        }
+      });
+      sum.purged += purged.length;
+      sum.back += ends.length - purged.length;
+    });
+  }
+}

@@ -1,0 +1,141 @@
+import type { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { ScratchKeys } from '../catalog/scratch.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import { type Key, printable } from '../domain/key.ts';
+import { checkPendingPrefix, readIdentity } from '../store/control-objects.ts';
+import type { OpenObject, Store } from '../store/store.ts';
+
+/** Where an object was found, and its bytes. */
+export interface Found {
+  readonly key: Key;
+  readonly location: 'live' | 'pending';
+  /** Of the pending copy, or null. */
+  readonly id: string | null;
+  /** Bytes. */
+  readonly size: number;
+  /** The bytes: read them, or `close`. Ends in an error when the object is changed meanwhile. */
+  read(): Readable;
+  close(): void;
+}
+
+/** A key of a listing. */
+export interface ListedKey {
+  readonly key: string;
+  readonly size: number;
+  readonly location: 'live' | 'pending';
+  readonly id: string | null;
+}
+
+/** A restore and a purge may pass between two looks, so a reader looks this often before it says missing (R6). */
+const ROUNDS = 3;
+
+/** Reads a store through both prefixes: live, then pending (R6). Needs no catalog. */
+export class Reader {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /**
+   * Opens an object: the live one, else its newest pending copy. Throws
+   * `not-found`, with the key, when it is in neither place, and `failed` when
+   * that can't be said for sure (R9).
+   */
+  async open(key: Key): Promise<Found> {
+    for (let round = 0; round < ROUNDS; round++) {
+      const live = await this.#store.openLive(key);
+      if (live !== undefined) return found(key, live, null);
+      for (const id of await this.#store.pendingIds(key)) {
+        const copy = await this.#store.openPending(key, id);
+        if (copy !== undefined) return found(key, copy, id);
+      }
+    }
+    await this.#checkStore();
+    throw new TombstonedError('not-found', `${printable(key)} is neither live nor pending`, {
+      key,
+      hint: `see what the store has: tombstonectl --url ${this.#store.url} keys --no-lease`,
+    });
+  }
+
+  /** Reads a whole small object. Throws as `open` does. */
+  async bytes(key: Key): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    const object = await this.open(key);
+    const stream = object.read();
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    await finished(stream);
+    return Buffer.concat(chunks);
+  }
+
+  /** Live keys below a prefix, in pages, as the store lists them: complete, or it throws. */
+  async *liveKeys(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedKey[]> {
+    await this.#checkStore();
+    for await (const page of this.#store.list(prefix, signal)) {
+      const keys: ListedKey[] = [];
+      for (const item of page) {
+        if (item.type === 'object') keys.push({ key: item.key, size: item.size, location: 'live', id: null });
+      }
+      yield keys;
+    }
+    await this.#checkStore();
+  }
+
+  /**
+   * Keys below a prefix, live first and then pending, in key order: a key that
+   * is not live shows its newest pending copy. Complete, or it throws.
+   */
+  async *allKeys(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedKey[]> {
+    const scratch = new ScratchKeys();
+    try {
+      for await (const page of this.liveKeys(prefix, signal)) scratch.add(page);
+      for await (const page of this.#store.listPending(prefix, signal)) {
+        const rows = [];
+        for (const item of page) {
+          if (item.type === 'pending') rows.push({ key: item.key, size: item.copy.size, id: item.id });
+        }
+        scratch.add(rows);
+      }
+      await this.#checkStore();
+      for (const page of scratch.pages()) {
+        yield page.map(
+          (row) => ({ ...row, location: row.id === null ? 'live' : 'pending' }) satisfies ListedKey,
+        );
+      }
+    } finally {
+      scratch.close();
+    }
+  }
+
+  close(): void {
+    this.#store.close();
+  }
+
+  /** R10: "gone" is believed only of a store that still says which it is. */
+  async #checkStore(): Promise<void> {
+    const identity = await readIdentity(this.#store.control, 'read');
+    if (identity === undefined) {
+      throw new TombstonedError(
+        'failed',
+        `${this.#store.url} has no .tombstoned/store.json: it is no store`,
+        {
+          key: this.#store.url,
+          hint: 'is the disk mounted?',
+        },
+      );
+    }
+    checkPendingPrefix(this.#store, identity);
+  }
+}
+
+function found(key: Key, object: OpenObject, id: string | null): Found {
+  return {
+    key,
+    location: id === null ? 'live' : 'pending',
+    id,
+    size: object.size,
+    read: () => object.read(),
+    close: () => object.close(),
+  };
+}

@@ -1,0 +1,265 @@
+import type { CachedHold } from '../catalog/holds.ts';
+import type { Tombstone } from '../catalog/tombstones.ts';
+import { messageOf } from '../domain/errors.ts';
+import { makePlainId } from '../domain/ids.ts';
+import type { KeptReason } from '../domain/kept-reason.ts';
+import type { Key } from '../domain/key.ts';
+import { sameRevision } from '../domain/revision.ts';
+import { inBatch } from '../run/batch.ts';
+import type { Place } from '../run/place.ts';
+import { inRun, type Run } from '../run/run.ts';
+import { checkIdentity, checkOwner, createHold, type Hold, removeHold } from '../store/control-objects.ts';
+import type { PutBackOutcome } from '../store/store.ts';
+import { byHandIn } from '../sweep/by-hand.ts';
+
+/** A restored pending copy stays at least this long, whatever the window (R4). ms. */
+const LEAST_STAY_MS = 3_600_000;
+
+/** What became of one tombstone that was to be restored. */
+export interface RestoreOutcome {
+  readonly key: string;
+  readonly id: string;
+  readonly outcome: 'restored' | 'unchanged' | 'conflict' | 'gone' | 'blocked' | 'failed';
+  readonly detail: string | null;
+  readonly reason: KeptReason | null;
+}
+
+export interface RestoreOptions {
+  /** Pages of tombstones; a key occurs once in a page. */
+  readonly pages: Iterable<readonly Tombstone[]>;
+  /** Another live key to make; then there is one tombstone. */
+  readonly to: Key | null;
+  /** Tombstones a live object that is in the way, first. */
+  readonly force: boolean;
+  /** How long policies leave the restored keys alone, ms. */
+  readonly exemptFor: number;
+  readonly dryRun: boolean;
+  readonly onOutcome: (outcome: RestoreOutcome) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Brings tombstones back as live objects (R4, R8); never over a live object. */
+export async function restore(place: Place, options: RestoreOptions): Promise<void> {
+  await checkIdentity(place.store, place.row.uuid);
+  await checkOwner(place.store, place.catalog.uuid);
+  await inRun(place, 'restore', async (run) => {
+    for (const page of options.pages) {
+      if (options.signal?.aborted === true) return;
+      await restorePage(place, run, page, options);
+    }
+  });
+}
+
+async function restorePage(
+  place: Place,
+  run: Run,
+  page: readonly Tombstone[],
+  options: RestoreOptions,
+): Promise<void> {
+  const ready: Tombstone[] = [];
+  for (const tombstone of page) {
+    const end = await before(place, run, tombstone, options);
+    if (end === undefined) ready.push(tombstone);
+    else options.onOutcome(end);
+  }
+  if (ready.length === 0) return;
+  if (options.dryRun) {
+    for (const tombstone of ready) options.onOutcome(ended(tombstone, 'restored', 'would be'));
+    return;
+  }
+  await inBatch(place, async () => restoreBatch(place, run, ready, options));
+}
+
+/** What can be said before anything is done; undefined when the tombstone can be restored. */
+async function before(
+  place: Place,
+  run: Run,
+  tombstone: Tombstone,
+  options: RestoreOptions,
+): Promise<RestoreOutcome | undefined> {
+  const { store } = place;
+  switch (tombstone.state) {
+    case 'purged':
+    case 'abandoned':
+      return ended(tombstone, 'gone', `it is ${tombstone.state}`);
+    case 'moving':
+    case 'purging':
+    case 'restoring':
+      return ended(tombstone, 'blocked', `another run is at it (${tombstone.state}): try again`, 'fence');
+    case 'pending':
+    case 'restored':
+  }
+  const to = options.to ?? tombstone.key;
+  const live = await store.head(to);
+  if (live === undefined) return undefined;
+  if (sameRevision(live.revision, tombstone.revision)) {
+    // A crash or another restore may have left it so: the catalog must know.
+    return tombstone.state === 'restored' || options.to !== null
+      ? ended(tombstone, 'unchanged', null)
+      : undefined;
+  }
+  if (!options.force)
+    return ended(tombstone, 'conflict', `another object is at ${to}; --force tombstones it first`);
+  if (options.dryRun) return undefined;
+  return clearTheWay(place, run, tombstone, to);
+}
+
+/** Tombstones what is at the key, so that both contents survive. */
+async function clearTheWay(
+  place: Place,
+  run: Run,
+  tombstone: Tombstone,
+  to: Key,
+): Promise<RestoreOutcome | undefined> {
+  let failure: RestoreOutcome | undefined;
+  await byHandIn(place, run, {
+    keys: [to],
+    reason: `made way for the restore of ${tombstone.id}`,
+    guards: null,
+    limits: { maxObjects: null, maxFraction: null, maxBytes: null },
+    dryRun: false,
+    onOutcome: ({ outcome, detail, reason }) => {
+      if (outcome === 'tombstoned' || outcome === 'gone' || outcome === 'already') return;
+      failure = ended(
+        tombstone,
+        outcome === 'changed' ? 'conflict' : outcome,
+        `${to} stays: ${detail ?? ''}`,
+        reason,
+      );
+    },
+  });
+  return failure;
+}
+
+async function restoreBatch(
+  place: Place,
+  run: Run,
+  tombstones: readonly Tombstone[],
+  options: RestoreOptions,
+): Promise<void> {
+  const { catalog, row, store, safetyWindow } = place;
+  const targetOf = (tombstone: Tombstone): Key => options.to ?? tombstone.key;
+  // The claim comes first, then the look at what others are about to do (R5).
+  const exemption = await exempt(place, tombstones.map(targetOf), options.exemptFor);
+  const taken = catalog.transaction(() => {
+    if (exemption !== undefined) catalog.holds.add(row.n, exemption.cached, exemption.keys);
+    const got = catalog.tombstones.takeForRestore({
+      store: row.n,
+      run: run.n,
+      ids: tombstones.map(({ id }) => id),
+    });
+    catalog.tombstones.noteRestores(
+      got.map((t) => ({ id: t.id, target: targetOf(t), exemption: exemption?.cached.name ?? '' })),
+    );
+    return got;
+  });
+  const items = taken.map((t) => ({ key: t.key, id: t.id, revision: t.revision, to: targetOf(t) }));
+  const outcomes = await store.putBack(items);
+  if (outcomes.length !== taken.length)
+    throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
+  if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
+  settleRestores(place, run.n, taken, outcomes, safetyWindow);
+  const isAnyBack = outcomes.some(({ outcome }) => outcome === 'restored' || outcome === 'unchanged');
+  if (exemption !== undefined && !isAnyBack) {
+    await removeHold(store.control, exemption.id);
+    catalog.transaction(() => catalog.holds.drop(row.n, exemption.cached.name));
+  }
+  for (const [i, tombstone] of taken.entries()) options.onOutcome(outcomeOf(tombstone, outcomes[i]));
+  const got = new Set(taken.map(({ id }) => id));
+  for (const tombstone of tombstones) {
+    if (got.has(tombstone.id)) continue;
+    options.onOutcome(ended(tombstone, 'blocked', 'another run took it meanwhile: try again', 'fence'));
+  }
+}
+
+/** Records how restores of a run ended, each with its event, in one transaction. */
+export function settleRestores(
+  place: Place,
+  run: number,
+  taken: readonly Tombstone[],
+  outcomes: readonly PutBackOutcome[],
+  window: number,
+): void {
+  const { catalog, row, clock } = place;
+  catalog.transaction(() => {
+    const now = clock.now();
+    for (const [i, tombstone] of taken.entries()) {
+      const outcome = outcomes[i];
+      const note = catalog.tombstones.restoreOf(tombstone.id);
+      const isBack = outcome?.outcome === 'restored' || outcome?.outcome === 'unchanged';
+      const isElsewhere = note !== undefined && note.target !== tombstone.key;
+      catalog.tombstones.settleRestore({
+        store: row.n,
+        run,
+        tombstone,
+        to: isBack && !isElsewhere ? 'restored' : 'prior',
+        purgeAfter: now + Math.max(window, LEAST_STAY_MS),
+      });
+      catalog.events.add({
+        store: row.n,
+        run,
+        now,
+        what: isBack ? 'restored' : 'restore-failed',
+        tombstone: tombstone.id,
+        detail: isElsewhere
+          ? `to ${note.target}: ${outcome?.outcome}`
+          : isBack
+            ? undefined
+            : outcome?.outcome,
+      });
+    }
+  });
+}
+
+interface Exemption {
+  readonly id: string;
+  readonly cached: CachedHold;
+  readonly keys: readonly string[];
+}
+
+/** Writes an exemption into the store: policies leave these keys alone for a while. */
+async function exempt(place: Place, keys: readonly Key[], exemptFor: number): Promise<Exemption | undefined> {
+  if (exemptFor === 0) return undefined;
+  const { store, clock, random, actor } = place;
+  const now = clock.now();
+  const hold: Hold = {
+    id: makePlainId('h', now, random),
+    kind: 'exempt',
+    blocks: 'sweep',
+    scope: { by: 'keys', keys },
+    until: now + exemptFor,
+    reason: 'restored',
+    by: actor.by,
+    host: actor.host,
+    createdAt: new Date(now).toISOString(),
+    problem: null,
+  };
+  await createHold(store.control, hold);
+  const { scope: _, ...rest } = hold;
+  return { id: hold.id, cached: { ...rest, name: `${hold.id}.json`, scope: 'keys', prefix: null }, keys };
+}
+
+function outcomeOf(tombstone: Tombstone, outcome: PutBackOutcome | undefined): RestoreOutcome {
+  switch (outcome?.outcome) {
+    case 'restored':
+    case 'unchanged':
+      return ended(tombstone, outcome.outcome, null);
+    case 'conflict':
+      return ended(tombstone, 'conflict', 'another object came to its key meanwhile');
+    case 'gone':
+      return ended(tombstone, 'gone', 'its pending copy is not in the store');
+    case 'failed':
+      return ended(tombstone, 'failed', messageOf(outcome.error), 'error');
+    case undefined:
+      throw new TypeError(`no outcome for ${tombstone.id}`);
+  }
+}
+
+function ended(
+  { key, id }: Tombstone,
+  outcome: RestoreOutcome['outcome'],
+  detail: string | null,
+  reason: KeptReason | null = null,
+): RestoreOutcome {
+  return { key, id, outcome, detail, reason };
+}

@@ -1,0 +1,173 @@
+import { makePlainId } from '../domain/ids.ts';
+import type { KeptReason } from '../domain/kept-reason.ts';
+import type { Key } from '../domain/key.ts';
+import { type Guards, guard, type Limits, overLimit } from '../policy/policy.ts';
+import type { Place } from '../run/place.ts';
+import { inRun, type Run } from '../run/run.ts';
+import { checkIdentity, checkOwner } from '../store/control-objects.ts';
+import { type MoveEnd, moveBatch } from './move.ts';
+import { BATCH, tryTo } from './sweep.ts';
+
+/** What became of one key that was to be tombstoned by hand. */
+export interface HandOutcome {
+  readonly key: string;
+  /** The tombstone's id, where there is one. */
+  readonly id: string | null;
+  /** `already`: it has a pending copy and no live object, which is success. */
+  readonly outcome: 'tombstoned' | 'already' | 'gone' | 'changed' | 'blocked' | 'failed';
+  readonly detail: string | null;
+  readonly reason: KeptReason | null;
+}
+
+export interface ByHand {
+  readonly keys: Iterable<Key> | AsyncIterable<Key>;
+  readonly reason: string | null;
+  /** Null where the guards have no say: an object in the way of a forced restore. */
+  readonly guards: Guards | null;
+  readonly limits: Limits;
+  readonly dryRun: boolean;
+  readonly onOutcome: (outcome: HandOutcome) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Tombstones keys that an operator names, as one sweep. Gives the sweep's id, or null of a dry run. */
+export async function tombstoneByHand(place: Place, options: ByHand): Promise<string | null> {
+  await checkIdentity(place.store, place.row.uuid);
+  await checkOwner(place.store, place.catalog.uuid);
+  return inRun(place, 'sweep', async (run) => byHandIn(place, run, options));
+}
+
+/** The same, within a run. */
+export async function byHandIn(place: Place, run: Run, options: ByHand): Promise<string | null> {
+  const { catalog, row, clock, random } = place;
+  const id = makePlainId('s', clock.now(), random);
+  const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason: options.reason, now: clock.now() });
+  const cause = catalog.sweeps.cause(null, options.reason);
+  const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
+  try {
+    await plan(place, n, cause, options);
+    const planned = catalog.sweeps.plannedOf(n, cause);
+    counts.planned = planned.count;
+    const over = await overOfStore(place, options, { objects: planned.count, bytes: planned.bytes });
+    catalog.sweeps.progress(n, 'moving', counts, null);
+    for (let after = ''; options.signal?.aborted !== true; ) {
+      const items = catalog.sweeps.planPage(n, after, BATCH);
+      const last = items.at(-1);
+      if (last === undefined) break;
+      after = last.key;
+      if (over !== null || options.dryRun) {
+        for (const { key } of items) {
+          if (over === null) options.onOutcome(ended(key, null, 'tombstoned', 'would be'));
+          else options.onOutcome(ended(key, null, 'blocked', over, 'limit'));
+        }
+        continue;
+      }
+      for (const end of await moveBatch(place, run, { sweep: n, items, asker: 'hand' })) {
+        if (end.end.as === 'moved') {
+          counts.moved++;
+          counts.bytes += end.size;
+        } else if (end.end.as === 'failed') counts.failed++;
+        else counts.abandoned++;
+        options.onOutcome(outcomeOf(end));
+      }
+    }
+    catalog.sweeps.progress(n, over === null ? 'done' : 'blocked', counts, clock.now());
+    while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
+  } catch (error) {
+    tryTo(place, () => catalog.sweeps.progress(n, 'failed', counts, clock.now()));
+    tryTo(place, () => {
+      while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
+    });
+    throw error;
+  }
+  return options.dryRun ? null : id;
+}
+
+async function plan(place: Place, n: number, cause: number, options: ByHand): Promise<void> {
+  const { store, catalog, clock } = place;
+  for await (const key of options.keys) {
+    if (`${key}/`.startsWith(store.pendingPrefix)) {
+      options.onOutcome(ended(key, null, 'failed', `it is below ${store.pendingPrefix}`));
+      continue;
+    }
+    const live = await store.head(key);
+    if (live === undefined) {
+      const newest = (await store.pendingIds(key))[0];
+      if (newest === undefined) options.onOutcome(ended(key, null, 'gone', 'there is no such object'));
+      else options.onOutcome(ended(key, newest, 'already', 'it is pending already'));
+      continue;
+    }
+    const kept =
+      options.guards === null
+        ? live.refusal === null
+          ? null
+          : ({ reason: 'error', detail: live.refusal } as const)
+        : guard(options.guards, live, clock.now());
+    if (kept !== null) {
+      const as = kept.reason === 'error' ? 'failed' : 'blocked';
+      options.onOutcome(ended(key, null, as, kept.detail ?? GUARD_TEXT[kept.reason], kept.reason));
+      continue;
+    }
+    catalog.sweeps.plan(n, [
+      {
+        key,
+        size: live.size,
+        revision: live.revision,
+        modifiedAt: live.modifiedAt,
+        cause,
+        unit: null,
+        isKept: false,
+      },
+    ]);
+  }
+}
+
+const GUARD_TEXT = {
+  protected: 'it is protected by the config',
+  'too-young': 'it is younger than minimumAge',
+  error: 'it can’t be moved',
+} as const;
+
+/** The limits of a plan by hand are of the whole store; it is listed only as far as that takes. */
+async function overOfStore(
+  place: Place,
+  options: ByHand,
+  planned: { objects: number; bytes: number },
+): Promise<string | null> {
+  const { limits } = options;
+  if (planned.objects === 0) return null;
+  let selected = 0;
+  const enough = limits.maxFraction === null ? 0 : planned.objects / limits.maxFraction;
+  if (limits.maxFraction !== null) {
+    for await (const page of place.store.list('', options.signal)) {
+      selected += page.filter(({ type }) => type === 'object').length;
+      if (selected >= enough) break;
+    }
+  }
+  return overLimit(limits, { ...planned, selected });
+}
+
+function outcomeOf({ key, id, end }: MoveEnd): HandOutcome {
+  switch (end.as) {
+    case 'moved':
+      return ended(key, id, 'tombstoned', null);
+    case 'gone':
+      return ended(key, null, 'gone', 'it was gone before it was moved');
+    case 'changed':
+      return ended(key, null, 'changed', 'it was changed before it was moved', 'changed');
+    case 'failed':
+      return ended(key, null, 'failed', end.error.message, 'error');
+    case 'held':
+      return ended(key, null, 'blocked', `hold ${end.hold.name}: ${end.hold.reason}`, 'hold');
+  }
+}
+
+function ended(
+  key: string,
+  id: string | null,
+  outcome: HandOutcome['outcome'],
+  detail: string | null,
+  reason: KeptReason | null = null,
+): HandOutcome {
+  return { key, id, outcome, detail, reason };
+}

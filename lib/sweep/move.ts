@@ -1,0 +1,196 @@
+import type { CachedHold } from '../catalog/holds.ts';
+import type { IntendedMove, Intent, Settled } from '../catalog/tombstones.ts';
+import { errnoOf, messageOf } from '../domain/errors.ts';
+import { claimsOn, inBatch } from '../run/batch.ts';
+import type { Place } from '../run/place.ts';
+import type { Run } from '../run/run.ts';
+import { checkIdentity } from '../store/control-objects.ts';
+import type { MoveOutcome, StrayFile } from '../store/store.ts';
+
+/** How one object of a batch ended. */
+export interface MoveEnd {
+  readonly key: string;
+  /** Null when a hold or exemption kept it: it never got an id. */
+  readonly id: string | null;
+  readonly size: number;
+  readonly end:
+    | { readonly as: 'moved' | 'gone' | 'changed' }
+    | { readonly as: 'failed'; readonly error: Error }
+    | { readonly as: 'held'; readonly hold: CachedHold };
+}
+
+/** Errors after which more moves make no sense: the disk is full, or read-only. */
+const STOPS = new Set(['ENOSPC', 'EDQUOT', 'EROFS']);
+
+/**
+ * Moves one batch (phase one): announces it, writes the intents in the
+ * transaction that looks at holds and exemptions (R7), moves, and records what
+ * the store shows. Ends with an error after the batch when the disk is full.
+ */
+export async function moveBatch(
+  place: Place,
+  run: Run,
+  batch: { sweep: number; items: readonly Intent[]; asker: 'policy' | 'hand' },
+): Promise<MoveEnd[]> {
+  return inBatch(place, async () => {
+    const { catalog, row, clock, random } = place;
+    const { sweep, items, asker } = batch;
+    const ends: MoveEnd[] = [];
+    const open = catalog.transaction(() => {
+      const claims = claimsOn(place, items, asker);
+      const free = items.filter((item, i) => {
+        const hold = claims.get(i);
+        if (hold === undefined) return true;
+        ends.push({ key: item.key, id: null, size: item.size, end: { as: 'held', hold } });
+        return false;
+      });
+      if (free.length === 0) return undefined;
+      return catalog.tombstones.intend({
+        store: row.n,
+        run: run.n,
+        sweep,
+        items: free,
+        now: clock.now(),
+        random,
+      });
+    });
+    if (open === undefined) return ends;
+    const outcomes = await place.store.move(open.moves, { resume: false });
+    await settle(place, run.n, sweep, open.batchAt, open.moves, outcomes, true);
+    const moved = open.moves.map((move, i) => endOf(move, outcomes[i]));
+    for (const { end } of moved) {
+      if (end.as === 'failed' && STOPS.has(errnoOf(end.error.cause) ?? '')) throw end.error;
+    }
+    return [...ends, ...moved];
+  });
+}
+
+function endOf(move: IntendedMove, outcome: MoveOutcome | undefined): MoveEnd {
+  const as = (end: MoveEnd['end']): MoveEnd => ({ key: move.key, id: move.id, size: move.size, end });
+  switch (outcome?.outcome) {
+    case 'moved':
+      return as({ as: 'moved' });
+    case 'failed':
+      return as({ as: 'failed', error: outcome.error });
+    case 'gone':
+      return as({ as: 'gone' });
+    case 'changed':
+    case 'put-back':
+    case 'moved-other':
+    case 'stray-directory':
+      return as({ as: 'changed' });
+    case undefined:
+      throw new TypeError(`no outcome for ${move.id}`);
+  }
+}
+
+/**
+ * Records what became of intents: in one transaction, with their events. Before
+ * "gone" is believed, the store must still be ours (R10).
+ */
+export async function settle(
+  place: Place,
+  run: number,
+  sweep: number,
+  batchAt: number,
+  moves: readonly IntendedMove[],
+  outcomes: readonly MoveOutcome[],
+  isLast: boolean,
+): Promise<void> {
+  const { catalog, row, clock, store } = place;
+  if (outcomes.length !== moves.length)
+    throw new TypeError(`${outcomes.length} outcomes for ${moves.length} moves`);
+  if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
+  const strays = moves.filter((_, i) => outcomes[i]?.outcome === 'stray-directory');
+  for (const stray of strays) await adoptStrays(place, run, sweep, stray);
+  const exceptions = new Map<string, Settled>();
+  for (const [i, move] of moves.entries()) {
+    const end = settledAs(move.id, outcomes[i]);
+    if (end !== undefined) exceptions.set(move.id, end);
+  }
+  const moved = moves.filter((move) => !exceptions.has(move.id));
+  const now = clock.now();
+  catalog.transaction(() => {
+    catalog.tombstones.settleMoves({
+      store: row.n,
+      run,
+      batchAt,
+      moves,
+      exceptions,
+      now,
+      window: place.safetyWindow,
+      close: isLast,
+    });
+    const event = { store: row.n, run, now };
+    if (moved.length > 0) {
+      const bytes = moved.reduce((sum, move) => sum + move.size, 0);
+      catalog.events.add({ ...event, what: 'moved', batchAt, count: moved.length, bytes });
+    }
+    for (const end of exceptions.values()) {
+      const what = end.to === 'restored' ? 'put-back' : end.to === 'pending' ? 'moved-other' : 'abandoned';
+      const detail = end.to === 'abandoned' ? end.why : 'another revision than planned was at the key';
+      catalog.events.add({ ...event, what, tombstone: end.id, detail });
+    }
+  });
+}
+
+function settledAs(id: string, outcome: MoveOutcome | undefined): Settled | undefined {
+  switch (outcome?.outcome) {
+    case 'moved':
+    case undefined:
+      return undefined;
+    case 'put-back':
+      return { id, to: 'restored', revision: outcome.revision };
+    case 'moved-other':
+      return { id, to: 'pending', revision: outcome.revision };
+    case 'gone':
+      return { id, to: 'abandoned', why: 'the object was gone before it was moved' };
+    case 'changed':
+      return { id, to: 'abandoned', why: 'the object was changed before it was moved' };
+    case 'stray-directory':
+      return {
+        id,
+        to: 'abandoned',
+        why: 'a directory had taken its place; its files have tombstones of their own',
+      };
+    case 'failed':
+      return { id, to: 'abandoned', why: messageOf(outcome.error) };
+  }
+}
+
+/** How many stray files get their intents at once. */
+const STRAYS = 1000;
+
+/**
+ * Files of a directory that took an object's place while it was moved, and
+ * could not go back because the place was taken again: each becomes a tombstone
+ * of its own (R2).
+ */
+async function adoptStrays(place: Place, run: number, sweep: number, directory: IntendedMove): Promise<void> {
+  const { catalog, row, clock, random, store } = place;
+  const files: StrayFile[] = await store.strayFiles(directory.key, directory.id);
+  for (let from = 0; from < files.length; from += STRAYS) {
+    const chunk = files.slice(from, from + STRAYS);
+    const open = catalog.transaction(() =>
+      catalog.tombstones.intend({
+        store: row.n,
+        run,
+        sweep,
+        items: chunk.map(({ key, revision }) => ({
+          key,
+          revision,
+          size: revision.size,
+          cause: directory.cause,
+        })),
+        now: clock.now(),
+        random,
+      }),
+    );
+    for (const [i, move] of open.moves.entries()) {
+      const file = chunk[i];
+      if (file !== undefined) await store.adoptStray(file, move.id);
+    }
+    const outcomes = open.moves.map((): MoveOutcome => ({ outcome: 'moved' }));
+    await settle(place, run, sweep, open.batchAt, open.moves, outcomes, true);
+  }
+}

@@ -1,0 +1,193 @@
+import type { SweepCounts, SweepState } from '../catalog/sweeps.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
+import { makePlainId } from '../domain/ids.ts';
+import type { KeptReason } from '../domain/kept-reason.ts';
+import { printable } from '../domain/key.ts';
+import type { Guards, Policy } from '../policy/policy.ts';
+import type { Place } from '../run/place.ts';
+import { inRun, type Run } from '../run/run.ts';
+import { checkIdentity, checkOwner } from '../store/control-objects.ts';
+import { type MoveEnd, moveBatch } from './move.ts';
+import { type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
+
+/** How many objects one batch moves. */
+export const BATCH = 1000;
+
+export interface PlannedObject {
+  readonly key: string;
+  readonly size: number;
+  readonly policy: string | null;
+  readonly reason: string | null;
+}
+
+export interface SweepOptions {
+  readonly policies: readonly Policy[];
+  readonly guards: Guards;
+  /** Plans, and stops before anything is moved. */
+  readonly dryRun: boolean;
+  /** Stops after the batch that is under way. */
+  readonly signal?: AbortSignal | undefined;
+  /** Each planned object, in key order; only in a dry run. */
+  readonly onPlanned?: (object: PlannedObject) => void;
+  /** Each object that can't be moved, and why. */
+  readonly onRefusal?: (refusal: Refusal) => void;
+  readonly onProgress?: (done: number, planned: number) => void;
+}
+
+export interface SweepResult extends SweepCounts {
+  /** Its id, or null of a dry run. */
+  readonly sweep: string | null;
+  readonly plans: readonly PolicyPlan[];
+  /** Old enough, and kept, by reason. */
+  readonly kept: ReadonlyMap<KeptReason, number>;
+  /** Policies over a limit, and what they are over. */
+  readonly blocked: readonly { policy: string; over: string }[];
+  /** Whether the signal ended it before all was moved. */
+  readonly isCut: boolean;
+}
+
+/** Phase one: plan (streamed into the catalog), guards, move in batches. */
+export async function sweep(place: Place, options: SweepOptions): Promise<SweepResult> {
+  await checkIdentity(place.store, place.row.uuid);
+  await checkOwner(place.store, place.catalog.uuid);
+  return inRun(place, 'sweep', async (run) => sweepIn(place, run, options));
+}
+
+async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<SweepResult> {
+  const { catalog, row, clock, random } = place;
+  const id = makePlainId('s', clock.now(), random);
+  const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason: null, now: clock.now() });
+  const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
+  const kept = new Map<KeptReason, number>();
+  const end = (state: SweepState): void => {
+    catalog.sweeps.progress(n, state, counts, clock.now());
+    while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
+  };
+  let isCut = false;
+  const plans: PolicyPlan[] = [];
+  try {
+    for (const policy of options.policies) {
+      plans.push(await planOne(place, n, policy, options));
+    }
+    for (const plan of plans) {
+      counts.planned += plan.planned;
+      for (const [reason, times] of plan.kept) kept.set(reason, (kept.get(reason) ?? 0) + times);
+    }
+    if (options.dryRun) {
+      for (const item of planItems(place, n)) options.onPlanned?.(item);
+    } else {
+      catalog.sweeps.progress(n, 'moving', counts, null);
+      isCut = await movePlan(place, run, n, options, counts, kept);
+    }
+  } catch (error) {
+    tryTo(place, () => end('failed'));
+    if (options.signal?.aborted !== true || error !== options.signal.reason) throw error;
+    return { sweep: id, ...counts, plans, kept, blocked: [], isCut: true };
+  }
+  const blocked = plans.flatMap(({ policy, over }) => (over === null ? [] : [{ policy, over }]));
+  end(isCut ? 'interrupted' : blocked.length > 0 && counts.planned === 0 ? 'blocked' : 'done');
+  return { sweep: options.dryRun ? null : id, ...counts, plans, kept, blocked, isCut };
+}
+
+async function planOne(place: Place, n: number, policy: Policy, options: SweepOptions): Promise<PolicyPlan> {
+  const onRefusal = options.onRefusal ?? (() => undefined);
+  const plan = await planPolicy(place, {
+    sweep: n,
+    policy,
+    guards: options.guards,
+    onRefusal,
+    signal: options.signal,
+  });
+  if (plan.over !== null) {
+    place.report('warn', `policy ${policy.name} moves nothing: ${plan.over}`, {
+      hint: 'see what it names with sweep --dry-run --policy, then raise the limit in the config',
+    });
+  }
+  return plan;
+}
+
+function* planItems(place: Place, n: number): Generator<PlannedObject> {
+  const { sweeps } = place.catalog;
+  for (let after = ''; ; ) {
+    const page = sweeps.planPage(n, after, BATCH);
+    const last = page.at(-1);
+    if (last === undefined) return;
+    for (const { key, size, cause } of page) yield { key, size, ...sweeps.causeOf(cause) };
+    after = last.key;
+  }
+}
+
+async function movePlan(
+  place: Place,
+  run: Run,
+  n: number,
+  options: SweepOptions,
+  counts: { planned: number; moved: number; abandoned: number; failed: number; bytes: number },
+  kept: Map<KeptReason, number>,
+): Promise<boolean> {
+  const { sweeps } = place.catalog;
+  let done = 0;
+  for (let after = ''; ; ) {
+    if (options.signal?.aborted === true) return true;
+    const items = sweeps.planPage(n, after, BATCH);
+    const last = items.at(-1);
+    if (last === undefined) return false;
+    for (const end of await moveBatch(place, run, { sweep: n, items, asker: 'policy' })) {
+      count(place, end, counts, kept, options.onRefusal);
+    }
+    after = last.key;
+    done += items.length;
+    options.onProgress?.(done, counts.planned);
+  }
+}
+
+function count(
+  place: Place,
+  end: MoveEnd,
+  counts: { moved: number; abandoned: number; failed: number; bytes: number },
+  kept: Map<KeptReason, number>,
+  onRefusal: ((refusal: Refusal) => void) | undefined,
+): void {
+  switch (end.end.as) {
+    case 'moved':
+      counts.moved++;
+      counts.bytes += end.size;
+      return;
+    case 'failed':
+      counts.failed++;
+      onRefusal?.({ key: end.key, why: messageOf(end.end.error) });
+      return;
+    case 'held': {
+      const reason = end.end.hold.kind === 'exempt' ? 'exempt' : 'hold';
+      kept.set(reason, (kept.get(reason) ?? 0) + 1);
+      return;
+    }
+    case 'gone':
+    case 'changed':
+      counts.abandoned++;
+      place.report(
+        'info',
+        `${printable(end.key)} was ${end.end.as === 'gone' ? 'gone' : 'changed'} before it was moved`,
+      );
+  }
+}
+
+/** Does what an error path can still do; what fails then is reported, and does not hide the first error. */
+export function tryTo(place: Place, work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    place.report('warn', messageOf(error));
+  }
+}
+
+/** Throws `blocked` when a sweep was kept from moving anything by a limit. */
+export function failIfBlocked(result: SweepResult): void {
+  const first = result.blocked[0];
+  if (first === undefined) return;
+  throw new TombstonedError('blocked', `policy ${first.policy} moves nothing: ${first.over}`, {
+    reason: 'limit',
+    key: first.policy,
+    hint: 'see what it names with sweep --dry-run --policy, then raise the limit in the config',
+  });
+}
