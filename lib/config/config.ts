@@ -14,12 +14,12 @@ export interface Config {
   readonly stores: readonly StoreConfig[];
 }
 
-export interface ListenAddress {
+interface ListenAddress {
   readonly host: string;
   readonly port: number;
 }
 
-export interface LogConfig {
+interface LogConfig {
   readonly level: 'error' | 'warn' | 'info' | 'debug';
   /** Absolute, or null: the journal, or the terminal. */
   readonly file: string | null;

@@ -61,7 +61,7 @@ export function worstExitCode(a: number, b: number): number {
 /** The message of whatever was thrown, on one line. */
 export function messageOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return text.replaceAll(/\s*\n\s*/g, ' ');
+  return text.replaceAll(/\s*[\n\r]\s*/g, ' ');
 }
 
 /** The errno name (`ENOENT`, …) or SQLite code of whatever was thrown. */

@@ -1,0 +1,58 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect } from 'chai';
+import { isoTime, systemClock } from '../../lib/domain/clock.ts';
+
+describe('the system clock', () => {
+  it('tells wall time in ms', () => {
+    const before = Date.now();
+    expect(systemClock.now()).to.be.within(before, Date.now());
+  });
+
+  it('tells a time that never goes back', () => {
+    const times = Array.from({ length: 1000 }, () => systemClock.monotonic());
+    expect(times.toSorted((a, b) => a - b)).to.deep.equal(times);
+  });
+
+  it('sleeps no less than asked', async () => {
+    const before = systemClock.monotonic();
+    await systemClock.sleep(5);
+    // A timer may come up to 1 ms early by this clock.
+    expect(systemClock.monotonic() - before).to.be.at.least(4);
+  });
+
+  it('lets others run even when it sleeps for 0 ms', async () => {
+    let ran = false;
+    setImmediate(() => {
+      ran = true;
+    });
+    for (let i = 0; i < 3; i++) await systemClock.sleep(0);
+    expect(ran).to.equal(true);
+  });
+
+  it('wakes without an error when the signal aborts', async () => {
+    const controller = new AbortController();
+    const sleep = systemClock.sleep(60_000, controller.signal);
+    controller.abort(new Error('stop'));
+    await sleep;
+    await systemClock.sleep(60_000, controller.signal);
+  });
+
+  it('sleeps longer than one timer can', async () => {
+    // Node ends a timer of 2^31 ms, 25 days, after 1 ms.
+    for (const ms of [2 ** 31, 2 ** 40]) {
+      const controller = new AbortController();
+      const sleep = systemClock.sleep(ms, controller.signal).then(() => 'awake');
+      expect(await Promise.race([sleep, delay(20, 'asleep')])).to.equal('asleep');
+      controller.abort();
+      expect(await sleep).to.equal('awake');
+    }
+  });
+});
+
+describe('a time in ISO 8601', () => {
+  it('is in UTC with ms, and null where there is none', () => {
+    expect(isoTime(Date.UTC(2026, 10, 22, 10, 15, 0, 123))).to.equal('2026-11-22T10:15:00.123Z');
+    expect(isoTime(0)).to.equal('1970-01-01T00:00:00.000Z');
+    expect(isoTime(null)).to.equal(null);
+  });
+});
