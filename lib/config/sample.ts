@@ -8,7 +8,7 @@ import { CONFIG_DEFAULTS, STORE_DEFAULTS } from './defaults.ts';
  */
 export function sampleConfig(given: { url: string; name: string; catalog: string }): string {
   const { log } = CONFIG_DEFAULTS;
-  const { safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge } = STORE_DEFAULTS;
+  const { safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge, limits } = STORE_DEFAULTS;
   return `# Config of tombstoned, which deletes from backup stores in two steps: a sweep moves what has
 # expired to pending_deletion/, and a purge removes it for good after a safety window.
 #
@@ -52,6 +52,14 @@ stores:
     # Nothing younger than this is ever tombstoned, whatever a policy says.
     minimumAge: ${formatDuration(minimumAge)}
 
+    # A policy that names more than this moves nothing at all. maxFraction is of the live objects
+    # that its prefix and match select; maxBytes is a size such as 10GiB. null is no limit. A policy
+    # may have limits of its own.
+    limits:
+      maxObjects: ${scalar(limits.maxObjects)}
+      maxFraction: ${scalar(limits.maxFraction)}
+      maxBytes: ${scalar(limits.maxBytes)}
+
     # Globs of keys that are never tombstoned. * stops at /, ** does not; case counts.
     # For example: ["**/identity.meta"]
     protect: []
@@ -79,6 +87,6 @@ const EXAMPLE_POLICY = `#      - name: old-logs
 `;
 
 /** A value on one line, quoted where YAML would read it as something else. */
-function scalar(value: string | null): string {
+function scalar(value: string | number | null): string {
   return stringify(value, { lineWidth: 0, blockQuote: false }).trimEnd();
 }

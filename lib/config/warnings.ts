@@ -12,7 +12,7 @@ export function warnings(config: Config): string[] {
 
 /** Members that are checked, and that nothing in this version acts on. */
 const IDLE = ['metrics', 'historyFor', 'clockTolerance', 'notify'] as const;
-const IDLE_IN_STORE = ['settle', 'throttle', 'limits'] as const;
+const IDLE_IN_STORE = ['settle', 'throttle'] as const;
 
 function unused<K extends string>(
   path: string,
@@ -35,7 +35,6 @@ function storeWarnings(store: StoreConfig, index: number): string[] {
   }
   for (const [i, policy] of store.policies.entries()) {
     const here = `${path}policies[${i}].`;
-    lines.push(...unused(here, policy, store, ['limits']));
     if (policy.olderThan < store.minimumAge) {
       lines.push(
         `${here}olderThan: ${formatDuration(policy.olderThan)} is under minimumAge, so objects stay until they are ${formatDuration(store.minimumAge)} old`,

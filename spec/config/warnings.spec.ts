@@ -1,6 +1,11 @@
 import { expect } from 'chai';
 import type { AgePolicyConfig, Config, StoreConfig } from '../../lib/config/config.ts';
-import { CONFIG_DEFAULTS, LIMITS_DEFAULTS, POLICY_DEFAULTS } from '../../lib/config/defaults.ts';
+import {
+  CONFIG_DEFAULTS,
+  LIMITS_DEFAULTS,
+  POLICY_DEFAULTS,
+  THROTTLE_DEFAULTS,
+} from '../../lib/config/defaults.ts';
 import { storeConfigFromUrl } from '../../lib/config/store-url.ts';
 import { warnings } from '../../lib/config/warnings.ts';
 
@@ -38,16 +43,12 @@ describe('warnings about a config', () => {
   });
 
   it('tells what this version does not act on', () => {
-    const limits = { ...LIMITS_DEFAULTS, maxObjects: 7 };
-    const policies = [policy({ limits }), policy()];
-    expect(
-      warnings(config({ notify: 'true', historyFor: 1 }, { settle: 0, limits, policies })),
-    ).to.deep.equal([
+    const throttle = { ...THROTTLE_DEFAULTS, concurrency: 1 };
+    expect(warnings(config({ notify: 'true', historyFor: 1 }, { settle: 0, throttle }))).to.deep.equal([
       'historyFor: has no effect in this version',
       'notify: has no effect in this version',
       'stores[0].settle: has no effect in this version',
-      'stores[0].limits: has no effect in this version',
-      'stores[0].policies[1].limits: has no effect in this version',
+      'stores[0].throttle: has no effect in this version',
     ]);
   });
 });
