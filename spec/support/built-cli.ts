@@ -1,0 +1,71 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { copyFileSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+
+let built: string | undefined;
+
+/** The package as it is built, in a directory that goes with this process; built once. */
+export function builtPackage(): string {
+  if (built !== undefined) return built;
+  const directory = mkdtempSync(path.join(tmpdir(), 'tombstoned-built-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  const tsc = path.join(ROOT, 'node_modules/.bin/tsc');
+  const config = path.join(ROOT, 'tsconfig.build.json');
+  const { status, stdout, error } = spawnSync(tsc, ['-p', config, '--outDir', path.join(directory, 'dist')], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`the build failed:\n${stdout}`, { cause: error });
+  copyFileSync(path.join(ROOT, 'package.json'), path.join(directory, 'package.json'));
+  symlinkSync(path.join(ROOT, 'node_modules'), path.join(directory, 'node_modules'));
+  built = directory;
+  return directory;
+}
+
+/** The built program of a command's name. */
+export function builtProgram(name: 'cli' | 'daemon'): string {
+  return path.join(builtPackage(), 'dist', name, 'main.js');
+}
+
+/** How a program ended, and what it said. */
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly input?: string | Buffer;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+/** Runs the built `tombstonectl` to its end. */
+export async function tombstonectl(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+  const { input, env = {}, cwd, uid, gid } = options;
+  const child = spawn(process.execPath, [builtProgram('cli'), ...args], {
+    env: { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8', ...env },
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(uid === undefined ? {} : { uid }),
+    ...(gid === undefined ? {} : { gid }),
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  child.stdin.on('error', () => undefined); // it may end without reading
+  child.stdin.end(input ?? '');
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+  });
+}
