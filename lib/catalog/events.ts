@@ -66,13 +66,12 @@ export class Events {
     return this.#sql
       .all(
         `SELECT e.n, e.at, e.what, r.id AS run, r.by, e.count, e.bytes, e.detail
-         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.tombstone = ?1
+         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.tombstone = @tombstone
          UNION ALL
          SELECT e.n, e.at, e.what, r.id AS run, r.by, e.count, e.bytes, e.detail
-         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.batch_at = ?2 AND e.tombstone IS NULL
+         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.batch_at = @batchAt AND e.tombstone IS NULL
          ORDER BY 1`,
-        tombstone,
-        batchAt,
+        { tombstone, batchAt },
       )
       .map((row) => ({
         at: asNumber(row['at']),

@@ -89,23 +89,21 @@ export class Holds {
     objects: readonly { key: string; id?: string | undefined }[],
   ): Claim[] {
     const rows = this.#sql.all(
-      `WITH o AS MATERIALIZED (SELECT key AS i, value->>0 AS k, value->>1 AS id FROM json_each(?1))
+      `WITH o AS MATERIALIZED (SELECT key AS i, value->>0 AS k, value->>1 AS id FROM json_each(@objects))
        SELECT o.i AS i, ${COLUMNS} FROM o
-         JOIN hold_members m ON m.store = ?2 AND m.member = o.k
-         JOIN holds h ON h.store = ?2 AND h.name = m.name AND h.scope = 'keys'
-         WHERE h.until IS NULL OR h.until > ?3
+         JOIN hold_members m ON m.store = @store AND m.member = o.k
+         JOIN holds h ON h.store = @store AND h.name = m.name AND h.scope = 'keys'
+         WHERE h.until IS NULL OR h.until > @now
        UNION ALL
        SELECT o.i, ${COLUMNS} FROM o
-         JOIN hold_members m ON m.store = ?2 AND m.member = o.id
-         JOIN holds h ON h.store = ?2 AND h.name = m.name AND h.scope = 'ids'
-         WHERE h.until IS NULL OR h.until > ?3
+         JOIN hold_members m ON m.store = @store AND m.member = o.id
+         JOIN holds h ON h.store = @store AND h.name = m.name AND h.scope = 'ids'
+         WHERE h.until IS NULL OR h.until > @now
        UNION ALL
        SELECT o.i, ${COLUMNS} FROM holds h
          JOIN o ON substr(CAST(o.k AS BLOB), 1, length(CAST(h.prefix AS BLOB))) = CAST(h.prefix AS BLOB)
-         WHERE h.store = ?2 AND h.scope = 'prefix' AND (h.until IS NULL OR h.until > ?3)`,
-      JSON.stringify(objects.map((o) => [o.key, o.id ?? null])),
-      store,
-      now,
+         WHERE h.store = @store AND h.scope = 'prefix' AND (h.until IS NULL OR h.until > @now)`,
+      { objects: JSON.stringify(objects.map((o) => [o.key, o.id ?? null])), store, now },
     );
     return rows.map((row) => ({ hold: toHold(row), index: Number(row['i']) }));
   }

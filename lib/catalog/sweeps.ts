@@ -136,12 +136,10 @@ export class Sweeps {
   /** Takes the newest `count` units of a cause out of a plan. */
   unplanNewest(sweep: number, cause: number, count: number): void {
     this.#sql.run(
-      `DELETE FROM plan_items WHERE sweep = ?1 AND cause = ?2 AND coalesce(unit, key) IN (
-         SELECT coalesce(unit, key) AS u FROM plan_items WHERE sweep = ?1 AND cause = ?2
-         GROUP BY u ORDER BY max(modified_at) DESC, u DESC LIMIT ?3)`,
-      sweep,
-      cause,
-      count,
+      `DELETE FROM plan_items WHERE sweep = @sweep AND cause = @cause AND coalesce(unit, key) IN (
+         SELECT coalesce(unit, key) AS u FROM plan_items WHERE sweep = @sweep AND cause = @cause
+         GROUP BY u ORDER BY max(modified_at) DESC, u DESC LIMIT @count)`,
+      { sweep, cause, count },
     );
   }
 
@@ -206,9 +204,8 @@ export class Sweeps {
   /** Drops some of a plan that is done with; says whether there is more. */
   dropPlan(sweep: number, limit: number): boolean {
     const dropped = this.#sql.change(
-      `DELETE FROM plan_items WHERE sweep = ?1 AND key IN (SELECT key FROM plan_items WHERE sweep = ?1 LIMIT ?2)`,
-      sweep,
-      limit,
+      `DELETE FROM plan_items WHERE sweep = @sweep AND key IN (SELECT key FROM plan_items WHERE sweep = @sweep LIMIT @limit)`,
+      { sweep, limit },
     );
     return dropped === limit;
   }

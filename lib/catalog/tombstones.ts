@@ -126,9 +126,8 @@ export class Tombstones {
     );
     this.#sql.run(`INSERT INTO open_batches (run, batch_at) VALUES (?, ?)`, run, batchAt);
     this.#sql.run(
-      `UPDATE sweeps SET first_batch_at = coalesce(first_batch_at, ?2), last_batch_at = ?2 WHERE n = ?1`,
-      sweep,
-      batchAt,
+      `UPDATE sweeps SET first_batch_at = coalesce(first_batch_at, @batchAt), last_batch_at = @batchAt WHERE n = @sweep`,
+      { sweep, batchAt },
     );
     this.#tally(store, 'moving', moves.length, sum(moves));
     return { batchAt, moves };
