@@ -25,7 +25,6 @@ export async function inRun<T>(place: Place, kind: RunKind, work: (run: Run) => 
     try {
       end(place, run, lock, `failed: ${messageOf(error)}`);
     } catch (second) {
-      lock.release();
       place.report('warn', `run ${run.id} is left to recovery: ${messageOf(second)}`);
     }
     throw error;
@@ -45,17 +44,22 @@ function begin(place: Place, kind: RunKind): { run: Run; lock: FileLock } {
     const { pid, host, boot, by } = actor;
     return { run: { id, n: catalog.runs.begin({ id, store: row.n, kind, pid, host, boot, by, now }) }, lock };
   } catch (error) {
-    lock.remove();
+    lock.release(); // and its file stays: the row may have been written after all
     throw error;
   }
 }
 
 function end(place: Place, run: Run, lock: FileLock, outcome: string): void {
-  if (hasLeftovers(place, run)) {
+  try {
+    if (hasLeftovers(place, run)) {
+      lock.release();
+      return;
+    }
+    place.catalog.runs.end(run.n, outcome, place.clock.now());
+  } catch (error) {
     lock.release();
-    return;
+    throw error;
   }
-  place.catalog.runs.end(run.n, outcome, place.clock.now());
   lock.remove();
 }
 

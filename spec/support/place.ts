@@ -135,6 +135,12 @@ export class TempPlace {
     place.catalog.close();
   }
 
+  /** Forgets a place whose process was killed; the store's descriptors are freed elsewhere. */
+  abandon(place: Place): void {
+    this.#open = this.#open.filter((open) => open !== place);
+    place.catalog.close();
+  }
+
   remove(): void {
     for (const place of this.#open) this.close(place);
     rmSync(this.directory, { recursive: true, force: true });
