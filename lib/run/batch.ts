@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { CachedHold } from '../catalog/holds.ts';
 import { checkIdentity, checkOwner, listHolds, readHold } from '../store/control-objects.ts';
 import type { Place } from './place.ts';
@@ -8,6 +9,7 @@ import type { Place } from './place.ts';
  * down. Movers, purgers and restores all come through here.
  */
 export async function inBatch<T>(place: Place, act: () => Promise<T>): Promise<T> {
+  await setImmediate(); // a local batch blocks: signals and timers get their turn before it
   await look(place);
   return act();
 }

@@ -1,0 +1,63 @@
+import { setMaxListeners } from 'node:events';
+import { openCatalog, type Surroundings } from '../app/open.ts';
+import type { Config } from '../config/config.ts';
+import { warnings } from '../config/warnings.ts';
+import { formatDuration } from '../domain/quantities.ts';
+import { takeDaemonLock } from './lock.ts';
+import type { Log } from './log.ts';
+import { storeLoop } from './store-loop.ts';
+import { tasksOf } from './store-tasks.ts';
+
+export interface DaemonOptions extends Omit<Surroundings, 'report'> {
+  readonly config: Config;
+  readonly log: Log;
+  readonly version: string;
+  /** Stops the daemon after the batches that are under way. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Sweeps and purges every store of a config on its intervals until the signal
+ * aborts. Throws when the catalog can't be used or has a daemon; a store that
+ * can't be used is logged, and tried again.
+ */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  const { config, log, version, signal, clock, random, actor } = options;
+  openCatalog(config).close(); // a broken one is told now, not at the first turn
+  const release = takeDaemonLock(config.catalog, actor.pid, (level, message, fields) =>
+    log.write(level, message, fields),
+  );
+  try {
+    log.write('info', `tombstoned ${version} runs`, {
+      pid: actor.pid,
+      config: config.file,
+      catalog: config.catalog,
+      stores: config.stores.map(({ name }) => name),
+    });
+    for (const line of warnings(config)) log.write('warn', line, { key: config.file });
+    // A loop ends only when it is told to; should one break, the others end too, each after its batch.
+    const broken = new AbortController();
+    const stop = AbortSignal.any([signal, broken.signal]);
+    setMaxListeners(0, stop); // every store waits on it
+    const loops = config.stores.map(async (store) => {
+      log.write('info', planOf(store), { store: store.name, url: store.url });
+      const surroundings = { clock, random, actor };
+      try {
+        await storeLoop(tasksOf({ config, store, surroundings, log, signal: stop }), clock, stop);
+      } finally {
+        broken.abort();
+      }
+    });
+    for (const end of await Promise.allSettled(loops)) if (end.status === 'rejected') throw end.reason;
+    log.write('info', 'tombstoned has stopped', { pid: actor.pid });
+  } finally {
+    release();
+  }
+}
+
+function planOf({ policies, sweepEvery, purgeEvery }: Config['stores'][number]): string {
+  const purges = `purged every ${formatDuration(purgeEvery)}`;
+  return policies.length === 0
+    ? `no policy says what expires, so it is only ${purges}`
+    : `swept every ${formatDuration(sweepEvery)}, ${purges}`;
+}

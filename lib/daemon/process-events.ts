@@ -1,0 +1,104 @@
+import { constants } from 'node:os';
+import { messageOf } from '../domain/errors.ts';
+import type { Log } from './log.ts';
+
+/** How long the batch under way has after the first signal; a little less than the 10 s that are promised. ms. */
+const GRACE_MS = 9500;
+
+type StopSignal = 'SIGTERM' | 'SIGINT';
+
+/** What is used of `process`. */
+export interface HostProcess {
+  readonly stdout: Listenable;
+  readonly stderr: { write(text: string): unknown };
+  on: Listenable['on'];
+  off: Listenable['off'];
+  exit(code: number): void;
+}
+
+interface Listenable {
+  on(event: string, listener: (value: unknown) => void): unknown;
+  off(event: string, listener: (value: unknown) => void): unknown;
+}
+
+/**
+ * What happens to the process: a first SIGTERM or SIGINT aborts `signal`, a
+ * second exits at once with 128 + its number. What nobody caught ends the
+ * process with 1; every state it may leave is one that recovery handles.
+ */
+export class ProcessEvents {
+  readonly #host: HostProcess;
+  readonly #log: Log;
+  readonly #stop = new AbortController();
+  readonly #listeners: readonly [Listenable, string, (value: unknown) => void][];
+  #grace: NodeJS.Timeout | undefined;
+  #exitCode = 0;
+
+  constructor(host: HostProcess, log: Log) {
+    this.#host = host;
+    this.#log = log;
+    this.#listeners = [
+      [host, 'SIGTERM', () => this.#onStop('SIGTERM')],
+      [host, 'SIGINT', () => this.#onStop('SIGINT')],
+      [host, 'SIGHUP', () => this.#onHangup()],
+      [host, 'uncaughtException', (error) => this.#onFailure(error)],
+      [host, 'unhandledRejection', (reason) => this.#onFailure(reason)],
+      [host.stdout, 'error', (error) => this.#onDeafOutput(error)],
+    ];
+    for (const [from, event, listener] of this.#listeners) from.on(event, listener);
+  }
+
+  /** Aborts when the daemon is to stop after the batch that is under way. */
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** 0, unless something other than a signal stopped the daemon. */
+  get exitCode(): number {
+    return this.#exitCode;
+  }
+
+  close(): void {
+    clearTimeout(this.#grace);
+    for (const [from, event, listener] of this.#listeners) from.off(event, listener);
+  }
+
+  #onStop(name: StopSignal): void {
+    if (!this.signal.aborted) {
+      this.#log.write('info', `${name}: stopping after the batch that is under way`);
+      this.#begin();
+      return;
+    }
+    this.#log.write('warn', `${name} again: exiting at once, what is left is for the next start`);
+    this.#host.exit(128 + constants.signals[name]);
+  }
+
+  #begin(): void {
+    this.#grace = setTimeout(() => {
+      this.#log.write('error', 'the batch did not end in time: exiting, what is left is for the next start');
+      this.#host.exit(1);
+    }, GRACE_MS).unref();
+    this.#stop.abort();
+  }
+
+  #onHangup(): void {
+    this.#log.write('info', 'SIGHUP: nothing is done; to use a changed config, restart');
+  }
+
+  #onFailure(error: unknown): void {
+    this.#exitCode = 1;
+    try {
+      this.#log.failure(error);
+    } finally {
+      this.#host.exit(1);
+    }
+  }
+
+  /** Whoever read the log has gone: a daemon that nobody can hear stops. */
+  #onDeafOutput(error: unknown): void {
+    if (this.#exitCode !== 0) return;
+    this.#exitCode = 1;
+    this.#host.stderr.write(`tombstoned: the log can't be written, stopping: ${messageOf(error)}\n`);
+    if (!this.signal.aborted) this.#begin();
+  }
+}

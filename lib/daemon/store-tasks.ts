@@ -1,0 +1,146 @@
+import {
+  guardsOf,
+  type OpenPlace,
+  openCatalog,
+  openPlace,
+  policiesOf,
+  type Surroundings,
+} from '../app/open.ts';
+import { recover } from '../app/recover.ts';
+import type { Config, StoreConfig } from '../config/config.ts';
+import type { KeptReason } from '../domain/kept-reason.ts';
+import { printable } from '../domain/key.ts';
+import { formatSize } from '../domain/quantities.ts';
+import { purge } from '../purge/purge.ts';
+import { sweep } from '../sweep/sweep.ts';
+import { BoundedReport } from './bounded-report.ts';
+import type { Log } from './log.ts';
+import type { Task } from './store-loop.ts';
+
+export interface StoreTasks {
+  readonly config: Config;
+  readonly store: StoreConfig;
+  readonly surroundings: Omit<Surroundings, 'report'>;
+  readonly log: Log;
+  /** Ends a task after the batch that is under way. */
+  readonly signal: AbortSignal;
+}
+
+/** What the daemon does for one store. Without a policy nothing expires, and it is only purged. */
+export function tasksOf(of: StoreTasks): Task[] {
+  const { store } = of;
+  const purging = { every: store.purgeEvery, run: async () => inPlace(of, 'purge', purgeOnce) };
+  if (store.policies.length === 0) return [purging];
+  return [{ every: store.sweepEvery, run: async () => inPlace(of, 'sweep', sweepOnce) }, purging];
+}
+
+/**
+ * Opens catalog and store for one turn, so that an idle daemon keeps no disk
+ * busy and sees a catalog or disk that was changed under it; recovers; works.
+ * A failure is logged, and the next turn tries again.
+ */
+async function inPlace(
+  of: StoreTasks,
+  doing: 'sweep' | 'purge',
+  work: (of: StoreTasks, place: OpenPlace) => Promise<void>,
+): Promise<void> {
+  const bounded = new BoundedReport(of.log.reportFor(of.store.name));
+  try {
+    const catalog = openCatalog(of.config);
+    try {
+      const place = await openPlace(catalog, of.store, { ...of.surroundings, report: bounded.report });
+      try {
+        await recover(place);
+        if (!of.signal.aborted) await work(of, place);
+      } finally {
+        place.store.close();
+      }
+    } finally {
+      catalog.close();
+    }
+  } catch (error) {
+    of.log.failure(error, { store: of.store.name, during: doing });
+  } finally {
+    bounded.finish();
+  }
+}
+
+async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
+  const { store, log, signal, surroundings } = of;
+  const begun = surroundings.clock.monotonic();
+  const result = await sweep(place, {
+    policies: policiesOf(store),
+    guards: guardsOf(store),
+    dryRun: false,
+    signal,
+    onRefusal: ({ key, why }) => place.report('warn', about(key, 'stays', why), { key }),
+    onProgress: (done, planned) =>
+      log.write('debug', `sweep: ${done} of ${planned} done`, { store: store.name }),
+  });
+  const { sweep: id, planned, moved, abandoned, failed, bytes, kept, blocked, isCut } = result;
+  const counts = [
+    ...(abandoned > 0 ? [`${abandoned} abandoned`] : []),
+    ...(failed > 0 ? [`${failed} failed`] : []),
+    ...keptWords(kept),
+    ...(isCut ? ['stopped before its end'] : []),
+  ];
+  const message = `sweep ${id ?? ''}: moved ${moved} of ${planned} planned, ${formatSize(bytes)}`;
+  log.write('info', [message, ...counts].join(', '), {
+    type: 'sweep',
+    store: store.name,
+    sweep: id,
+    planned,
+    moved,
+    abandoned,
+    failed,
+    bytes,
+    kept: Object.fromEntries(kept),
+    overLimit: blocked.map(({ policy }) => policy),
+    interrupted: isCut,
+    ms: Math.round(surroundings.clock.monotonic() - begun),
+  });
+}
+
+async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
+  const { config, store, log, signal, surroundings } = of;
+  const begun = surroundings.clock.monotonic();
+  const result = await purge(place, {
+    dryRun: false,
+    historyFor: config.historyFor,
+    signal,
+    onKept: ({ key, id }, reason, detail) => {
+      // A hold is no failure: the figures say how many there are.
+      if (reason !== 'hold') place.report('warn', about(key, 'is not purged', detail), { key, id, reason });
+    },
+    onProgress: (done) => log.write('debug', `purge: ${done} done`, { store: store.name }),
+  });
+  const { due, purged, failed, bytes, kept, isCut } = result;
+  const counts = [
+    ...(failed > 0 ? [`${failed} failed`] : []),
+    ...keptWords(kept),
+    ...(isCut ? ['stopped before its end'] : []),
+  ];
+  const message = `purge: removed ${purged} of ${due} due, ${formatSize(bytes)}`;
+  log.write('info', [message, ...counts].join(', '), {
+    type: 'purge',
+    store: store.name,
+    due,
+    purged,
+    kept: Object.fromEntries(kept),
+    failed,
+    bytes,
+    interrupted: isCut,
+    ms: Math.round(surroundings.clock.monotonic() - begun),
+  });
+}
+
+/** `KEY stays: WHY`; errors about a key begin with it already. */
+function about(key: string, what: string, why: string): string {
+  const name = printable(key);
+  return `${name} ${what}: ${why.startsWith(`${name}: `) ? why.slice(name.length + 2) : why}`;
+}
+
+function keptWords(kept: ReadonlyMap<KeptReason, number>): string[] {
+  if (kept.size === 0) return [];
+  return [`kept ${[...kept].map(([reason, count]) => `${count} ${reason}`).join(', ')}`];
+}

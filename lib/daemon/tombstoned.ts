@@ -1,0 +1,51 @@
+import { realSurroundings } from '../app/open.ts';
+import type { Config } from '../config/config.ts';
+import { readEnvironment } from '../config/environment.ts';
+import { configPath, loadConfig } from '../config/load.ts';
+import { exitCodeOf, messageOf, TombstonedError } from '../domain/errors.ts';
+import { printable } from '../domain/key.ts';
+import { HELP, parseArguments } from './arguments.ts';
+import { runDaemon } from './daemon.ts';
+import { Log } from './log.ts';
+import { ProcessEvents } from './process-events.ts';
+import { programVersion } from './version.ts';
+
+/** The program: its arguments in, its exit code out. Ends after a signal, or when it can't start. */
+export async function tombstoned(args: readonly string[]): Promise<number> {
+  try {
+    const asked = parseArguments(args);
+    switch (asked.does) {
+      case 'help':
+        process.stdout.write(HELP);
+        return 0;
+      case 'version':
+        process.stdout.write(`tombstoned ${programVersion()}\n`);
+        return 0;
+      case 'run':
+        return await run(loadConfig(configPath(asked.config)));
+    }
+  } catch (error) {
+    process.stderr.write(`${startError(error)}\n`);
+    return exitCodeOf(error);
+  }
+}
+
+async function run(config: Config): Promise<number> {
+  const { clock, random, actor } = realSurroundings(() => undefined);
+  const { noColor } = readEnvironment();
+  const log = new Log(config.log, { out: process.stdout, noColor, now: () => clock.now() });
+  const events = new ProcessEvents(process, log);
+  try {
+    const version = programVersion();
+    await runDaemon({ config, clock, random, actor, log, version, signal: events.signal });
+    return events.exitCode;
+  } finally {
+    events.close();
+  }
+}
+
+/** What kept the program from starting, on one line. */
+function startError(error: unknown): string {
+  const hint = error instanceof TombstonedError ? error.hint : undefined;
+  return `tombstoned: ${printable(messageOf(error))}${hint === undefined ? '' : ` (${printable(hint)})`}`;
+}
