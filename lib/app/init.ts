@@ -12,7 +12,8 @@ import {
   readIdentity,
 } from '../store/control-objects.ts';
 import { LocalStore } from '../store/local/local-store.ts';
-import { openStore, type Surroundings } from './open.ts';
+import type { Surroundings } from './open.ts';
+import { openStore } from './open-store.ts';
 
 /** What `init` found, and what it made. */
 export interface InitResult {

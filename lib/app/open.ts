@@ -10,8 +10,7 @@ import { matcher } from '../policy/glob.ts';
 import type { Guards, Policy } from '../policy/policy.ts';
 import type { Actor, Place, Report } from '../run/place.ts';
 import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/control-objects.ts';
-import { LocalStore } from '../store/local/local-store.ts';
-import type { Store } from '../store/store.ts';
+import { openStore } from './open-store.ts';
 
 /** Time, randomness and talk: what tests replace. */
 export interface Surroundings {
@@ -47,42 +46,6 @@ function userName(): string {
 /** Opens the catalog that a config names. */
 export function openCatalog(config: Config): Catalog {
   return Catalog.open(config.catalog);
-}
-
-/** Opens a store as its config says, without a look at whose it is. Throws for a kind this version lacks. */
-export async function openStore(
-  storeConfig: StoreConfig,
-  access: 'read' | 'write',
-  clock: Clock = systemClock,
-): Promise<Store> {
-  const { location, pendingPrefix, url } = storeConfig;
-  if (location.kind === 's3') {
-    throw new TombstonedError('config', `${url}: S3 stores are not supported by this version`, {
-      key: url,
-      hint: 'use a file:// URL',
-    });
-  }
-  return LocalStore.open({ path: location.directory, pendingPrefix, access, clock });
-}
-
-/** Opens a store for reading by itself: its own `store.json` says where pending copies are. */
-export async function openForReading(storeConfig: StoreConfig, clock: Clock = systemClock): Promise<Store> {
-  const store = await openStore(storeConfig, 'read', clock);
-  try {
-    const identity = await readIdentity(store.control, 'read');
-    if (identity === undefined) {
-      throw new TombstonedError('failed', `${store.url} has no .tombstoned/store.json: it is no store`, {
-        key: store.url,
-        hint: 'is the disk mounted? A new store is made known by `tombstonectl init`',
-      });
-    }
-    if (identity.pendingPrefix === store.pendingPrefix) return store;
-    store.close();
-    return await openStore({ ...storeConfig, pendingPrefix: identity.pendingPrefix }, 'read', clock);
-  } catch (error) {
-    store.close();
-    throw error;
-  }
 }
 
 /** A place with its config. */

@@ -1,4 +1,5 @@
 import { realSurroundings } from '../app/open.ts';
+import { programVersion } from '../app/version.ts';
 import type { Config } from '../config/config.ts';
 import { readEnvironment } from '../config/environment.ts';
 import { configPath, loadConfig } from '../config/load.ts';
@@ -8,7 +9,6 @@ import { HELP, parseArguments } from './arguments.ts';
 import { runDaemon } from './daemon.ts';
 import { Log } from './log.ts';
 import { ProcessEvents } from './process-events.ts';
-import { programVersion } from './version.ts';
 
 /** The program: its arguments in, its exit code out. Ends after a signal, or when it can't start. */
 export async function tombstoned(args: readonly string[]): Promise<number> {

@@ -27,15 +27,24 @@ export interface ListedKey {
   readonly id: string | null;
 }
 
+/** Something in the store that is no object: a link, an odd name. */
+export interface RefusedName {
+  readonly path: string;
+  readonly why: string;
+}
+
 /** A restore and a purge may pass between two looks, so a reader looks this often before it says missing (R6). */
 const ROUNDS = 3;
 
 /** Reads a store through both prefixes: live, then pending (R6). Needs no catalog. */
 export class Reader {
   readonly #store: Store;
+  readonly #onRefusal: (refused: RefusedName) => void;
 
-  constructor(store: Store) {
+  /** `onRefusal` is told what listings leave out because it is no object. */
+  constructor(store: Store, onRefusal: (refused: RefusedName) => void = () => undefined) {
     this.#store = store;
+    this.#onRefusal = onRefusal;
   }
 
   /**
@@ -76,6 +85,7 @@ export class Reader {
       const keys: ListedKey[] = [];
       for (const item of page) {
         if (item.type === 'object') keys.push({ key: item.key, size: item.size, location: 'live', id: null });
+        else this.#onRefusal(item);
       }
       yield keys;
     }
@@ -94,6 +104,7 @@ export class Reader {
         const rows = [];
         for (const item of page) {
           if (item.type === 'pending') rows.push({ key: item.key, size: item.copy.size, id: item.id });
+          else this.#onRefusal(item);
         }
         scratch.add(rows);
       }
