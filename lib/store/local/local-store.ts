@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import type { Clock } from '../../domain/clock.ts';
 import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
 import { parseTombstoneId, pendingName } from '../../domain/ids.ts';
-import { asKey, CONTROL_SEGMENT, type Key, printable } from '../../domain/key.ts';
+import { asKey, CONTROL_SEGMENT, isBelowPrefix, type Key, printable } from '../../domain/key.ts';
 import { sameRevision } from '../../domain/revision.ts';
 import type {
   Listed,
@@ -161,6 +161,7 @@ export class LocalStore implements Store {
   }
 
   async head(key: Key): Promise<LiveObject | undefined> {
+    if (this.#isPendingName(key)) return undefined;
     return this.#withDirectories((directories) => {
       const { directory, base } = splitKey(key);
       const fd = directories.open(directory);
@@ -182,7 +183,20 @@ export class LocalStore implements Store {
   }
 
   async openLive(key: Key): Promise<OpenObject | undefined> {
-    return this.#openObject(key);
+    return this.#isPendingName(key) ? undefined : this.#openObject(key);
+  }
+
+  /** Whether a key is below the pending directory: nothing there is ever live. */
+  #isPendingName(key: Key): boolean {
+    return isBelowPrefix(key, this.pendingPrefix);
+  }
+
+  #refusePendingName(key: Key): { outcome: 'failed'; error: Error } {
+    const error = new TombstonedError('failed', `${printable(key)} is below ${this.pendingPrefix}`, {
+      key,
+      hint: 'only pending copies are there; name a live key',
+    });
+    return { outcome: 'failed', error };
   }
 
   async openPending(key: Key, id: string): Promise<OpenObject | undefined> {
@@ -231,6 +245,7 @@ export class LocalStore implements Store {
   }
 
   #moveOne(item: MoveItem, group: Group, resume: boolean): MoveOutcome {
+    if (this.#isPendingName(item.key)) return this.#refusePendingName(item.key);
     const { directories } = group;
     const { directory, base } = splitKey(item.key);
     const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
@@ -394,7 +409,10 @@ export class LocalStore implements Store {
 
   async putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]> {
     const copies = new Map<PutBackItem, PutBackOutcome>();
-    for (const item of batch) if (item.to !== item.key) copies.set(item, await this.#copyTo(item));
+    for (const item of batch) {
+      if (this.#isPendingName(item.to)) copies.set(item, this.#refusePendingName(item.to));
+      else if (item.to !== item.key) copies.set(item, await this.#copyTo(item));
+    }
     return this.#inGroups(batch, (item, group) => copies.get(item) ?? this.#putBackOne(item, group));
   }
 

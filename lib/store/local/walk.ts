@@ -38,6 +38,7 @@ export async function* walkLive(
   const { fs, rights } = walked;
   const start = prefix.slice(0, prefix.lastIndexOf('/') + 1);
   if (start !== '' && keyProblem(start.slice(0, -1)) !== undefined) return;
+  if (start.startsWith(walked.pendingPrefix)) return;
   const enter = (path: string): boolean =>
     !path.startsWith(walked.pendingPrefix) && (path.startsWith(prefix) || prefix.startsWith(path));
   const look = (directory: OpenDirectory, name: Name): Listed | undefined => {
