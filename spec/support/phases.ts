@@ -1,0 +1,103 @@
+import { existsSync, lstatSync, readdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Tombstone } from '../../lib/catalog/tombstones.ts';
+import { idTime, makeTombstoneId } from '../../lib/domain/ids.ts';
+import { type Key, parseKey } from '../../lib/domain/key.ts';
+import type { Revision } from '../../lib/domain/revision.ts';
+import { revisionHash } from '../../lib/domain/revision.ts';
+import { type PurgeOptions, type PurgeResult, purge } from '../../lib/purge/purge.ts';
+import { Reader } from '../../lib/reader/reader.ts';
+import { type RestoreOptions, type RestoreOutcome, restore } from '../../lib/restore/restore.ts';
+import type { Place } from '../../lib/run/place.ts';
+import { type SweepOptions, type SweepResult, sweep } from '../../lib/sweep/sweep.ts';
+import { age, DAY, NO_GUARDS, type TempPlace } from './place.ts';
+
+/** Where specs that make many stores put them: no disk to wait for, where there is such a place. */
+export const FAST = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+
+/** A sweep of everything older than a day, without guards. */
+export async function sweepOld(place: Place, options: Partial<SweepOptions> = {}): Promise<SweepResult> {
+  return sweep(place, { policies: [age()], guards: NO_GUARDS, dryRun: false, ...options });
+}
+
+export async function purgeDue(place: Place, options: Partial<PurgeOptions> = {}): Promise<PurgeResult> {
+  return purge(place, { dryRun: false, historyFor: 400 * DAY, ...options });
+}
+
+/** Restores tombstones, in one page, and gives what became of them. */
+export async function bringBack(
+  place: Place,
+  tombstones: readonly (Tombstone | undefined)[],
+  options: Partial<RestoreOptions> = {},
+): Promise<RestoreOutcome[]> {
+  const outcomes: RestoreOutcome[] = [];
+  await restore(place, {
+    pages: [tombstones.filter((tombstone) => tombstone !== undefined)],
+    to: null,
+    force: false,
+    exemptFor: DAY,
+    dryRun: false,
+    onOutcome: (outcome) => outcomes.push(outcome),
+    ...options,
+  });
+  return outcomes;
+}
+
+/** All tombstones, oldest first. */
+export function allTombstones(place: Place): Tombstone[] {
+  return place.catalog.tombstones.page({ limit: 10_000 });
+}
+
+/** A key's tombstones, newest first. */
+export function tombstonesOf(place: Place, key: string): Tombstone[] {
+  return place.catalog.tombstones.ofKey(place.row.n, key, 100);
+}
+
+/** A tombstone as the catalog has it now. */
+export function again(place: Place, tombstone: Tombstone | undefined): Tombstone | undefined {
+  return tombstone === undefined ? undefined : place.catalog.tombstones.get(tombstone.id);
+}
+
+/** What a reader finds at a key. */
+export async function readThrough(place: Place, key: string): Promise<string> {
+  return (await new Reader(place.store).bytes(parseKey(key))).toString();
+}
+
+/** Replaces a live file as careful writers do: under another name, renamed over. */
+export function replaceLive(temp: TempPlace, key: string, content: string, age = 0): void {
+  const written = path.join(temp.directory, 'being-written');
+  writeFileSync(written, content);
+  const at = (temp.clock.wall - age) / 1000;
+  utimesSync(written, at, at);
+  renameSync(written, path.join(temp.root, key));
+}
+
+/** Everything below a directory that is no directory, by its path there. */
+export function filesBelow(directory: string): string[] {
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => path.relative(directory, path.join(entry.parentPath, entry.name)))
+    .toSorted();
+}
+
+/** The names of all pending copies, below the pending directory. */
+export function pendingFiles(temp: TempPlace): string[] {
+  return filesBelow(path.join(temp.root, 'pending_deletion'));
+}
+
+/** The revision of a file on the disk. */
+export function revisionOfFile(file: string): Revision {
+  const stats = lstatSync(file, { bigint: true });
+  return { kind: 'local', size: Number(stats.size), mtimeNs: stats.mtimeNs };
+}
+
+/** An id such as a batch at this time gives out. */
+export function idAt(ms: number, revision: Revision, counter = 0): string {
+  return makeTombstoneId(idTime(ms), revisionHash(revision), counter, () => 0);
+}
+
+export function keys(...texts: string[]): Key[] {
+  return texts.map((text) => parseKey(text));
+}
