@@ -58,46 +58,53 @@ CREATE TABLE causes (
 ) STRICT;
 CREATE UNIQUE INDEX causes_unique ON causes (coalesce(policy, char(0)), coalesce(reason, char(0)));
 
--- What a sweep is about to move, in key order.
+-- What a sweep is about to move, in key order. (No foreign keys here and in
+-- tombstones: their checks cost a quarter of a sweep's time in the catalog.)
 CREATE TABLE plan_items (
-  sweep INTEGER NOT NULL REFERENCES sweeps (n),
+  sweep INTEGER NOT NULL,
   key TEXT NOT NULL,
   size INTEGER NOT NULL,
   revision TEXT NOT NULL,
   modified_at INTEGER NOT NULL,
-  cause INTEGER NOT NULL REFERENCES causes (n),
+  cause INTEGER NOT NULL,
   unit TEXT,
   kept INTEGER NOT NULL,               -- 1: a guard keeps it, and it only counts for keepLast
   PRIMARY KEY (sweep, key)
 ) STRICT, WITHOUT ROWID;
 
+-- Tombstones whose outcome is recorded. Those in moving are in open_batches, so
+-- that each is written here once.
 CREATE TABLE tombstones (
   id TEXT PRIMARY KEY,
-  store INTEGER NOT NULL REFERENCES stores (n),
+  store INTEGER NOT NULL,
   key TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('moving', 'pending', 'purging', 'purged', 'restoring', 'restored', 'abandoned')),
+  state TEXT NOT NULL CHECK (state IN ('pending', 'purging', 'purged', 'restoring', 'restored', 'abandoned')),
   prior TEXT CHECK (prior IN ('pending', 'restored')),  -- where purging and restoring came from
   size INTEGER NOT NULL,
   revision TEXT NOT NULL,
-  cause INTEGER NOT NULL REFERENCES causes (n),
-  sweep INTEGER NOT NULL REFERENCES sweeps (n),
-  run INTEGER NOT NULL REFERENCES runs (n),             -- the last run that took it
+  cause INTEGER NOT NULL,
+  sweep INTEGER NOT NULL,
+  run INTEGER NOT NULL,                                 -- the last run that took it
   gone_at INTEGER,
   purge_after INTEGER,
   ended_at INTEGER                                      -- when it was purged or abandoned
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tombstones_by_key ON tombstones (store, key, id);
-CREATE INDEX tombstones_by_state ON tombstones (store, state, id) WHERE state <> 'moving';
+CREATE INDEX tombstones_by_state ON tombstones (store, state, id);
 CREATE INDEX tombstones_due ON tombstones (store, purge_after, id, gone_at) WHERE state IN ('pending', 'restored');
 CREATE INDEX tombstones_taken ON tombstones (run, id) WHERE state IN ('purging', 'restoring');
 CREATE INDEX tombstones_ended ON tombstones (ended_at) WHERE ended_at IS NOT NULL;
 
--- Batches of intents whose outcome is not yet recorded: their ids begin with this time.
+-- Batches of intents whose outcome is not yet recorded: tombstones in moving.
+-- Their ids begin with the batch's time.
 CREATE TABLE open_batches (
   run INTEGER NOT NULL REFERENCES runs (n),
   batch_at INTEGER NOT NULL,
+  store INTEGER NOT NULL REFERENCES stores (n),
+  sweep INTEGER NOT NULL REFERENCES sweeps (n),
+  intents TEXT NOT NULL,               -- JSON: [id, key, size, revision, cause] each
   PRIMARY KEY (run, batch_at)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 -- Where a restore that has been begun puts its object back.
 CREATE TABLE restores (

@@ -237,12 +237,6 @@ export class Sweeps {
     );
   }
 
-  /** The row number of a sweep. */
-  rowOf(id: string): number | undefined {
-    const row = this.#sql.all(`SELECT n FROM sweeps WHERE id = ?`, id)[0];
-    return row === undefined ? undefined : asNumber(row['n']);
-  }
-
   get(id: string): Sweep | undefined {
     return this.#sql
       .all(`SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store WHERE w.id = ?`, id)

@@ -51,8 +51,12 @@ export interface IntendedMove extends Intent {
   readonly id: string;
 }
 
+/** Intents whose outcome is not yet recorded. */
 export interface OpenBatch {
+  /** The time in their ids, ms. */
   readonly batchAt: number;
+  /** Row number of their sweep. */
+  readonly sweep: number;
   readonly moves: IntendedMove[];
 }
 
@@ -117,116 +121,74 @@ export class Tombstones {
       id: makeTombstoneId(time, revisionHash(item.revision), i, random),
     }));
     this.#sql.run(
-      `INSERT INTO tombstones (id, store, key, state, size, revision, cause, sweep, run)
-       SELECT value->>0, ?, value->>1, 'moving', value->>2, value->>3, value->>4, ?, ? FROM json_each(?)`,
+      `INSERT INTO open_batches (run, batch_at, store, sweep, intents) VALUES (?, ?, ?, ?, ?)`,
+      run,
+      batchAt,
       store,
       sweep,
-      run,
       JSON.stringify(moves.map((m) => [m.id, m.key, m.size, revisionText(m.revision), m.cause])),
     );
-    this.#sql.run(`INSERT INTO open_batches (run, batch_at) VALUES (?, ?)`, run, batchAt);
     this.#sql.run(
       `UPDATE sweeps SET first_batch_at = coalesce(first_batch_at, @batchAt), last_batch_at = @batchAt WHERE n = @sweep`,
       { sweep, batchAt },
     );
     this.#tally(store, 'moving', moves.length, sum(moves));
-    return { batchAt, moves };
+    return { batchAt, sweep, moves };
   }
 
-  /** The open batches of a run, oldest first. */
-  openBatches(run: number): number[] {
-    return this.#sql
-      .all(`SELECT batch_at AS at FROM open_batches WHERE run = ? ORDER BY batch_at`, run)
-      .map((row) => asNumber(row['at']));
-  }
-
-  /** What a run still has in `moving` of one batch, in id order, after an id. */
-  moving(run: number, batchAt: number, after: string, limit: number): IntendedMove[] {
-    const time = idTime(batchAt);
-    return this.#sql
-      .all(
-        `SELECT id, key, size, revision, cause FROM tombstones
-       WHERE id > ? AND id < ? AND run = ? AND state = 'moving' ORDER BY id LIMIT ?`,
-        after > time ? after : time,
-        `${time}~`,
-        run,
-        limit,
-      )
-      .map((row) => ({
-        id: asText(row['id']),
-        key: keyOf(row['key']),
-        size: asNumber(row['size']),
-        revision: revisionOf(row['revision']),
-        cause: asNumber(row['cause']),
-      }));
+  /** The oldest open batch of a run, or undefined. */
+  openBatch(run: number): OpenBatch | undefined {
+    const row = this.#sql.all(
+      `SELECT batch_at AS batchAt, sweep, intents FROM open_batches WHERE run = ? ORDER BY batch_at LIMIT 1`,
+      run,
+    )[0];
+    if (row === undefined) return undefined;
+    return {
+      batchAt: asNumber(row['batchAt']),
+      sweep: asNumber(row['sweep']),
+      moves: intentsOf(row['intents']),
+    };
   }
 
   /**
-   * Records how intents of one batch ended. Throws, and changes nothing, when one
-   * of them is not `moving` any more.
+   * Records how the intents of one batch ended, and closes it. Throws, and
+   * changes nothing, when it is not open any more.
    */
   settleMoves(batch: {
     store: number;
     run: number;
-    batchAt: number;
-    moves: readonly IntendedMove[];
+    open: OpenBatch;
     exceptions: ReadonlyMap<string, Settled>;
     now: number;
     window: number;
-    /** Whether these were the last of their batch. */
-    close: boolean;
   }): void {
-    const { store, run, batchAt, moves, exceptions, now, window, close } = batch;
-    const moved = moves.filter((m) => !exceptions.has(m.id));
-    const changed = this.#sql.change(
-      `UPDATE tombstones SET state = 'pending', gone_at = ?, purge_after = ?
-       WHERE id IN (SELECT value FROM json_each(?)) AND run = ? AND state = 'moving'`,
-      now,
-      now + window,
-      JSON.stringify(moved.map((m) => m.id)),
+    const { store, run, open, exceptions, now, window } = batch;
+    const closed = this.#sql.change(
+      `DELETE FROM open_batches WHERE run = ? AND batch_at = ?`,
       run,
+      open.batchAt,
     );
-    if (changed !== moved.length) throw raced(moved[0]?.id ?? '');
-    this.#tally(store, 'moving', -moved.length, -sum(moved));
-    this.#tally(store, 'pending', moved.length, sum(moved));
-    for (const move of moves) {
+    if (closed !== 1) throw raced(open.moves[0]?.id ?? '');
+    const rows: unknown[] = [];
+    const tallies = new Map<State, { count: number; bytes: number }>();
+    for (const move of open.moves) {
       const end = exceptions.get(move.id);
-      if (end !== undefined) this.#settleOther({ store, run, move, end, now, window });
+      const state = end?.to ?? 'pending';
+      const revision = end !== undefined && 'revision' in end ? end.revision : move.revision;
+      rows.push([move.id, move.key, state, revision.size, revisionText(revision), move.cause]);
+      const tally = tallies.get(state) ?? { count: 0, bytes: 0 };
+      tallies.set(state, { count: tally.count + 1, bytes: tally.bytes + revision.size });
     }
-    if (close) this.closeBatch(run, batchAt);
-  }
-
-  #settleOther(one: {
-    store: number;
-    run: number;
-    move: IntendedMove;
-    end: Settled;
-    now: number;
-    window: number;
-  }): void {
-    const { store, run, move, end, now, window } = one;
-    const revision = 'revision' in end ? end.revision : move.revision;
-    const kept = end.to !== 'abandoned';
-    const changed = this.#sql.change(
-      `UPDATE tombstones SET state = ?, size = ?, revision = ?, gone_at = ?, purge_after = ?, ended_at = ?
-       WHERE id = ? AND run = ? AND state = 'moving'`,
-      end.to,
-      revision.size,
-      revisionText(revision),
-      kept ? now : null,
-      kept ? now + window : null,
-      kept ? null : now,
-      end.id,
-      run,
+    this.#sql.run(
+      `INSERT INTO tombstones (id, store, key, state, size, revision, cause, sweep, run, gone_at, purge_after, ended_at)
+       SELECT value->>0, @store, value->>1, value->>2, value->>3, value->>4, value->>5, @sweep, @run,
+         iif(value->>2 = 'abandoned', NULL, @now), iif(value->>2 = 'abandoned', NULL, @purgeAfter),
+         iif(value->>2 = 'abandoned', @now, NULL)
+       FROM json_each(@rows)`,
+      { store, sweep: open.sweep, run, now, purgeAfter: now + window, rows: JSON.stringify(rows) },
     );
-    if (changed !== 1) throw raced(end.id);
-    this.#tally(store, 'moving', -1, -move.size);
-    this.#tally(store, end.to, 1, revision.size);
-  }
-
-  /** Says that nothing of a batch is left to do. */
-  closeBatch(run: number, batchAt: number): void {
-    this.#sql.run(`DELETE FROM open_batches WHERE run = ? AND batch_at = ?`, run, batchAt);
+    this.#tally(store, 'moving', -open.moves.length, -sum(open.moves));
+    for (const [state, { count, bytes }] of tallies) this.#tally(store, state, count, bytes);
   }
 
   /**
@@ -406,7 +368,8 @@ export class Tombstones {
 
   /** One tombstone, or undefined. */
   get(id: string): Tombstone | undefined {
-    return this.#tombstones(`FROM tombstones t ${JOINS} WHERE t.id = ?`, id)[0];
+    const known = this.#tombstones(`FROM tombstones t ${JOINS} WHERE t.id = ?`, id)[0];
+    return known ?? this.#moving({ limit: 1, batchAt: parseTombstoneId(id)?.at }).find((t) => t.id === id);
   }
 
   /** Those of the ids that are known, in id order. */
@@ -430,6 +393,37 @@ export class Tombstones {
 
   /** A page of tombstones, oldest first: keyset paging by id. */
   page(filter: PageFilter): Tombstone[] {
+    const moving = filter.dueBefore === undefined ? this.#moving(filter) : [];
+    const settled = filter.state === 'moving' ? [] : this.#settledPage(filter);
+    if (moving.length === 0) return settled;
+    return [...settled, ...moving].toSorted((a, b) => (a.id < b.id ? -1 : 1)).slice(0, filter.limit);
+  }
+
+  /** Tombstones in `moving`: the intents of open batches, of which there are as many as runs. */
+  #moving(filter: PageFilter & { batchAt?: number | undefined }): Tombstone[] {
+    if (filter.state !== undefined && filter.state !== 'moving') return [];
+    const rows = this.#sql.all(
+      `SELECT i.value->>0 AS id, s.name AS store, i.value->>1 AS key, 'moving' AS state, i.value->>2 AS size,
+         i.value->>3 AS revision, c.policy, c.reason, w.id AS sweep, b.run, NULL AS goneAt, NULL AS purgeAfter,
+         NULL AS endedAt, NULL AS prior
+       FROM open_batches b JOIN stores s ON s.n = b.store JOIN sweeps w ON w.n = b.sweep
+         JOIN json_each(b.intents) i JOIN causes c ON c.n = i.value->>4
+       WHERE (@batchAt IS NULL OR b.batch_at = @batchAt) AND (@store IS NULL OR b.store = @store)
+         AND (@sweep IS NULL OR w.id = @sweep) AND (@since IS NULL OR b.batch_at >= @since)
+         AND i.value->>0 > @after AND substr(i.value->>1, 1, length(@prefix)) = @prefix`,
+      {
+        batchAt: filter.batchAt ?? null,
+        store: filter.store ?? null,
+        sweep: filter.sweep ?? null,
+        since: filter.since ?? null,
+        after: filter.after ?? '',
+        prefix: filter.prefix ?? '',
+      },
+    );
+    return rows.map(toTombstone);
+  }
+
+  #settledPage(filter: PageFilter): Tombstone[] {
     const where: string[] = ['t.id > ?'];
     const values: unknown[] = [filter.after ?? ''];
     const add = (sql: string, ...more: unknown[]): void => {
@@ -592,4 +586,19 @@ function toTombstone(row: Row): Tombstone {
     endedAt: asNumberOrNull(row['endedAt']),
     prior: prior === 'pending' || prior === 'restored' ? prior : null,
   };
+}
+
+function intentsOf(value: unknown): IntendedMove[] {
+  const rows: unknown = JSON.parse(asText(value));
+  if (!Array.isArray(rows)) throw new TypeError('no intents');
+  return rows.map((row: unknown) => {
+    const [id, key, size, revision, cause] = Array.isArray(row) ? row : [];
+    return {
+      id: asText(id),
+      key: keyOf(key),
+      size: asNumber(size),
+      revision: revisionOf(revision),
+      cause: asNumber(cause),
+    };
+  });
 }

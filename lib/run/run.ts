@@ -66,7 +66,7 @@ function end(place: Place, run: Run, lock: FileLock, outcome: string): void {
 function hasLeftovers(place: Place, run: Run): boolean {
   const { tombstones, sweeps } = place.catalog;
   return (
-    tombstones.openBatches(run.n).length > 0 ||
+    tombstones.openBatch(run.n) !== undefined ||
     tombstones.taken(run.n, 'purging', '', 1).length > 0 ||
     tombstones.taken(run.n, 'restoring', '', 1).length > 0 ||
     sweeps.openOf(run.n).length > 0

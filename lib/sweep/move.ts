@@ -1,5 +1,5 @@
 import type { CachedHold } from '../catalog/holds.ts';
-import type { IntendedMove, Intent, Settled } from '../catalog/tombstones.ts';
+import type { IntendedMove, Intent, OpenBatch, Settled } from '../catalog/tombstones.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import { claimsOn, inBatch } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
@@ -56,7 +56,7 @@ export async function moveBatch(
     });
     if (open === undefined) return ends;
     const outcomes = await place.store.move(open.moves, { resume: false });
-    await settle(place, run.n, sweep, open.batchAt, open.moves, outcomes, true);
+    await settle(place, run.n, open, outcomes);
     const moved = open.moves.map((move, i) => endOf(move, outcomes[i]));
     for (const { end } of moved) {
       if (end.as === 'failed' && STOPS.has(errnoOf(end.error.cause) ?? '')) throw end.error;
@@ -91,18 +91,16 @@ function endOf(move: IntendedMove, outcome: MoveOutcome | undefined): MoveEnd {
 export async function settle(
   place: Place,
   run: number,
-  sweep: number,
-  batchAt: number,
-  moves: readonly IntendedMove[],
+  open: OpenBatch,
   outcomes: readonly MoveOutcome[],
-  isLast: boolean,
 ): Promise<void> {
+  const { moves, batchAt } = open;
   const { catalog, row, clock, store } = place;
   if (outcomes.length !== moves.length)
     throw new TypeError(`${outcomes.length} outcomes for ${moves.length} moves`);
   if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
   const strays = moves.filter((_, i) => outcomes[i]?.outcome === 'stray-directory');
-  for (const stray of strays) await adoptStrays(place, run, sweep, stray);
+  for (const stray of strays) await adoptStrays(place, run, open.sweep, stray);
   const exceptions = new Map<string, Settled>();
   for (const [i, move] of moves.entries()) {
     const end = settledAs(move.id, outcomes[i]);
@@ -111,16 +109,7 @@ export async function settle(
   const moved = moves.filter((move) => !exceptions.has(move.id));
   const now = clock.now();
   catalog.transaction(() => {
-    catalog.tombstones.settleMoves({
-      store: row.n,
-      run,
-      batchAt,
-      moves,
-      exceptions,
-      now,
-      window: place.safetyWindow,
-      close: isLast,
-    });
+    catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, window: place.safetyWindow });
     const event = { store: row.n, run, now };
     if (moved.length > 0) {
       const bytes = moved.reduce((sum, move) => sum + move.size, 0);
@@ -191,6 +180,6 @@ async function adoptStrays(place: Place, run: number, sweep: number, directory: 
       if (file !== undefined) await store.adoptStray(file, move.id);
     }
     const outcomes = open.moves.map((): MoveOutcome => ({ outcome: 'moved' }));
-    await settle(place, run, sweep, open.batchAt, open.moves, outcomes, true);
+    await settle(place, run, open, outcomes);
   }
 }

@@ -145,7 +145,7 @@ export class Faults {
 
 /** Which faults are worth trying at a call: a read has no effect to be before or after of. */
 export function faultsAt(call: string, at: number): Fault[] {
-  const isRead = READS.has(call) || /\.(get|page|open|taken|due|names|in|covering|moving|plan(Page|nedOf))/.test(call);
+  const isRead = READS.has(call) || /\.(get|page|open|taken|due|names|in|covering|plan(Page|nedOf))/.test(call);
   const whens = isRead ? (['before'] as const) : (['before', 'after'] as const);
   return whens.flatMap((when) => [
     { at, when, as: 'kill' } as const,
