@@ -1,4 +1,4 @@
-import { chmodSync } from 'node:fs';
+import { TombstonedError } from '../domain/errors.ts';
 import { keepReserve, openDatabase, releaseReserve } from './database.ts';
 import { Events } from './events.ts';
 import { Holds } from './holds.ts';
@@ -41,25 +41,32 @@ export class Catalog {
 
   /** Opens a catalog that exists. Throws `failed`, with a hint, when it can't be relied on. */
   static open(file: string): Catalog {
-    return Catalog.#over(file, openDatabase(file, { create: false }));
+    return Catalog.#over(file, openDatabase(file));
   }
 
-  /** Opens a catalog, and makes it where there is none. `uuid` is what a new one is called. */
+  /** Opens a catalog, and makes it, with its directory, where there is none. `uuid` is what a new one is called. */
   static create(file: string, uuid: string, now: number): Catalog {
-    const db = openDatabase(file, { create: true });
-    db.prepare(
-      'INSERT INTO catalog (uuid, created_at) SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM catalog)',
-    ).run(uuid, now);
-    chmodSync(file, 0o640);
-    const catalog = Catalog.#over(file, db);
-    keepReserve(file);
-    return catalog;
+    const catalog = Catalog.#over(file, openDatabase(file, { uuid, now }));
+    try {
+      catalog.keepReserve();
+      return catalog;
+    } catch (error) {
+      catalog.close();
+      throw error;
+    }
   }
 
   static #over(file: string, db: ConstructorParameters<typeof Sql>[0]): Catalog {
     const sql = new Sql(db, file);
     try {
-      return new Catalog(file, sql, asText(sql.all('SELECT uuid FROM catalog')[0]?.['uuid']));
+      const row = sql.all('SELECT uuid FROM catalog')[0];
+      if (row === undefined) {
+        throw new TombstonedError('failed', `the catalog ${file} has no identity`, {
+          key: file,
+          hint: 'bring the catalog back from a backup; the store is untouched',
+        });
+      }
+      return new Catalog(file, sql, asText(row['uuid']));
     } catch (error) {
       db.close();
       throw error;

@@ -1,64 +1,74 @@
-import { closeSync, existsSync, fsyncSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import path from 'node:path';
 import Database from 'better-sqlite3';
 import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { MIGRATIONS } from './migrations.ts';
 
 /** `PRAGMA application_id` of a catalog: "TMBS". */
 const APPLICATION_ID = 0x54_4d_42_53;
+/** What every SQLite database begins with. Bytes. */
+const HEADER_BYTES = 100;
 /** How long a statement waits for another process's transaction, ms. */
 const BUSY_TIMEOUT_MS = 30_000;
 /** Room kept beside the catalog, so that a purge can commit when the disk is full. Bytes. */
 const RESERVE_BYTES = 8 * 1024 * 1024;
 
+/** What a catalog that is made is called, and when it is made (ms). */
+export interface NewCatalog {
+  readonly uuid: string;
+  readonly now: number;
+}
+
 /**
  * Opens a catalog's database: WAL, `synchronous=FULL`, foreign keys, migrated to
- * the newest schema. `create` makes one where there is none; without it a
- * missing or empty file is an error, never a new catalog. Throws `failed`, with
- * the file as key, for anything that is no catalog of ours or of a newer program.
+ * the newest schema. `fresh` makes one where there is none; without it that is an
+ * error. Throws `failed`, with the file as key, and leaves the file as it is, for
+ * anything that is no catalog of ours or of a newer program.
  */
-export function openDatabase(file: string, options: { create: boolean }): Database.Database {
+export function openDatabase(file: string, fresh?: NewCatalog): Database.Database {
   try {
-    return open(file, options);
+    return open(file, fresh);
   } catch (error) {
     if (!isFull(error) || !releaseReserve(file)) throw catalogError(file, error);
   }
   try {
-    return open(file, options);
+    return open(file, fresh);
   } catch (error) {
     throw catalogError(file, error);
   }
 }
 
-function open(file: string, { create }: { create: boolean }): Database.Database {
-  const stats = statSync(file, { throwIfNoEntry: false });
-  if (stats === undefined && !create) {
+function open(file: string, fresh: NewCatalog | undefined): Database.Database {
+  const isNew = !isThere(file);
+  if (isNew && fresh === undefined) {
     throw new TombstonedError('failed', `there is no catalog at ${file}`, {
       key: file,
       hint: 'run `tombstonectl init --store NAME`, or set `catalog` in the config',
     });
   }
-  if (stats !== undefined && !stats.isFile()) {
-    throw new TombstonedError('failed', `${file} is not a file, so it is no catalog`, {
-      key: file,
-      hint: 'set `catalog` in the config to the path of a file',
-    });
-  }
-  if (stats?.size === 0 && !create) {
-    throw new TombstonedError('failed', `the catalog ${file} is empty`, {
-      key: file,
-      hint: 'bring it back from a backup; move the empty file away before `tombstonectl init`',
-    });
-  }
-  const db = new Database(file, { fileMustExist: !create, timeout: BUSY_TIMEOUT_MS });
+  if (isNew) mkdirSync(path.dirname(file), { recursive: true, mode: 0o750 });
+  const db = new Database(file, { fileMustExist: !isNew, timeout: BUSY_TIMEOUT_MS });
   try {
-    check(db, file);
+    check(db, file, fresh !== undefined);
+    if (isNew) chmodSync(file, 0o640); // before there is a WAL, which takes its mode from here
     db.pragma('journal_mode = WAL');
     db.pragma('synchronous = FULL');
     db.pragma('foreign_keys = ON');
     db.pragma('trusted_schema = OFF');
     db.pragma('cache_size = -16384');
     db.pragma('journal_size_limit = 67108864');
-    migrate(db, file);
+    migrate(db, file, fresh);
     return db;
   } catch (error) {
     db.close();
@@ -66,12 +76,45 @@ function open(file: string, { create }: { create: boolean }): Database.Database 
   }
 }
 
-function check(db: Database.Database, file: string): void {
+/** Whether there is a file; throws for what can't be a database: SQLite would take a file of no bytes as a new one. */
+function isThere(file: string): boolean {
+  const refused = (message: string, hint: string): TombstonedError =>
+    new TombstonedError('failed', message, { key: file, hint });
+  const stats = statSync(file, { throwIfNoEntry: false });
+  if (stats === undefined) {
+    if (lstatSync(file, { throwIfNoEntry: false }) === undefined) return false;
+    throw refused(
+      `the catalog ${file} is a symbolic link to nothing`,
+      'is the disk that it leads to mounted?',
+    );
+  }
+  if (!stats.isFile()) {
+    throw refused(
+      `${file} is not a file, so it is no catalog`,
+      'set `catalog` in the config to the path of a file',
+    );
+  }
+  if (stats.size < HEADER_BYTES) {
+    throw refused(
+      `the catalog ${file} is ${stats.size === 0 ? 'empty' : 'cut short'}`,
+      'bring it back from a backup; move the file away before `tombstonectl init`',
+    );
+  }
+  return true;
+}
+
+function check(db: Database.Database, file: string, mayBeEmpty: boolean): void {
   const id = number(db.pragma('application_id', { simple: true }));
   const version = number(db.pragma('user_version', { simple: true }));
-  const isNew =
+  const isEmpty =
     version === 0 && id === 0 && db.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined;
-  if (id !== APPLICATION_ID && !isNew) {
+  if (isEmpty && !mayBeEmpty) {
+    throw new TombstonedError('failed', `the catalog ${file} has nothing in it: its making was cut short`, {
+      key: file,
+      hint: 'run `tombstonectl init --store NAME`',
+    });
+  }
+  if (id !== APPLICATION_ID && !isEmpty) {
     throw new TombstonedError('failed', `${file} is an SQLite database, but not a tombstoned catalog`, {
       key: file,
       hint: 'set `catalog` in the config to another path',
@@ -86,12 +129,15 @@ function check(db: Database.Database, file: string): void {
   }
 }
 
-function migrate(db: Database.Database, file: string): void {
+function migrate(db: Database.Database, file: string, fresh: NewCatalog | undefined): void {
   if (number(db.pragma('user_version', { simple: true })) === MIGRATIONS.length) return;
   db.transaction(() => {
-    check(db, file);
+    check(db, file, fresh !== undefined);
     const from = number(db.pragma('user_version', { simple: true }));
     for (const sql of MIGRATIONS.slice(from)) db.exec(sql);
+    if (from === 0 && fresh !== undefined) {
+      db.prepare('INSERT INTO catalog (uuid, created_at) VALUES (?, ?)').run(fresh.uuid, fresh.now);
+    }
     db.pragma(`application_id = ${APPLICATION_ID}`);
     db.pragma(`user_version = ${MIGRATIONS.length}`);
   }).immediate();
@@ -142,8 +188,16 @@ const HINTS: Readonly<Record<string, string>> = {
   SQLITE_BUSY: 'another process holds the catalog; try again',
   SQLITE_FULL: 'the disk with the catalog is full; free some space there',
   SQLITE_READONLY: 'the catalog or its directory can’t be written; run as its owner',
-  SQLITE_CANTOPEN: 'check that its directory exists and can be written',
+  SQLITE_CANTOPEN: 'check that its directory is there and can be written; run as the catalog’s owner',
   SQLITE_IOERR: 'the disk with the catalog fails; look at the kernel’s log',
+  ENOSPC: 'the disk with the catalog is full; free some space there',
+  EDQUOT: 'the quota of the catalog’s owner is used up; free some space there',
+  EROFS: 'the file system of the catalog is mounted read-only',
+  EACCES: 'run as the catalog’s owner',
+  EPERM: 'run as the catalog’s owner',
+  ELOOP: 'set `catalog` in the config to the path of a file',
+  ENOTDIR: 'a file stands where one of its directories should be; set `catalog` in the config',
+  EEXIST: 'a file stands where one of its directories should be; set `catalog` in the config',
 };
 
 /** Translates what SQLite or the file system threw, at the catalog's edge. */
