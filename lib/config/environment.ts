@@ -19,6 +19,19 @@ export function readEnvironment(): Environment {
   };
 }
 
+/** What the environment says about the terminal. */
+export interface TerminalSettings {
+  /** Whether the locale's characters are UTF-8. */
+  readonly isUnicode: boolean;
+  /** `TERM=dumb`: nothing but lines of text. */
+  readonly isDumb: boolean;
+}
+
+export function readTerminal(): TerminalSettings {
+  const locale = variable('LC_ALL') ?? variable('LC_CTYPE') ?? variable('LANG') ?? 'C';
+  return { isUnicode: /utf-?8/i.test(locale), isDumb: variable('TERM') === 'dumb' };
+}
+
 function variable(name: string): string | undefined {
   const value = env[name];
   return value === '' ? undefined : value;

@@ -1,5 +1,5 @@
 import { TombstonedError } from '../domain/errors.ts';
-import { CONTROL_SEGMENT, type Key } from '../domain/key.ts';
+import { CONTROL_SEGMENT } from '../domain/key.ts';
 import type { ControlSpace, Store } from './store.ts';
 
 /** The layout this program writes, and reads (design, section 3). */
@@ -211,7 +211,7 @@ function holdName(id: string): string {
 }
 
 /** Reads a hold's bytes, failing safe: what is unclear counts as a hold over everything. */
-export function parseHold(name: string, body: Buffer): Hold {
+function parseHold(name: string, body: Buffer): Hold {
   const json = parseObject(body);
   const strictest = (problem: string): Hold => ({
     id: name.replace(/\.json$/, ''),
@@ -259,18 +259,6 @@ function scopeOf(json: Readonly<Record<string, unknown>>): Hold['scope'] | undef
   if (isTexts(keys)) return keys.length === 0 ? undefined : { by: 'keys', keys };
   if (isTexts(ids)) return ids.length === 0 ? undefined : { by: 'ids', ids };
   return undefined;
-}
-
-/** Whether a hold covers a key (and id, if it has one), for sweeping or for purging. */
-export function covers(hold: Hold, object: { key: Key; id?: string }): boolean {
-  switch (hold.scope.by) {
-    case 'keys':
-      return hold.scope.keys.includes(object.key);
-    case 'prefix':
-      return object.key.startsWith(hold.scope.prefix);
-    case 'ids':
-      return object.id !== undefined && hold.scope.ids.includes(object.id);
-  }
 }
 
 function parseObject(body: Buffer): Record<string, unknown> | undefined {

@@ -46,11 +46,14 @@ export interface Store {
    */
   move(batch: readonly MoveItem[], options: { resume: boolean }): Promise<MoveOutcome[]>;
 
-  /** Files of a directory that a move caught in a file's place and could not rename back. */
-  strayFiles(key: Key, id: string): Promise<StrayFile[]>;
+  /**
+   * What is in a directory that a move caught in a file's place and could not
+   * rename back. Removes it when there is nothing.
+   */
+  strayFiles(key: Key, id: string): Promise<Stray[]>;
 
   /** Gives a stray file a pending name of its own; removes the directory when it was the last. */
-  adoptStray(stray: StrayFile, id: string): Promise<void>;
+  adoptStray(stray: StrayFile, id: string): Promise<MoveOutcome>;
 
   /** Brings pending copies back to live keys where there is nothing; copies stay (R4). */
   putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]>;
@@ -117,8 +120,11 @@ export type MoveOutcome =
   /** Nothing was moved, for this reason. */
   | { readonly outcome: 'failed'; readonly error: Error };
 
-/** A file that a stray directory holds. */
+/** A file that a stray directory holds, or something there that can have no key. */
+export type Stray = StrayFile | { readonly type: 'refused'; readonly path: string; readonly why: string };
+
 export interface StrayFile {
+  readonly type: 'stray';
   readonly key: Key;
   readonly revision: Revision;
   /** Where it is now: the store's own name for it. */

@@ -44,8 +44,7 @@ describe('warnings about a config', () => {
 
   it('tells what this version does not act on', () => {
     const throttle = { ...THROTTLE_DEFAULTS, concurrency: 1 };
-    expect(warnings(config({ notify: 'true', historyFor: 1 }, { settle: 0, throttle }))).to.deep.equal([
-      'historyFor: has no effect in this version',
+    expect(warnings(config({ notify: 'true' }, { settle: 0, throttle }))).to.deep.equal([
       'notify: has no effect in this version',
       'stores[0].settle: has no effect in this version',
       'stores[0].throttle: has no effect in this version',

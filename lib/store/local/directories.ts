@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { CONTROL_SEGMENT, printable } from '../../domain/key.ts';
-import type { LocalFs } from './local-fs.ts';
+import { type LocalFs, systemMessage } from './local-fs.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
@@ -18,6 +18,14 @@ export function at(fd: number, name: string): string {
 export function splitKey(key: string): { directory: string; base: string } {
   const cut = key.lastIndexOf('/');
   return cut < 0 ? { directory: '', base: key } : { directory: key.slice(0, cut), base: key.slice(cut + 1) };
+}
+
+/**
+ * Whether an error of `Directories.open` says that something else begins there:
+ * another store, another file system. Errors of the system have a cause.
+ */
+export function isForeign(error: unknown): boolean {
+  return error instanceof TombstonedError && error.cause === undefined;
 }
 
 /** What new directories take over from the live ones. */
@@ -122,7 +130,14 @@ export class Directories {
     } catch (error) {
       const code = errnoOf(error);
       if (code === 'ENOENT') return undefined;
-      if (code !== 'ENOTDIR' && code !== 'ELOOP') throw error;
+      if (code === undefined) throw error;
+      if (code !== 'ENOTDIR' && code !== 'ELOOP') {
+        throw new TombstonedError('failed', `${this.#where(path)} can't be opened: ${systemMessage(error)}`, {
+          key: path,
+          hint: 'let this user into it; what is there counts as neither there nor gone',
+          cause: error,
+        });
+      }
       if (this.#fs.lstat(at(parent, base))?.isSymbolicLink() !== true) return undefined;
       throw new TombstonedError(
         'failed',
@@ -166,9 +181,14 @@ export class Directories {
     return printable(`${this.#url.replace(/\/$/, '')}/${path}`);
   }
 
-  /** How an open directory looks, for `make`. */
+  /** How a directory looks, for `make`; undefined where there is none that can be opened. */
   look(path: string): DirectoryLook | undefined {
-    const fd = this.open(path);
+    let fd: number | undefined;
+    try {
+      fd = this.open(path);
+    } catch (error) {
+      if (!(error instanceof TombstonedError)) throw error;
+    }
     if (fd === undefined) return undefined;
     const stats = this.#fs.fstat(fd);
     return { mode: Number(stats.mode) & 0o7777, uid: Number(stats.uid), gid: Number(stats.gid) };

@@ -5,7 +5,7 @@ import type { Clock } from '../../domain/clock.ts';
 import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
 import { parseTombstoneId, pendingName } from '../../domain/ids.ts';
 import { asKey, CONTROL_SEGMENT, isBelowPrefix, type Key, printable } from '../../domain/key.ts';
-import { sameRevision } from '../../domain/revision.ts';
+import { revisionText, sameRevision } from '../../domain/revision.ts';
 import type {
   Listed,
   ListedPending,
@@ -19,13 +19,14 @@ import type {
   RemoveItem,
   RemoveOutcome,
   Store,
+  Stray,
   StrayFile,
 } from '../store.ts';
 import { ControlFiles } from './control-files.ts';
-import { at, Directories, type DirectoryLook, splitKey } from './directories.ts';
+import { at, Directories, type DirectoryLook, isForeign, splitKey } from './directories.ts';
 import { type LocalFs, nodeFs, systemMessage } from './local-fs.ts';
 import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
-import { openFile } from './read-file.ts';
+import { openFile, unreadable } from './read-file.ts';
 import { revisionOf, sameInode } from './revision-of.ts';
 import { walkLive, walkPending } from './walk.ts';
 
@@ -112,14 +113,10 @@ export class LocalStore implements Store {
   }
 
   #checkPending(): void {
-    this.#withDirectories((directories) => {
-      const fd = directories.open(this.pendingPrefix.replace(/\/$/, ''));
-      if (
-        fd !== undefined ||
-        this.#fs.lstat(at(this.#root, this.pendingPrefix.replace(/\/$/, ''))) === undefined
-      ) {
-        return;
-      }
+    const pending = this.pendingPrefix.replace(/\/$/, '');
+    this.#withDirectories(pending, (directories) => {
+      const fd = directories.open(pending);
+      if (fd !== undefined || this.#fs.lstat(at(this.#root, pending)) === undefined) return;
       throw new TombstonedError('failed', `${this.#path}/${this.pendingPrefix} is not a directory`, {
         key: this.pendingPrefix,
         hint: 'move it away, or set pendingPrefix in the config of a new store',
@@ -162,7 +159,7 @@ export class LocalStore implements Store {
 
   async head(key: Key): Promise<LiveObject | undefined> {
     if (this.#isPendingName(key)) return undefined;
-    return this.#withDirectories((directories) => {
+    return this.#withDirectories(key, (directories) => {
       const { directory, base } = splitKey(key);
       const fd = directories.open(directory);
       const file = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
@@ -204,7 +201,7 @@ export class LocalStore implements Store {
   }
 
   #openObject(name: string): OpenObject | undefined {
-    return this.#withDirectories((directories) => {
+    return this.#withDirectories(name, (directories) => {
       const { directory, base } = splitKey(name);
       const fd = directories.open(directory);
       return fd === undefined ? undefined : openFile(this.#fs, fd, base, name);
@@ -212,8 +209,9 @@ export class LocalStore implements Store {
   }
 
   async headPending(key: Key, id: string): Promise<PendingCopy | undefined> {
-    return this.#withDirectories((directories) => {
-      const { directory, base } = splitKey(pendingName(this.pendingPrefix, key, id));
+    const name = pendingName(this.pendingPrefix, key, id);
+    return this.#withDirectories(name, (directories) => {
+      const { directory, base } = splitKey(name);
       const fd = directories.open(directory);
       const file = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
       return file === undefined ? undefined : { revision: revisionOf(file), size: Number(file.size) };
@@ -221,7 +219,7 @@ export class LocalStore implements Store {
   }
 
   async pendingIds(key: Key): Promise<string[]> {
-    return this.#withDirectories((directories) => {
+    return this.#withDirectories(key, (directories) => {
       const { directory, base } = splitKey(this.pendingPrefix + key);
       const fd = directories.open(directory);
       if (fd === undefined) return [];
@@ -257,8 +255,15 @@ export class LocalStore implements Store {
         return this.#judge(item, found, undefined, group);
       }
     }
-    const source = directories.open(directory);
-    const live = source === undefined ? undefined : this.#fs.lstat(at(source, base));
+    let source: number | undefined;
+    let live: BigIntStats | undefined;
+    try {
+      source = directories.open(directory);
+      live = source === undefined ? undefined : this.#fs.lstat(at(source, base));
+    } catch (error) {
+      if (isForeign(error) && !resume) throw error; // the sweep stops there
+      return refused(error, item.key);
+    }
     if (source === undefined || live === undefined) return { outcome: 'gone' };
     if (!live.isFile() || !sameRevision(revisionOf(live), item.revision)) return { outcome: 'changed' };
     let target: number;
@@ -293,11 +298,11 @@ export class LocalStore implements Store {
     const { directories } = group;
     const code = errnoOf(error) ?? '';
     if (code === 'ENOENT') {
-      const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
       const source = directories.open(directory);
       if (source === undefined || this.#fs.lstat(at(source, base)) === undefined) return { outcome: 'gone' };
       if (group.retry(item.id)) {
-        directories.forget(pending.directory);
+        // With it those above may have gone: all are opened anew, or made.
+        directories.forget(this.pendingPrefix.split('/', 1)[0] ?? '');
         return this.#moveOne(item, group, false);
       }
     }
@@ -315,7 +320,7 @@ export class LocalStore implements Store {
     const isMeant = meant === undefined || sameInode(moved, meant);
     if (isMeant && moved.isFile() && sameRevision(revisionOf(moved), item.revision))
       return { outcome: 'moved' };
-    const source = directories.open(directory);
+    const source = this.#openIfReachable(directory, directories);
     const target = directories.open(pending.directory);
     if (target === undefined) throw new Error(`${pending.directory} vanished`);
     if (moved.isDirectory()) {
@@ -331,6 +336,16 @@ export class LocalStore implements Store {
     const revision = revisionOf(moved);
     const isBack = source !== undefined && this.#linkBack(at(target, pending.base), at(source, base), moved);
     return { outcome: isBack ? 'put-back' : 'moved-other', revision };
+  }
+
+  /** A live directory; undefined also where it can't be reached, so that nothing can go back there. */
+  #openIfReachable(directory: string, directories: Directories): number | undefined {
+    try {
+      return directories.open(directory);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      return undefined;
+    }
   }
 
   #linkBack(pending: string, live: string, moved: BigIntStats): boolean {
@@ -370,40 +385,62 @@ export class LocalStore implements Store {
     }
   }
 
-  async strayFiles(key: Key, id: string): Promise<StrayFile[]> {
+  async strayFiles(key: Key, id: string): Promise<Stray[]> {
     const top = pendingName(this.pendingPrefix, key, id);
-    return this.#withDirectories((directories) => {
-      const files: StrayFile[] = [];
-      const waiting = [''];
-      for (let below = waiting.pop(); below !== undefined; below = waiting.pop()) {
-        const fd = directories.open(below === '' ? top : `${top}/${below}`);
-        if (fd === undefined) continue;
-        const dir = this.#fs.opendir(at(fd, '.'));
-        for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
-          const name = below === '' ? entry.name : `${below}/${entry.name}`;
-          const stats = this.#fs.lstat(at(fd, entry.name));
-          const strayKey = asKey(`${key}/${name}`);
-          if (stats?.isDirectory() === true) waiting.push(name);
+    const strays: Stray[] = [];
+    const found = [top];
+    for (const directory of found) {
+      this.#withDirectories(directory, (directories) => {
+        const fd = directories.open(directory);
+        if (fd === undefined) return;
+        for (const name of this.#namesIn(fd)) {
+          const path = `${directory}/${name}`;
+          const stats = this.#fs.lstat(at(fd, name));
+          const strayKey = asKey(`${key}${path.slice(top.length)}`);
+          if (stats?.isDirectory() === true) found.push(path);
           else if (stats !== undefined && strayKey !== undefined) {
-            files.push({ key: strayKey, revision: revisionOf(stats), at: `${top}/${name}` });
-          }
+            strays.push({ type: 'stray', key: strayKey, revision: revisionOf(stats), at: path });
+          } else strays.push({ type: 'refused', path, why: 'its name is no key' });
         }
-        dir.closeSync();
-      }
-      return files;
+      });
+    }
+    // A directory that holds no files would stay for ever: no adoption takes it away.
+    this.#withDirectories(top, (directories) => {
+      for (const directory of found.toReversed()) this.#removeEmpty(directories, directory);
     });
+    return strays;
   }
 
-  async adoptStray(stray: StrayFile, id: string): Promise<void> {
-    this.#withDirectories((directories) => {
-      const from = splitKey(stray.at);
-      const to = splitKey(pendingName(this.pendingPrefix, stray.key, id));
-      const source = directories.open(from.directory);
-      if (source === undefined) return;
-      const target = directories.make(to.directory, (path) => this.#pendingLook(directories, path));
-      this.#fs.rename(at(source, from.base), at(target, to.base));
+  /** The names in an open directory, as one pass gives them. */
+  #namesIn(fd: number): string[] {
+    const names: string[] = [];
+    const dir = this.#fs.opendir(at(fd, '.'));
+    try {
+      for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) names.push(entry.name);
+    } finally {
+      dir.closeSync();
+    }
+    return names;
+  }
+
+  async adoptStray(stray: StrayFile, id: string): Promise<MoveOutcome> {
+    const from = splitKey(stray.at);
+    const to = splitKey(pendingName(this.pendingPrefix, stray.key, id));
+    return this.#withDirectories(stray.key, (directories) => {
+      let target: number;
+      try {
+        const source = directories.open(from.directory);
+        if (source === undefined) return { outcome: 'gone' };
+        target = directories.make(to.directory, (path) => this.#pendingLook(directories, path));
+        this.#fs.rename(at(source, from.base), at(target, to.base));
+      } catch (error) {
+        return errnoOf(error) === 'ENOENT' ? { outcome: 'gone' } : refused(error, stray.key);
+      }
       directories.sync([to.directory, from.directory]);
+      const moved = this.#fs.lstat(at(target, to.base));
       this.#removeEmpty(directories, from.directory);
+      if (moved === undefined || sameRevision(revisionOf(moved), stray.revision)) return { outcome: 'moved' };
+      return { outcome: 'moved-other', revision: revisionOf(moved) };
     });
   }
 
@@ -419,14 +456,14 @@ export class LocalStore implements Store {
   #putBackOne(item: PutBackItem, group: Group): PutBackOutcome {
     const { directories } = group;
     const live = splitKey(item.to);
-    const found = this.#pendingForRestore(item, directories);
-    const before = this.#liveIs(item, directories);
-    if (before !== undefined) {
-      group.touch(live.directory);
-      return { outcome: before };
-    }
-    if ('outcome' in found) return found;
     try {
+      const found = this.#pendingForRestore(item, directories);
+      const before = this.#liveIs(item, directories);
+      if (before !== undefined) {
+        group.touch(live.directory);
+        return { outcome: before };
+      }
+      if ('outcome' in found) return found;
       const target = directories.make(live.directory, (path) => this.#liveLook(directories, path));
       this.#fs.link(found.path, at(target, live.base));
       group.touch(live.directory);
@@ -437,11 +474,15 @@ export class LocalStore implements Store {
     }
   }
 
+  #lstatLive(key: Key, directories: Directories): BigIntStats | undefined {
+    const { directory, base } = splitKey(key);
+    const fd = directories.open(directory);
+    return fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
+  }
+
   /** What has the live key: nothing, the revision that is to be restored, or something else. */
   #liveIs(item: PutBackItem, directories: Directories): 'unchanged' | 'conflict' | undefined {
-    const { directory, base } = splitKey(item.to);
-    const fd = directories.open(directory);
-    const live = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
+    const live = this.#lstatLive(item.to, directories);
     if (live === undefined) return undefined;
     return live.isFile() && sameRevision(revisionOf(live), item.revision) ? 'unchanged' : 'conflict';
   }
@@ -492,6 +533,8 @@ export class LocalStore implements Store {
       const temporary = at(tmp, `copy-${item.id}-${process.pid}`);
       const { directory, base } = splitKey(item.to);
       try {
+        // One that a crash has left may share its bytes with a live file.
+        if (this.#fs.lstat(temporary) !== undefined) this.#fs.unlink(temporary);
         await copyFile(found.path, temporary);
         const copied = this.#fs.lstat(temporary);
         if (copied?.isFile() !== true || !sameRevision(revisionOf(copied), item.revision)) {
@@ -540,23 +583,23 @@ export class LocalStore implements Store {
 
   /** Compares before anything is removed (design, section 5). */
   #checkRemoval(item: RemoveItem, directories: Directories): RemoveOutcome | { path: string } {
-    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
-    const fd = directories.open(pending.directory);
-    const copy = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
-    if (fd === undefined || copy === undefined) return { outcome: 'gone' };
-    const { directory, base } = splitKey(item.key);
-    const liveFd = directories.open(directory);
-    const live = liveFd === undefined ? undefined : this.#fs.lstat(at(liveFd, base));
-    const path = at(fd, pending.base);
-    if (copy.isDirectory()) return { outcome: 'changed', detail: 'it is a directory' };
-    if (live !== undefined && sameInode(live, copy)) return { path };
-    if (!sameRevision(revisionOf(copy), item.revision)) {
-      const { size, mtimeNs } = revisionOf(copy);
-      return { outcome: 'changed', detail: `it is ${size}|${mtimeNs} now` };
+    try {
+      const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+      const fd = directories.open(pending.directory);
+      const copy = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
+      if (fd === undefined || copy === undefined) return { outcome: 'gone' };
+      const path = at(fd, pending.base);
+      const isWhole = sameRevision(revisionOf(copy), item.revision);
+      if (copy.isDirectory()) return { outcome: 'changed', detail: 'it is a directory' };
+      if (isWhole && item.from === 'pending') return { path };
+      const live = this.#lstatLive(item.key, directories);
+      if (live !== undefined && sameInode(live, copy)) return { path };
+      if (!isWhole) return { outcome: 'changed', detail: `it is ${revisionText(revisionOf(copy))} now` };
+      const isLive = live?.isFile() === true && sameRevision(revisionOf(live), item.revision);
+      return isLive ? { path } : { outcome: 'not-live' };
+    } catch (error) {
+      return refused(error, item.key);
     }
-    if (item.from === 'pending') return { path };
-    const isLive = live?.isFile() === true && sameRevision(revisionOf(live), item.revision);
-    return isLive ? { path } : { outcome: 'not-live' };
   }
 
   async #finishRemoval(check: RemoveOutcome | { path: string }): Promise<RemoveOutcome> {
@@ -629,10 +672,13 @@ export class LocalStore implements Store {
     return outcomes;
   }
 
-  #withDirectories<T>(use: (directories: Directories) => T): T {
+  /** Looks at something that `name` stands for in errors. */
+  #withDirectories<T>(name: string, use: (directories: Directories) => T): T {
     const directories = new Directories(this.#fs, this.#root, this.url);
     try {
       return use(directories);
+    } catch (error) {
+      throw error instanceof TombstonedError || errnoOf(error) === undefined ? error : unreadable(name, error);
     } finally {
       directories.close();
     }
@@ -673,10 +719,15 @@ class Group {
   }
 }
 
+/** Whether an error says for sure that nothing was done. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof TombstonedError || REFUSED.has(errnoOf(error) ?? '');
+}
+
 /** An error that says nothing was done, as an outcome; any other is thrown: its effect is unknown. */
 function refused(error: unknown, key: string): { outcome: 'failed'; error: Error } {
   const code = errnoOf(error) ?? '';
-  if (!(error instanceof TombstonedError) && !REFUSED.has(code)) throw error;
+  if (!isRefusal(error)) throw error;
   if (error instanceof TombstonedError) return { outcome: 'failed', error };
   const hint = HINTS[code] ?? 'give this user the rights to move it';
   return {

@@ -23,11 +23,7 @@ export function openFile(fs: LocalFs, directory: number, base: string, name: str
     if (code === 'ENOENT') return undefined;
     if (code === 'ELOOP') throw notRegular(name, 'a symbolic link', error);
     if (code === 'ENXIO') throw notRegular(name, 'a socket or device', error);
-    throw new TombstonedError('failed', `${printable(name)} can't be read: ${systemMessage(error)}`, {
-      key: name,
-      hint: 'let this user read it; it counts as neither there nor gone',
-      cause: error,
-    });
+    throw unreadable(name, error);
   }
   const stats = fs.fstat(fd);
   if (!stats.isFile()) {
@@ -48,6 +44,15 @@ export function openFile(fs: LocalFs, directory: number, base: string, name: str
       isTaken = true;
     },
   };
+}
+
+/** What the system says about something that can't be looked at, as an error. */
+export function unreadable(name: string, cause: unknown): TombstonedError {
+  return new TombstonedError('failed', `${printable(name)} can't be read: ${systemMessage(cause)}`, {
+    key: name,
+    hint: 'let this user read it; it counts as neither there nor gone',
+    cause,
+  });
 }
 
 async function* bytes(fs: LocalFs, fd: number, opened: BigIntStats, name: string): AsyncGenerator<Buffer> {
