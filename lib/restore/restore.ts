@@ -26,7 +26,7 @@ export interface RestoreOutcome {
 
 export interface RestoreOptions {
   /** Pages of tombstones; a key occurs once in a page. */
-  readonly pages: Iterable<readonly Tombstone[]>;
+  readonly pages: Iterable<readonly Tombstone[]> | AsyncIterable<readonly Tombstone[]>;
   /** Another live key to make; then there is one tombstone. */
   readonly to: Key | null;
   /** Tombstones a live object that is in the way, first. */
@@ -43,7 +43,7 @@ export async function restore(place: Place, options: RestoreOptions): Promise<vo
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
   await inRun(place, 'restore', async (run) => {
-    for (const page of options.pages) {
+    for await (const page of options.pages) {
       if (options.signal?.aborted === true) return;
       await restorePage(place, run, page, options);
     }

@@ -1,0 +1,26 @@
+import { statSync } from 'node:fs';
+import type { Config, StoreConfig } from '../config/config.ts';
+import { readIdentity, readOwner } from '../store/control-objects.ts';
+import type { InitResult } from './init.ts';
+import { openStore } from './open-store.ts';
+
+/** What `initStore` would find and make; makes nothing. */
+export async function lookBeforeInit(
+  config: Pick<Config, 'catalog'>,
+  storeConfig: StoreConfig,
+): Promise<Omit<InitResult, 'uuid'> & { readonly uuid: string | null }> {
+  const store = await openStore(storeConfig, 'read');
+  try {
+    const identity = await readIdentity(store.control, 'write');
+    const owner = await readOwner(store.control);
+    const catalog = statSync(config.catalog, { throwIfNoEntry: false });
+    return {
+      uuid: identity?.uuid ?? null,
+      identity: identity === undefined ? 'created' : 'exists',
+      owner: owner === 'nobody' ? 'created' : 'exists',
+      catalog: catalog === undefined ? 'created' : 'exists',
+    };
+  } finally {
+    store.close();
+  }
+}

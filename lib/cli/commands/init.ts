@@ -1,0 +1,82 @@
+import type { Argv } from 'yargs';
+import { initStore } from '../../app/init.ts';
+import { lookBeforeInit } from '../../app/look-before-init.ts';
+import { realSurroundings } from '../../app/open.ts';
+import { messageOf } from '../../domain/errors.ts';
+import { becomeOwnerOf } from '../become-owner.ts';
+import { type Call, type Globals, manual, type OptionsOf } from '../command.ts';
+import { usageError } from '../fail.ts';
+import { type Chosen, chooseForInit } from '../new-config.ts';
+
+export function options(yargs: Argv<Globals>) {
+  return yargs
+    .usage(
+      manual({
+        name: 'init',
+        summary: 'make a store known: a config, the store’s identity, a catalog',
+        synopsis: ['init URL [--store NAME] [--catalog FILE] [--dry-run]', 'init --store NAME [--dry-run]'],
+        description: [
+          'With a URL and no config yet: writes a commented config with that store, in',
+          'which nothing expires. Then gives the store its identity and its owner, and',
+          'makes the catalog. What is there stays as it is, so it may run again. An',
+          'existing config is never changed: add a store there, then init --store NAME.',
+        ],
+      }),
+    )
+    .options({
+      catalog: { type: 'string', requiresArg: true, describe: 'in a new config: the catalog’s file' },
+      'dry-run': { type: 'boolean', default: false, describe: 'show what would be made, and make nothing' },
+    })
+    .example('$0 init file:///srv/backups/mainnet', 'the first store')
+    .example('$0 init --store archive', 'another one, added to the config by hand');
+}
+
+export async function run(call: Call<OptionsOf<typeof options>>): Promise<number> {
+  const { operands, options: given, out } = call;
+  const [url, more] = operands;
+  if (more !== undefined) throw usageError('init takes one URL', 'see tombstonectl init --help', more);
+  if (given.url !== undefined)
+    throw usageError('init takes no --url', `write: tombstonectl init ${given.url}`);
+  const { config: file, store: name, catalog, dryRun } = given;
+  const chosen = chooseForInit({ config: file, url, store: name, catalog }, { dryRun });
+  const { config, store, configIs } = chosen;
+  const result = dryRun ? await lookBeforeInit(config, store) : await make(call, chosen);
+  const { uuid, ...made } = result;
+  out.result(
+    { type: 'init', store: store.name, url: store.url, uuid, config: configIs, ...made, dryRun },
+    () =>
+      [
+        line(configIs, 'the config', config.file),
+        line(made.identity, 'the store’s identity', `${store.url} (${uuid ?? 'new'})`),
+        line(made.owner, 'the store’s owner', store.url),
+        line(made.catalog, 'the catalog', config.catalog),
+      ].join('\n'),
+  );
+  if (!out.isJson) out.talk(nextStep(chosen, dryRun));
+  return 0;
+
+  function line(is: 'created' | 'exists', what: string, where: string): string {
+    const verb = is === 'exists' ? 'was there' : dryRun ? 'would make' : 'made';
+    return `${verb.padEnd(10)}  ${what}: ${where}`;
+  }
+}
+
+async function make({ out }: Call, chosen: Chosen) {
+  try {
+    becomeOwnerOf(chosen.config.catalog);
+    return await initStore(chosen.config, chosen.store, realSurroundings(out.report));
+  } catch (error) {
+    try {
+      chosen.undo();
+    } catch (second) {
+      out.talk(`warning: the new config ${chosen.config.file} is left behind: ${messageOf(second)}`);
+    }
+    throw error;
+  }
+}
+
+function nextStep({ config, store }: Chosen, dryRun: boolean): string {
+  if (dryRun) return 'nothing was made';
+  if (store.policies.length > 0) return 'next: see what would go with tombstonectl sweep --dry-run';
+  return `next: say what expires in ${config.file} (policies), then tombstonectl sweep --dry-run`;
+}

@@ -1,0 +1,162 @@
+import type { Argv } from 'yargs';
+import { type StandingTombstone, standingOf } from '../../app/kept.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { PageFilter } from '../../catalog/tombstones.ts';
+import { selectStores } from '../../config/load.ts';
+import { printable } from '../../domain/key.ts';
+import { formatSize } from '../../domain/quantities.ts';
+import type { State } from '../../domain/state.ts';
+import { type Call, type Globals, manual, type OptionsOf, refuseOperands } from '../command.ts';
+import { configOf } from '../config-of.ts';
+import { afterOf, limitOf, prefixOf, stateOf, timeOf } from '../filters.ts';
+import { withCatalog } from '../opened.ts';
+import type { Output, Style } from '../output.ts';
+import { type KnownStore, knownStores, refreshHoldsOf } from '../rows.ts';
+import { sweepIdOf } from '../sweep-choice.ts';
+import { tombstoneObject } from '../tombstone-object.ts';
+import { until } from '../wording.ts';
+
+const PAGE = 1000;
+
+export function options(yargs: Argv<Globals>) {
+  return yargs
+    .usage(
+      manual({
+        name: 'ls',
+        summary: 'tombstones, oldest first (also: list)',
+        synopsis: [
+          'ls [--state STATE] [--prefix P] [--sweep ID|last] [--due-before T]',
+          '   [--limit N] [--after ID]',
+        ],
+        description: [
+          'Shows what was tombstoned: its id, its state, its size, when it goes for good,',
+          'and its key. States are moving, pending, purging, purged, restoring, restored',
+          'and abandoned. A time is ISO 8601, now, or a duration from now.',
+        ],
+      }),
+    )
+    .options({
+      state: { type: 'string', requiresArg: true, describe: 'only in this state' },
+      prefix: { type: 'string', requiresArg: true, describe: 'only keys that begin so' },
+      sweep: {
+        type: 'string',
+        requiresArg: true,
+        describe: 'only of this sweep, or the last that moved something',
+      },
+      'due-before': { type: 'string', requiresArg: true, describe: 'only what a purge may take before T' },
+      limit: { type: 'string', requiresArg: true, default: '100', describe: 'at most N; 0 is all' },
+      after: { type: 'string', requiresArg: true, describe: 'the next page: only ids after this' },
+    })
+    .example('$0 ls --state pending --prefix metadata/', 'what waits below metadata/')
+    .example('$0 ls --due-before 24h', 'what goes within a day')
+    .example('$0 --json ls --sweep last --limit 0', 'all of the last sweep, for a program');
+}
+
+export async function run(call: Call<OptionsOf<typeof options>>): Promise<number> {
+  refuseOperands(call, 'ls');
+  const { out, options: given } = call;
+  const limit = limitOf(given.limit);
+  const dueBefore =
+    given.dueBefore === undefined ? undefined : timeOf('--due-before', given.dueBefore, 'ahead');
+  const filter = {
+    state: given.state === undefined ? undefined : stateOf(given.state),
+    prefix: given.prefix === undefined ? undefined : prefixOf(given.prefix),
+    after: given.after === undefined ? undefined : afterOf(given.after),
+    dueBefore,
+  };
+  const config = configOf(call);
+  return withCatalog(config, async (catalog) => {
+    const known = knownStores(catalog, selectStores(config, given.store));
+    const rows = known.map(({ row }) => row);
+    const sweep = given.sweep === undefined ? undefined : sweepIdOf(catalog, rows, given.sweep);
+    await refreshHoldsOf(catalog, known, out);
+    const all = merged(known.map((store) => standing(catalog, store, { ...filter, sweep })));
+    list(out, all, known, limit);
+    return 0;
+  });
+}
+
+type Filter = Omit<PageFilter, 'limit' | 'store'>;
+
+/** A store's tombstones in id order, page by page. */
+function* standing(
+  catalog: Catalog,
+  { config, row }: KnownStore,
+  filter: Filter,
+): Generator<StandingTombstone> {
+  const { safetyWindow } = config;
+  for (let after = filter.after; ; ) {
+    const page = catalog.tombstones.page({ ...filter, store: row.n, after, limit: PAGE });
+    const last = page.at(-1);
+    if (last === undefined) return;
+    for (const one of standingOf(catalog, row, { safetyWindow, now: Date.now() }, page)) {
+      // The catalog goes by the recorded time; a longer window today counts too.
+      const isDue = filter.dueBefore === undefined || (one.dueAt ?? Infinity) < filter.dueBefore;
+      if (isDue) yield one;
+    }
+    after = last.id;
+  }
+}
+
+/** Several stores' tombstones in one order. */
+function* merged(sources: Generator<StandingTombstone>[]): Generator<StandingTombstone> {
+  const heads = sources.map((source) => ({ source, next: source.next() }));
+  for (;;) {
+    let least: (typeof heads)[number] | undefined;
+    for (const head of heads) {
+      if (head.next.done === true) continue;
+      if (least === undefined || head.next.value.tombstone.id < (least.next.value?.tombstone.id ?? '')) {
+        least = head;
+      }
+    }
+    if (least === undefined || least.next.done === true) return;
+    yield least.next.value;
+    least.next = least.source.next();
+  }
+}
+
+function list(
+  out: Output,
+  all: Iterable<StandingTombstone>,
+  known: readonly KnownStore[],
+  limit: number,
+): void {
+  const prefixes = new Map(known.map(({ row }) => [row.name, row.pendingPrefix]));
+  const names = known.length > 1 ? Math.max(...known.map(({ row }) => row.name.length), 5) : 0;
+  let count = 0;
+  let last = '';
+  for (const one of all) {
+    if (out.isClosed) return;
+    if (limit > 0 && count === limit) {
+      out.talk(`there are more: add --after ${last}, or --limit 0 for all`);
+      return;
+    }
+    if (count === 0 && !out.isJson) out.line(out.styled('bold', heading(names)));
+    out.result(tombstoneObject(one, prefixes.get(one.tombstone.store) ?? ''), () =>
+      tableRow(out, one, names),
+    );
+    last = one.tombstone.id;
+    count++;
+  }
+  if (count === 0 && !out.isJson) out.talk('no tombstones');
+}
+
+function heading(names: number): string {
+  const store = names === 0 ? '' : `${'STORE'.padEnd(names)}  `;
+  return `${'ID'.padEnd(34)}  ${store}${'STATE'.padEnd(9)}  ${'SIZE'.padStart(8)}  ${'GOES'.padEnd(10)}  KEY`;
+}
+
+const STYLES: Partial<Record<State, Style>> = {
+  pending: 'yellow',
+  restored: 'green',
+  purged: 'dim',
+  abandoned: 'dim',
+};
+
+function tableRow(out: Output, { tombstone, dueAt }: StandingTombstone, names: number): string {
+  const { id, state, size, key } = tombstone;
+  const store = names === 0 ? '' : `${tombstone.store.padEnd(names)}  `;
+  const goes = dueAt === null ? '-' : until(dueAt, Date.now());
+  const shown = out.styled(STYLES[state] ?? 'reset', state.padEnd(9));
+  return `${id}  ${store}${shown}  ${formatSize(size).padStart(8)}  ${goes.padEnd(10)}  ${printable(key)}`;
+}

@@ -1,0 +1,107 @@
+import type { Argv } from 'yargs';
+import type { OpenPlace } from '../../app/open.ts';
+import { recover } from '../../app/recover.ts';
+import { selectStores } from '../../config/load.ts';
+import { TombstonedError } from '../../domain/errors.ts';
+import { printable } from '../../domain/key.ts';
+import { formatSize } from '../../domain/quantities.ts';
+import { type PurgeResult, purge } from '../../purge/purge.ts';
+import { type Call, type Globals, manual, type OptionsOf, refuseOperands } from '../command.ts';
+import { configOf } from '../config-of.ts';
+import type { Problem } from '../failures.ts';
+import { inEachPlace, withCatalog } from '../opened.ts';
+import type { Output } from '../output.ts';
+import { withProgress } from '../progress.ts';
+import { untilSignalled } from '../signals.ts';
+import { byReason, counted } from '../wording.ts';
+
+export function options(yargs: Argv<Globals>) {
+  return yargs
+    .usage(
+      manual({
+        name: 'purge',
+        summary: 'phase two, now: remove what has waited for its safety window',
+        synopsis: ['purge [--store NAME] [--dry-run]'],
+        description: [
+          'Removes the pending copies whose safety window has passed, and nothing else:',
+          'what a hold covers stays, and so does a copy that is not what was tombstoned.',
+          'What a run that died has left is finished first.',
+        ],
+      }),
+    )
+    .options({
+      'dry-run': {
+        type: 'boolean',
+        default: false,
+        describe: 'show what would be removed, and remove nothing',
+      },
+    })
+    .example('$0 purge --dry-run', 'what is due')
+    .example('$0 --json purge | jq .purged', 'for a program');
+}
+
+export async function run(call: Call<OptionsOf<typeof options>>): Promise<number> {
+  refuseOperands(call, 'purge');
+  const config = configOf(call);
+  const { out, options: given } = call;
+  const stores = selectStores(config, given.store);
+  return withCatalog(config, async (catalog) =>
+    untilSignalled(out, async (signal) =>
+      inEachPlace({ catalog, stores, out, signal }, async (place) =>
+        purgeOne(place, { dryRun: given.dryRun, historyFor: config.historyFor, signal, out }),
+      ),
+    ),
+  );
+}
+
+async function purgeOne(
+  place: OpenPlace,
+  asked: { dryRun: boolean; historyFor: number; signal: AbortSignal; out: Output },
+): Promise<Problem[]> {
+  const { dryRun, historyFor, signal, out } = asked;
+  const store = place.config.name;
+  // A dry run takes what a dead run has left as it is.
+  if (!dryRun) await recover(place);
+  const result = await withProgress(out, store, async (progress) =>
+    purge(place, {
+      dryRun,
+      historyFor,
+      signal,
+      onPurged: ({ id, key, size }) => {
+        if (dryRun && !out.isJson) out.line(`${id}  ${printable(key)}  ${formatSize(size)}`);
+      },
+      onKept: ({ key, id }, reason, detail) => {
+        // A hold is no failure: the summary says how many there are.
+        if (reason !== 'hold') out.talk(`${printable(key)} is not purged: ${detail} (${id})`);
+      },
+      onProgress: (done) => progress.update(done, done),
+    }),
+  );
+  const { due, purged, kept, failed, bytes } = result;
+  const type = 'purge';
+  out.result(
+    { type, store, due, purged, kept: Object.fromEntries(kept), failed, bytes, dryRun } as const,
+    () => summary(store, result, dryRun),
+  );
+  if (failed === 0) return [];
+  const error = new TombstonedError(
+    'failed',
+    `${store}: ${counted(failed, 'due object')} could not be purged`,
+    {
+      reason: 'error',
+      key: store,
+      hint: 'the lines above say which, and why',
+    },
+  );
+  return [{ error, isTold: false }];
+}
+
+function summary(store: string, result: PurgeResult, dryRun: boolean): string {
+  const { due, purged, kept, bytes, isCut } = result;
+  const parts = [
+    `${dryRun ? 'would purge' : 'purged'} ${purged} of ${counted(due, 'due object')}, ${formatSize(bytes)}`,
+  ];
+  if (kept.size > 0) parts.push(`kept ${byReason(kept)}`);
+  if (isCut) parts.push('stopped before the end');
+  return `${store}: ${parts.join(', ')}${dryRun ? '; nothing was removed' : ''}`;
+}

@@ -1,0 +1,176 @@
+import { closeSync, createReadStream, fstatSync, openSync } from 'node:fs';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
+import { parseTombstoneId } from '../domain/ids.ts';
+import { asKey, type Key, keyProblem, quote } from '../domain/key.ts';
+import type { Call } from './command.ts';
+import { usageError } from './fail.ts';
+
+/** What a command is to act on: a key, or one tombstone by its id. */
+export type Target = { readonly by: 'key'; readonly key: Key } | { readonly by: 'id'; readonly id: string };
+
+/** Keys and ids from the command line and from `--from-file`; their `each` may be called once. */
+export interface Targets {
+  /** How many the command line itself names. */
+  readonly named: readonly Target[];
+  /** Whether there is a file of more. */
+  readonly hasFile: boolean;
+  /** All of them; memory does not grow with their number. Throws `usage` with the line of one that is none. */
+  each(): AsyncIterable<Target>;
+}
+
+/**
+ * Reads the operands, and opens `--from-file` before the process may become
+ * another user. A file that can be read twice is checked whole before any of it
+ * is acted upon.
+ */
+export async function targetsOf({ operands, options }: Call, file?: string): Promise<Targets> {
+  const named = operands.map((text) => targetOf(text, options.key, ''));
+  if (file === undefined) return { named, hasFile: false, each: () => both(named, undefined) };
+  if (file === '-') {
+    const lines = { name: 'stdin', chunks: process.stdin, isKey: options.key };
+    return { named, hasFile: true, each: () => both(named, lines) };
+  }
+  const fd = open(file);
+  const lines = (): Lines => ({ name: file, chunks: chunksOf(fd), isKey: options.key });
+  if (fstatSync(fd).isFile()) for await (const _ of targetsIn(lines())) continue;
+  return {
+    named,
+    hasFile: true,
+    each: async function* () {
+      try {
+        yield* both(named, lines());
+      } finally {
+        closeSync(fd);
+      }
+    },
+  };
+}
+
+interface Lines {
+  readonly name: string;
+  readonly chunks: AsyncIterable<Uint8Array>;
+  readonly isKey: boolean;
+}
+
+async function* both(named: readonly Target[], lines: Lines | undefined): AsyncGenerator<Target> {
+  yield* named;
+  if (lines !== undefined) yield* targetsIn(lines);
+}
+
+function open(file: string): number {
+  try {
+    return openSync(file, 'r');
+  } catch (error) {
+    throw usageError(
+      `--from-file ${quote(file)} can't be read: ${messageOf(error)}`,
+      'name a file with a key or id a line, or - for stdin',
+      file,
+    );
+  }
+}
+
+/** From the beginning, where the file can be read again. */
+function chunksOf(fd: number): AsyncIterable<Uint8Array> {
+  const start = fstatSync(fd).isFile() ? { start: 0 } : {};
+  return createReadStream('', { fd, autoClose: false, ...start });
+}
+
+/** Longer than any key, with room for JSON around it. Bytes. */
+const LONGEST_LINE = 65_536;
+
+async function* targetsIn({ name, chunks, isKey }: Lines): AsyncGenerator<Target> {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  let number = 0;
+  for await (const bytes of linesOf(chunks)) {
+    number++;
+    const where = `${name}, line ${number}: `;
+    if (bytes.length > LONGEST_LINE)
+      throw usageError(`${where}the line is too long for a key`, undefined, name);
+    let text: string;
+    try {
+      text = decoder.decode(bytes);
+    } catch {
+      throw usageError(`${where}the line is not valid UTF-8`, undefined, name);
+    }
+    if (text.endsWith('\r')) {
+      throw usageError(
+        `${where}the line ends in a carriage return`,
+        'save the file with Unix line ends',
+        name,
+      );
+    }
+    if (text === '' || text.startsWith('#')) continue;
+    yield text.startsWith('{') ? fromJson(text, where) : targetOf(text, isKey, where);
+  }
+}
+
+/** Lines without their ends; of one that is too long, only its beginning. */
+async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const chunk of chunks) {
+    let from = 0;
+    for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, from)) {
+      yield Buffer.concat([rest, chunk.subarray(from, end)]);
+      rest = Buffer.alloc(0);
+      from = end + 1;
+    }
+    if (rest.length <= LONGEST_LINE) rest = Buffer.concat([rest, chunk.subarray(from)]);
+  }
+  if (rest.length > 0) yield rest;
+}
+
+function targetOf(text: string, isKey: boolean, where: string): Target {
+  if (!isKey && parseTombstoneId(text) !== undefined) return { by: 'id', id: text };
+  return { by: 'key', key: keyOf(text, where) };
+}
+
+function keyOf(text: string, where: string): Key {
+  const key = asKey(text);
+  if (key !== undefined) return key;
+  throw usageError(
+    `${where}${quote(text)} is not a key: it ${keyProblem(text)}`,
+    'a key is the object’s path below the store’s root, such as metadata/a.meta',
+    text,
+  );
+}
+
+/** `{"key":…}`, as `ls --json` and `keys --json` write it; with an `id`, it is about that tombstone. */
+function fromJson(text: string, where: string): Target {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw usageError(
+      `${where}not valid JSON: ${messageOf(error)}`,
+      'a key that begins with { is written as JSON',
+    );
+  }
+  const { key, id } = membersOf(value);
+  if (typeof id === 'string' && parseTombstoneId(id) !== undefined) return { by: 'id', id };
+  if (typeof key !== 'string') throw usageError(`${where}the object has no "key"`, 'write {"key":"…"}');
+  return { by: 'key', key: keyOf(key, where) };
+}
+
+function membersOf(value: unknown): { key?: unknown; id?: unknown } {
+  return typeof value === 'object' && value !== null ? value : {};
+}
+
+/** Throws `usage` when nothing is named at all. */
+export function needTargets(targets: Targets, command: string, what: string): void {
+  if (targets.named.length > 0 || targets.hasFile) return;
+  throw usageError(`${command} needs ${what}`, `see tombstonectl ${command} --help`);
+}
+
+/** The keys of targets, for a command that takes no ids. */
+export async function* keysOf(targets: Targets, command: string): AsyncGenerator<Key> {
+  for await (const target of targets.each()) yield keyOnly(target, command);
+}
+
+/** A target that must be a key. */
+export function keyOnly(target: Target, command: string): Key {
+  if (target.by === 'key') return target.key;
+  throw new TombstonedError('usage', `${command} takes keys, and ${target.id} looks like a tombstone's id`, {
+    key: target.id,
+    hint: 'add --key if it is a key',
+  });
+}

@@ -1,0 +1,27 @@
+import { reasonsOf, type StandingTombstone } from '../app/kept.ts';
+import { isoTime } from '../domain/clock.ts';
+import { pendingName } from '../domain/ids.ts';
+import { revisionText } from '../domain/revision.ts';
+
+/** A tombstone as `--json` has it (design, section 7). */
+export function tombstoneObject({ tombstone, dueAt, kept }: StandingTombstone, pendingPrefix: string) {
+  const { id, store, key, state, size, revision, reason, policy, sweep } = tombstone;
+  const hasCopy = state !== 'purged' && state !== 'abandoned';
+  return {
+    type: 'tombstone',
+    id,
+    store,
+    key,
+    pendingKey: hasCopy ? pendingName(pendingPrefix, key, id) : null,
+    state,
+    size,
+    revision: revisionText(revision),
+    reason,
+    policy,
+    sweep,
+    tombstonedAt: isoTime(tombstone.tombstonedAt),
+    purgeAfter: isoTime(tombstone.purgeAfter),
+    dueAt: isoTime(dueAt),
+    kept: reasonsOf(kept),
+  } as const;
+}
