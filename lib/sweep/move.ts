@@ -1,6 +1,7 @@
 import type { CachedHold } from '../catalog/holds.ts';
 import type { IntendedMove, Intent, OpenBatch, Settled } from '../catalog/tombstones.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
+import { printable } from '../domain/key.ts';
 import { claimsOn, inBatch } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import type { Run } from '../run/run.ts';
@@ -153,33 +154,46 @@ const STRAYS = 1000;
 /**
  * Files of a directory that took an object's place while it was moved, and
  * could not go back because the place was taken again: each becomes a tombstone
- * of its own (R2).
+ * of its own (R2). Looked at until there are no more: whoever had the directory
+ * open may still write there.
  */
 async function adoptStrays(place: Place, run: number, sweep: number, directory: IntendedMove): Promise<void> {
-  const { catalog, row, clock, random, store } = place;
-  const files: StrayFile[] = await store.strayFiles(directory.key, directory.id);
-  for (let from = 0; from < files.length; from += STRAYS) {
-    const chunk = files.slice(from, from + STRAYS);
-    const open = catalog.transaction(() =>
-      catalog.tombstones.intend({
-        store: row.n,
-        run,
-        sweep,
-        items: chunk.map(({ key, revision }) => ({
-          key,
-          revision,
-          size: revision.size,
-          cause: directory.cause,
-        })),
-        now: clock.now(),
-        random,
-      }),
-    );
-    for (const [i, move] of open.moves.entries()) {
-      const file = chunk[i];
-      if (file !== undefined) await store.adoptStray(file, move.id);
+  for (let isMore = true; isMore; ) {
+    const strays = await place.store.strayFiles(directory.key, directory.id);
+    const files = strays.filter((stray) => stray.type === 'stray');
+    isMore = false;
+    for (let from = 0; from < files.length; from += STRAYS) {
+      const outcomes = await adopt(place, run, sweep, directory.cause, files.slice(from, from + STRAYS));
+      isMore ||= outcomes.some(({ outcome }) => outcome !== 'failed');
     }
-    const outcomes = open.moves.map((): MoveOutcome => ({ outcome: 'moved' }));
-    await settle(place, run, open, outcomes);
+    if (isMore) continue;
+    for (const stray of strays) {
+      const path = stray.type === 'refused' ? stray.path : stray.at;
+      const why = stray.type === 'refused' ? stray.why : 'it can’t be moved';
+      place.report('error', `${printable(path)} stays there, and has no tombstone: ${why}`, {
+        hint: 'move it to where it belongs by hand',
+      });
+    }
   }
+}
+
+async function adopt(
+  place: Place,
+  run: number,
+  sweep: number,
+  cause: number,
+  files: readonly StrayFile[],
+): Promise<MoveOutcome[]> {
+  const { catalog, row, clock, random, store } = place;
+  const items = files.map(({ key, revision }) => ({ key, revision, size: revision.size, cause }));
+  const open = catalog.transaction(() =>
+    catalog.tombstones.intend({ store: row.n, run, sweep, items, now: clock.now(), random }),
+  );
+  const outcomes: MoveOutcome[] = [];
+  for (const [i, move] of open.moves.entries()) {
+    const file = files[i];
+    if (file !== undefined) outcomes.push(await store.adoptStray(file, move.id));
+  }
+  await settle(place, run, open, outcomes);
+  return outcomes;
 }

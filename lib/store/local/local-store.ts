@@ -678,7 +678,9 @@ export class LocalStore implements Store {
     try {
       return use(directories);
     } catch (error) {
-      throw error instanceof TombstonedError || errnoOf(error) === undefined ? error : unreadable(name, error);
+      throw error instanceof TombstonedError || errnoOf(error) === undefined
+        ? error
+        : unreadable(name, error);
     } finally {
       directories.close();
     }
