@@ -2,7 +2,7 @@ import { finished } from 'node:stream/promises';
 import { expect } from 'chai';
 import { idTime, makeTombstoneId, pendingName } from '../../lib/domain/ids.ts';
 import { type Key, parseKey } from '../../lib/domain/key.ts';
-import { type Revision, revisionHash, sameRevision } from '../../lib/domain/revision.ts';
+import { revisionHash, sameRevision } from '../../lib/domain/revision.ts';
 import type {
   LiveObject,
   MoveItem,

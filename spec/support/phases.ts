@@ -65,10 +65,10 @@ export async function readThrough(place: Place, key: string): Promise<string> {
 }
 
 /** Replaces a live file as careful writers do: under another name, renamed over. */
-export function replaceLive(temp: TempPlace, key: string, content: string, age = 0): void {
+export function replaceLive(temp: TempPlace, key: string, content: string, msAgo = 0): void {
   const written = path.join(temp.directory, 'being-written');
   writeFileSync(written, content);
-  const at = (temp.clock.wall - age) / 1000;
+  const at = (temp.clock.wall - msAgo) / 1000;
   utimesSync(written, at, at);
   renameSync(written, path.join(temp.root, key));
 }
