@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { existsSync } from 'node:fs';
 import { openCatalog, type Surroundings } from '../app/open.ts';
 import type { Config } from '../config/config.ts';
 import { warnings } from '../config/warnings.ts';
@@ -23,11 +24,13 @@ export interface DaemonOptions extends Omit<Surroundings, 'report'> {
  */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { config, log, version, signal, clock, random, actor } = options;
-  openCatalog(config).close(); // a broken one is told now, not at the first turn
+  if (!existsSync(config.catalog)) openCatalog(config).close(); // says what is wrong
   const release = takeDaemonLock(config.catalog, actor.pid, (level, message, fields) =>
     log.write(level, message, fields),
   );
   try {
+    // A broken one is told now, not at the first turn; under the lock, as opening one may migrate it.
+    openCatalog(config).close();
     log.write('info', `tombstoned ${version} runs`, {
       pid: actor.pid,
       config: config.file,

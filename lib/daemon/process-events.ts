@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import type { Clock } from '../domain/clock.ts';
 import { messageOf } from '../domain/errors.ts';
 import type { Log } from './log.ts';
 
@@ -31,12 +32,15 @@ export class ProcessEvents {
   readonly #log: Log;
   readonly #stop = new AbortController();
   readonly #listeners: readonly [Listenable, string, (value: unknown) => void][];
-  #grace: NodeJS.Timeout | undefined;
+  readonly #clock: Clock;
+  readonly #closed = new AbortController();
+  #grace: Promise<void> = Promise.resolve();
   #exitCode = 0;
 
-  constructor(host: HostProcess, log: Log) {
+  constructor(host: HostProcess, log: Log, clock: Clock) {
     this.#host = host;
     this.#log = log;
+    this.#clock = clock;
     this.#listeners = [
       [host, 'SIGTERM', () => this.#onStop('SIGTERM')],
       [host, 'SIGINT', () => this.#onStop('SIGINT')],
@@ -58,9 +62,10 @@ export class ProcessEvents {
     return this.#exitCode;
   }
 
-  close(): void {
-    clearTimeout(this.#grace);
+  async close(): Promise<void> {
     for (const [from, event, listener] of this.#listeners) from.off(event, listener);
+    this.#closed.abort();
+    await this.#grace;
   }
 
   #onStop(name: StopSignal): void {
@@ -74,11 +79,15 @@ export class ProcessEvents {
   }
 
   #begin(): void {
-    this.#grace = setTimeout(() => {
-      this.#log.write('error', 'the batch did not end in time: exiting, what is left is for the next start');
-      this.#host.exit(1);
-    }, GRACE_MS).unref();
+    this.#grace = this.#giveUp();
     this.#stop.abort();
+  }
+
+  async #giveUp(): Promise<void> {
+    await this.#clock.sleep(GRACE_MS, this.#closed.signal);
+    if (this.#closed.signal.aborted) return;
+    this.#log.write('error', 'the batch did not end in time: exiting, what is left is for the next start');
+    this.#host.exit(1);
   }
 
   #onHangup(): void {

@@ -34,13 +34,13 @@ async function run(config: Config): Promise<number> {
   const { clock, random, actor } = realSurroundings(() => undefined);
   const { noColor } = readEnvironment();
   const log = new Log(config.log, { out: process.stdout, noColor, now: () => clock.now() });
-  const events = new ProcessEvents(process, log);
+  const events = new ProcessEvents(process, log, clock);
   try {
     const version = programVersion();
     await runDaemon({ config, clock, random, actor, log, version, signal: events.signal });
     return events.exitCode;
   } finally {
-    events.close();
+    await events.close();
   }
 }
 
