@@ -9,16 +9,17 @@ export interface FsCall {
 }
 
 /**
- * The real disk, with somebody who acts just before each call; what `before`
+ * A disk, with somebody who acts just before each call; what `before`
  * throws is what the call throws. `after` sees what the call gave.
  */
 export function watchedFs(
   before: (call: FsCall) => void,
   after: (call: FsCall, result: unknown) => void = () => undefined,
+  disk: LocalFs = nodeFs,
 ): LocalFs {
   let n = 0;
   const wrap = <K extends keyof LocalFs>(name: K): LocalFs[K] => {
-    const real: (...values: never[]) => unknown = nodeFs[name];
+    const real: (...values: never[]) => unknown = disk[name];
     const watched = (...values: never[]): unknown => {
       const call = { n: ++n, name, values };
       before(call);
@@ -28,7 +29,7 @@ export function watchedFs(
     };
     return watched as LocalFs[K];
   };
-  const names = Object.keys(nodeFs) as (keyof LocalFs)[];
+  const names = Object.keys(disk) as (keyof LocalFs)[];
   return Object.fromEntries(names.map((name) => [name, wrap(name)])) as unknown as LocalFs;
 }
 
