@@ -1,6 +1,6 @@
 import type { CachedHold } from '../catalog/holds.ts';
 import type { Tombstone } from '../catalog/tombstones.ts';
-import { messageOf } from '../domain/errors.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { Key } from '../domain/key.ts';
@@ -9,7 +9,7 @@ import { inBatch } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity, checkOwner, createHold, type Hold, removeHold } from '../store/control-objects.ts';
-import type { PutBackOutcome } from '../store/store.ts';
+import type { LiveObject, PutBackOutcome } from '../store/store.ts';
 import { byHandIn } from '../sweep/by-hand.ts';
 
 /** A restored pending copy stays at least this long, whatever the window (R4). ms. */
@@ -90,7 +90,14 @@ async function before(
     case 'restored':
   }
   const to = options.to ?? tombstone.key;
-  const live = await store.head(to);
+  let live: LiveObject | undefined;
+  try {
+    live = await store.head(to);
+  } catch (error) {
+    // One key that can't be looked at does not keep the others from coming back.
+    if (!(error instanceof TombstonedError)) throw error;
+    return ended(tombstone, 'failed', error.message, 'error');
+  }
   if (live === undefined) return undefined;
   if (sameRevision(live.revision, tombstone.revision)) {
     // A crash or another restore may have left it so: the catalog must know.

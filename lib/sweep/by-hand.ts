@@ -1,3 +1,4 @@
+import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { Key } from '../domain/key.ts';
@@ -5,6 +6,7 @@ import { type Guards, guard, type Limits, overLimit } from '../policy/policy.ts'
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity, checkOwner } from '../store/control-objects.ts';
+import type { LiveObject, Store } from '../store/store.ts';
 import { type MoveEnd, moveBatch } from './move.ts';
 import { BATCH, tryTo } from './sweep.ts';
 
@@ -84,41 +86,46 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
 }
 
 async function plan(place: Place, n: number, cause: number, options: ByHand): Promise<void> {
+  for await (const key of options.keys) await planOne(place, n, cause, key, options);
+}
+
+async function planOne(place: Place, n: number, cause: number, key: Key, options: ByHand): Promise<void> {
   const { store, catalog, clock } = place;
-  for await (const key of options.keys) {
-    if (`${key}/`.startsWith(store.pendingPrefix)) {
-      options.onOutcome(ended(key, null, 'failed', `it is below ${store.pendingPrefix}`));
-      continue;
-    }
+  if (`${key}/`.startsWith(store.pendingPrefix)) {
+    options.onOutcome(ended(key, null, 'failed', `it is below ${store.pendingPrefix}`));
+    return;
+  }
+  const live = await lookAt(store, key);
+  if ('outcome' in live) {
+    options.onOutcome(live);
+    return;
+  }
+  const kept =
+    options.guards === null
+      ? live.refusal === null
+        ? null
+        : ({ reason: 'error', detail: live.refusal } as const)
+      : guard(options.guards, live, clock.now());
+  if (kept !== null) {
+    const as = kept.reason === 'error' ? 'failed' : 'blocked';
+    options.onOutcome(ended(key, null, as, kept.detail ?? GUARD_TEXT[kept.reason], kept.reason));
+    return;
+  }
+  const { size, revision, modifiedAt } = live;
+  catalog.sweeps.plan(n, [{ key, size, revision, modifiedAt, cause, unit: null, isKept: false }]);
+}
+
+/** The live object, or how it ends for this key: one that can't be looked at does not stop the others. */
+async function lookAt(store: Store, key: Key): Promise<LiveObject | HandOutcome> {
+  try {
     const live = await store.head(key);
-    if (live === undefined) {
-      const newest = (await store.pendingIds(key))[0];
-      if (newest === undefined) options.onOutcome(ended(key, null, 'gone', 'there is no such object'));
-      else options.onOutcome(ended(key, newest, 'already', 'it is pending already'));
-      continue;
-    }
-    const kept =
-      options.guards === null
-        ? live.refusal === null
-          ? null
-          : ({ reason: 'error', detail: live.refusal } as const)
-        : guard(options.guards, live, clock.now());
-    if (kept !== null) {
-      const as = kept.reason === 'error' ? 'failed' : 'blocked';
-      options.onOutcome(ended(key, null, as, kept.detail ?? GUARD_TEXT[kept.reason], kept.reason));
-      continue;
-    }
-    catalog.sweeps.plan(n, [
-      {
-        key,
-        size: live.size,
-        revision: live.revision,
-        modifiedAt: live.modifiedAt,
-        cause,
-        unit: null,
-        isKept: false,
-      },
-    ]);
+    if (live !== undefined) return live;
+    const newest = (await store.pendingIds(key))[0];
+    if (newest === undefined) return ended(key, null, 'gone', 'there is no such object');
+    return ended(key, newest, 'already', 'it is pending already');
+  } catch (error) {
+    if (!(error instanceof TombstonedError)) throw error;
+    return ended(key, null, 'failed', error.message, 'error');
   }
 }
 
