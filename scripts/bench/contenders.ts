@@ -92,6 +92,8 @@ async function runMv(stopwatch: Stopwatch, live: string, scratch: string): Promi
 async function runRclone(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]> {
   const moved = path.join(scratch, 'moved');
   const files = countFiles(live);
+  // Were there no destination, rclone would rename the whole tree at once and move no file by itself.
+  mkdirSync(moved);
   // An empty name keeps rclone from looking for a config, and from remarking that there is none.
   const rclone = ['rclone', '--config', ''];
   const sweep = await usageOf(stopwatch, [...rclone, 'move', live, moved]);
