@@ -6,5 +6,6 @@ import picomatch from 'picomatch';
  */
 export function matcher(globs: readonly string[]): (key: string) => boolean {
   if (globs.length === 0) return () => false;
-  return picomatch([...globs], { dot: true, nonegate: true, windows: false });
+  // 's': a name may have line breaks, and `**` must not stop there.
+  return picomatch([...globs], { dot: true, nonegate: true, windows: false, flags: 's' });
 }
