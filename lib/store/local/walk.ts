@@ -216,6 +216,8 @@ function openFrom(walked: Walked, start: string): number | undefined {
     let next: number | undefined;
     try {
       next = step(walked, fd, segment, path);
+      if (next === undefined && fs.lstat(at(fd, segment))?.isSymbolicLink() === true)
+        throw linked(walked, path);
       if (next !== undefined && fs.lstat(at(next, `${CONTROL_SEGMENT}/store.json`)) !== undefined) {
         fs.close(next);
         throw nested(walked, path);
@@ -254,6 +256,17 @@ function checkDirectory(walked: Walked, fd: number, path: string, device: bigint
     );
   }
   if (fs.lstat(at(fd, `${CONTROL_SEGMENT}/store.json`)) !== undefined) throw nested(walked, path);
+}
+
+function linked(walked: Walked, path: string): TombstonedError {
+  return new TombstonedError(
+    'failed',
+    `${where(walked, path)} is a symbolic link; links are never followed`,
+    {
+      key: path,
+      hint: 'name the objects by their real path',
+    },
+  );
 }
 
 function nested(walked: Walked, path: string): TombstonedError {
