@@ -3,6 +3,7 @@ import { keepReserve, openDatabase, releaseReserve } from './database.ts';
 import { Events } from './events.ts';
 import { Holds } from './holds.ts';
 import { Runs } from './runs.ts';
+import { Schedule } from './schedule.ts';
 import { asNumber, asText, type Row, Sql } from './sql.ts';
 import { Sweeps } from './sweeps.ts';
 import { Tombstones } from './tombstones.ts';
@@ -26,6 +27,7 @@ export class Catalog {
   readonly runs: Runs;
   readonly events: Events;
   readonly holds: Holds;
+  readonly schedule: Schedule;
   readonly #sql: Sql;
 
   private constructor(file: string, sql: Sql, uuid: string) {
@@ -37,6 +39,7 @@ export class Catalog {
     this.runs = new Runs(sql);
     this.events = new Events(sql);
     this.holds = new Holds(sql);
+    this.schedule = new Schedule(sql);
   }
 
   /** Opens a catalog that exists. Throws `failed`, with a hint, when it can't be relied on. */

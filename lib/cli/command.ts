@@ -1,53 +1,84 @@
-import type { ArgumentsCamelCase, Argv } from 'yargs';
 import { usageError } from './fail.ts';
 import type { Output } from './output.ts';
 
+/** An option that is there or not. */
+export interface Flag {
+  readonly says: string;
+}
+
+/** An option with a value, which `takes` names. */
+export interface Valued {
+  readonly takes: string;
+  readonly says: string;
+  readonly default?: string;
+}
+
+/** Options by their names. */
+export type OptionTable = Readonly<Record<string, Flag | Valued>>;
+
+/** The values of a table's options on one command line. */
+export type Given<O extends OptionTable> = {
+  readonly [K in keyof O]: O[K] extends { readonly takes: string }
+    ? O[K] extends { readonly default: string }
+      ? string
+      : string | undefined
+    : boolean;
+};
+
 /** Options that every command takes. */
-export interface Globals {
-  readonly config: string | undefined;
-  readonly store: string | undefined;
-  readonly url: string | undefined;
-  readonly json: boolean;
-  readonly debug: boolean;
-  readonly key: boolean;
+export const GLOBALS = {
+  config: {
+    takes: 'FILE',
+    says: 'The config. Otherwise $TOMBSTONED_CONFIG, otherwise /etc/tombstoned/tombstoned.yaml.',
+  },
+  store: { takes: 'NAME', says: 'The store, by its name in the config.' },
+  url: { takes: 'URL', says: 'The store, by itself: needs no config. For cat, keys and explain.' },
+  json: { says: 'One JSON object a line.' },
+  key: { says: 'What looks like an id is a key.' },
+  debug: { says: 'Shows where in the program an error comes from.' },
+  help: { says: 'Shows this text.' },
+} as const satisfies OptionTable;
+
+/** A command's part of its help. */
+export interface Page {
+  /** Command lines, without the program's name. */
+  readonly synopsis: readonly string[];
+  readonly description: readonly string[];
+  /** A command line, without the program's name, and what it is for. */
+  readonly examples: readonly (readonly [string, string])[];
 }
 
 /** What a command's module exports. */
-export interface Command<O extends Globals> {
-  /** Its help and its options. */
-  options(yargs: Argv<Globals>): Argv<O>;
+export interface Command<O extends OptionTable> {
+  readonly manual: Page;
+  readonly options: O;
   /** Does it; gives the exit code. What it throws is told as one line. */
-  run(call: Call<O>): Promise<number>;
+  readonly run: (call: Call<O>) => Promise<number>;
 }
 
 /** A command line that was understood. */
-export interface Call<O = Globals> {
-  readonly options: ArgumentsCamelCase<O>;
+export interface Call<O extends OptionTable = typeof GLOBALS> {
+  readonly options: Given<O> & Given<typeof GLOBALS>;
   /** What is no option: keys, ids, a URL. */
   readonly operands: readonly string[];
   readonly out: Output;
 }
 
-/** The options of a command, from its `options` function. */
-export type OptionsOf<F> = F extends (yargs: Argv<Globals>) => Argv<infer O> ? O : never;
+/** The values of a table's options, from what a parser read. */
+export function givenOf<O extends OptionTable>(table: O, read: Readonly<Record<string, unknown>>): Given<O> {
+  const values: Record<string, unknown> = {};
+  for (const name of Object.keys(table)) values[name] = read[name];
+  if (fits(table, values)) return values;
+  throw new TypeError(`options read as ${JSON.stringify(values)}`);
+}
 
-/** A command's help, as far as yargs does not write it. */
-export function manual(page: {
-  name: string;
-  summary: string;
-  synopsis: readonly string[];
-  description: readonly string[];
-}): string {
-  return [
-    'NAME',
-    `  tombstonectl ${page.name} - ${page.summary}`,
-    '',
-    'SYNOPSIS',
-    ...page.synopsis.map((line) => `  tombstonectl ${line}`),
-    '',
-    'DESCRIPTION',
-    ...page.description.map((line) => `  ${line}`),
-  ].join('\n');
+function fits<O extends OptionTable>(table: O, values: object): values is Given<O> {
+  const found = new Map(Object.entries(values));
+  return Object.entries(table).every(([name, option]) => {
+    const value: unknown = found.get(name);
+    if (!('takes' in option)) return typeof value === 'boolean';
+    return typeof value === 'string' || (value === undefined && option.default === undefined);
+  });
 }
 
 /** Refuses operands of a command that takes none. */

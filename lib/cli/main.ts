@@ -1,4 +1,32 @@
 #!/usr/bin/env node
-import { tombstonectl } from './tombstonectl.ts';
+import { readEnvironment, readTerminal } from '../config/environment.ts';
+import { exitCodeOf } from '../domain/errors.ts';
+import { Output } from './output.ts';
+import { plainCat } from './plain-cat.ts';
 
-process.exitCode = await tombstonectl(process.argv.slice(2));
+const words = process.argv.slice(2);
+const end = words.indexOf('--');
+const flags = end < 0 ? words : words.slice(0, end);
+const out = new Output({
+  isJson: flags.includes('--json') || flags.includes('--json=true'),
+  isDebug: flags.includes('--debug') || flags.includes('--debug=true'),
+  noColor: readEnvironment().noColor,
+  ...readTerminal(),
+});
+try {
+  process.exitCode = await answer();
+  out.finish();
+} catch (error) {
+  out.fail(error);
+  process.exitCode = exitCodeOf(error);
+}
+
+async function answer(): Promise<number> {
+  const call = plainCat(words, out);
+  if (call !== undefined) {
+    const { run } = await import('./commands/cat.ts');
+    return run(call);
+  }
+  const { tombstonectl } = await import('./tombstonectl.ts');
+  return tombstonectl(words, flags, out);
+}

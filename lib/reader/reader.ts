@@ -1,6 +1,5 @@
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import { ScratchKeys } from '../catalog/scratch.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { type Key, printable } from '../domain/key.ts';
 import { checkPendingPrefix, readIdentity } from '../store/control-objects.ts';
@@ -92,31 +91,18 @@ export class Reader {
     await this.#checkStore();
   }
 
-  /**
-   * Keys below a prefix, live first and then pending, in key order: a key that
-   * is not live shows its newest pending copy. Complete, or it throws.
-   */
-  async *allKeys(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedKey[]> {
-    const scratch = new ScratchKeys();
-    try {
-      for await (const page of this.liveKeys(prefix, signal)) scratch.add(page);
-      for await (const page of this.#store.listPending(prefix, signal)) {
-        const rows = [];
-        for (const item of page) {
-          if (item.type === 'pending') rows.push({ key: item.key, size: item.copy.size, id: item.id });
-          else this.#onRefusal(item);
-        }
-        scratch.add(rows);
+  /** Pending copies of keys below a prefix, in pages, in no order: complete, or it throws. */
+  async *pendingKeys(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedKey[]> {
+    for await (const page of this.#store.listPending(prefix, signal)) {
+      const keys: ListedKey[] = [];
+      for (const item of page) {
+        if (item.type === 'pending') {
+          keys.push({ key: item.key, size: item.copy.size, location: 'pending', id: item.id });
+        } else this.#onRefusal(item);
       }
-      await this.#checkStore();
-      for (const page of scratch.pages()) {
-        yield page.map(
-          (row) => ({ ...row, location: row.id === null ? 'live' : 'pending' }) satisfies ListedKey,
-        );
-      }
-    } finally {
-      scratch.close();
+      yield keys;
     }
+    await this.#checkStore();
   }
 
   close(): void {

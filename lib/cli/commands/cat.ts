@@ -1,28 +1,24 @@
-import type { Argv } from 'yargs';
-import { type Call, type Globals, manual } from '../command.ts';
+import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';
 import { openedReader } from '../reading.ts';
 import { keyOnly, targetsOf } from '../targets.ts';
 
-export function options(yargs: Argv<Globals>) {
-  return yargs
-    .usage(
-      manual({
-        name: 'cat',
-        summary: 'write an object to stdout, live or pending',
-        synopsis: ['cat KEY', '--url URL cat KEY'],
-        description: [
-          'Writes the live object; if there is none, its newest pending copy. Needs only',
-          'to read the store. Nothing is written, and the exit code is 3, when the object',
-          'is in neither place. A key that begins with - goes after --.',
-        ],
-      }),
-    )
-    .example('$0 cat metadata/a.meta > a.meta', 'by the config')
-    .example('$0 --url file:///srv/backups/mainnet cat metadata/a.meta', 'by the store alone');
-}
+export const manual = {
+  synopsis: ['cat KEY', '--url URL cat KEY'],
+  description: [
+    'Writes the live object; if there is none, its newest pending copy. Needs only to read',
+    'the store. Nothing is written, and the exit code is 3, when the object is in neither',
+    'place. A key that begins with - goes after --.',
+  ],
+  examples: [
+    ['cat metadata/a.meta > a.meta', 'by the config'],
+    ['--url file:///srv/backups/mainnet cat metadata/a.meta', 'by the store alone'],
+  ],
+} as const satisfies Page;
 
-export async function run(call: Call): Promise<number> {
+export const options = {} as const satisfies OptionTable;
+
+export async function run(call: Call<typeof options>): Promise<number> {
   const { named } = await targetsOf(call);
   const [target] = named;
   if (target === undefined || named.length > 1) {

@@ -1,43 +1,38 @@
-import type { Argv } from 'yargs';
 import { initStore } from '../../app/init.ts';
 import { lookBeforeInit } from '../../app/look-before-init.ts';
 import { realSurroundings } from '../../app/open.ts';
 import { messageOf } from '../../domain/errors.ts';
 import { becomeOwnerOf } from '../become-owner.ts';
-import { type Call, type Globals, manual, type OptionsOf } from '../command.ts';
+import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';
 import { type Chosen, chooseForInit } from '../new-config.ts';
 
-export function options(yargs: Argv<Globals>) {
-  return yargs
-    .usage(
-      manual({
-        name: 'init',
-        summary: 'make a store known: a config, the store’s identity, a catalog',
-        synopsis: ['init URL [--store NAME] [--catalog FILE] [--dry-run]', 'init --store NAME [--dry-run]'],
-        description: [
-          'With a URL and no config yet: writes a commented config with that store, in',
-          'which nothing expires. Then gives the store its identity and its owner, and',
-          'makes the catalog. What is there stays as it is, so it may run again. An',
-          'existing config is never changed: add a store there, then init --store NAME.',
-        ],
-      }),
-    )
-    .options({
-      catalog: { type: 'string', requiresArg: true, describe: 'in a new config: the catalog’s file' },
-      'dry-run': { type: 'boolean', default: false, describe: 'show what would be made, and make nothing' },
-    })
-    .example('$0 init file:///srv/backups/mainnet', 'the first store')
-    .example('$0 init --store archive', 'another one, added to the config by hand');
-}
+export const manual = {
+  synopsis: ['init URL [--store NAME] [--catalog FILE] [--dry-run]', 'init --store NAME [--dry-run]'],
+  description: [
+    'With a URL and no config yet, writes a commented config with that store, in which',
+    'nothing expires. Then gives the store its identity and its owner, and makes the',
+    'catalog. What is there stays as it is, so it may run again. An existing config is',
+    'never changed: add a store there, then run init --store NAME.',
+  ],
+  examples: [
+    ['init file:///srv/backups/mainnet', 'the first store'],
+    ['init --store archive', 'another one, after it was added to the config'],
+  ],
+} as const satisfies Page;
 
-export async function run(call: Call<OptionsOf<typeof options>>): Promise<number> {
+export const options = {
+  catalog: { takes: 'FILE', says: 'In a new config: the catalog. Otherwise /var/lib/tombstoned/catalog.db.' },
+  'dry-run': { says: 'Shows what would be made, and makes nothing.' },
+} as const satisfies OptionTable;
+
+export async function run(call: Call<typeof options>): Promise<number> {
   const { operands, options: given, out } = call;
   const [url, more] = operands;
   if (more !== undefined) throw usageError('init takes one URL', 'see tombstonectl init --help', more);
   if (given.url !== undefined)
     throw usageError('init takes no --url', `write: tombstonectl init ${given.url}`);
-  const { config: file, store: name, catalog, dryRun } = given;
+  const { config: file, store: name, catalog, 'dry-run': dryRun } = given;
   const chosen = chooseForInit({ config: file, url, store: name, catalog }, { dryRun });
   const { config, store, configIs } = chosen;
   const result = dryRun ? await lookBeforeInit(config, store) : await make(call, chosen);

@@ -1,63 +1,54 @@
-import type { Argv } from 'yargs';
 import { type StandingTombstone, standingOf } from '../../app/kept.ts';
+import { type KnownStore, knownStores, refreshHoldsOf } from '../../app/known-stores.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { PageFilter } from '../../catalog/tombstones.ts';
 import { selectStores } from '../../config/load.ts';
 import { printable } from '../../domain/key.ts';
 import { formatSize } from '../../domain/quantities.ts';
 import type { State } from '../../domain/state.ts';
-import { type Call, type Globals, manual, type OptionsOf, refuseOperands } from '../command.ts';
+import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';
 import { configOf } from '../config-of.ts';
 import { afterOf, limitOf, prefixOf, stateOf, timeOf } from '../filters.ts';
 import { withCatalog } from '../opened.ts';
 import type { Output, Style } from '../output.ts';
-import { type KnownStore, knownStores, refreshHoldsOf } from '../rows.ts';
 import { sweepIdOf } from '../sweep-choice.ts';
 import { tombstoneObject } from '../tombstone-object.ts';
 import { until } from '../wording.ts';
 
 const PAGE = 1000;
 
-export function options(yargs: Argv<Globals>) {
-  return yargs
-    .usage(
-      manual({
-        name: 'ls',
-        summary: 'tombstones, oldest first (also: list)',
-        synopsis: [
-          'ls [--state STATE] [--prefix P] [--sweep ID|last] [--due-before T]',
-          '   [--limit N] [--after ID]',
-        ],
-        description: [
-          'Shows what was tombstoned: its id, its state, its size, when it goes for good,',
-          'and its key. States are moving, pending, purging, purged, restoring, restored',
-          'and abandoned. A time is ISO 8601, now, or a duration from now.',
-        ],
-      }),
-    )
-    .options({
-      state: { type: 'string', requiresArg: true, describe: 'only in this state' },
-      prefix: { type: 'string', requiresArg: true, describe: 'only keys that begin so' },
-      sweep: {
-        type: 'string',
-        requiresArg: true,
-        describe: 'only of this sweep, or the last that moved something',
-      },
-      'due-before': { type: 'string', requiresArg: true, describe: 'only what a purge may take before T' },
-      limit: { type: 'string', requiresArg: true, default: '100', describe: 'at most N; 0 is all' },
-      after: { type: 'string', requiresArg: true, describe: 'the next page: only ids after this' },
-    })
-    .example('$0 ls --state pending --prefix metadata/', 'what waits below metadata/')
-    .example('$0 ls --due-before 24h', 'what goes within a day')
-    .example('$0 --json ls --sweep last --limit 0', 'all of the last sweep, for a program');
-}
+export const manual = {
+  synopsis: [
+    'ls [--state STATE] [--prefix P] [--sweep ID|last] [--due-before T] [--limit N]',
+    'ls ... --after ID',
+  ],
+  description: [
+    'Shows what was tombstoned: its id, its state, its size, when it goes for good, and its',
+    'key. States are moving, pending, purging, purged, restoring, restored and abandoned. A',
+    'time is ISO 8601, now, or a duration from now.',
+  ],
+  examples: [
+    ['ls --state pending --prefix metadata/', 'what waits below metadata/'],
+    ['ls --due-before 24h', 'what goes within a day'],
+    ['--json ls --sweep last --limit 0', 'all of the last sweep, for a program'],
+  ],
+} as const satisfies Page;
 
-export async function run(call: Call<OptionsOf<typeof options>>): Promise<number> {
+export const options = {
+  state: { takes: 'STATE', says: 'Only in this state.' },
+  prefix: { takes: 'P', says: 'Only keys that begin so.' },
+  sweep: { takes: 'ID', says: 'Only of this sweep; last is the newest that moved something.' },
+  'due-before': { takes: 'T', says: 'Only what a purge may take before then.' },
+  limit: { takes: 'N', says: 'At most so many; 0 is all.', default: '100' },
+  after: { takes: 'ID', says: 'Only what comes after this one: the next page.' },
+} as const satisfies OptionTable;
+
+export async function run(call: Call<typeof options>): Promise<number> {
   refuseOperands(call, 'ls');
   const { out, options: given } = call;
   const limit = limitOf(given.limit);
   const dueBefore =
-    given.dueBefore === undefined ? undefined : timeOf('--due-before', given.dueBefore, 'ahead');
+    given['due-before'] === undefined ? undefined : timeOf('--due-before', given['due-before'], 'ahead');
   const filter = {
     state: given.state === undefined ? undefined : stateOf(given.state),
     prefix: given.prefix === undefined ? undefined : prefixOf(given.prefix),
@@ -69,7 +60,7 @@ export async function run(call: Call<OptionsOf<typeof options>>): Promise<number
     const known = knownStores(catalog, selectStores(config, given.store));
     const rows = known.map(({ row }) => row);
     const sweep = given.sweep === undefined ? undefined : sweepIdOf(catalog, rows, given.sweep);
-    await refreshHoldsOf(catalog, known, out);
+    await refreshHoldsOf(catalog, known, out.report);
     const all = merged(known.map((store) => standing(catalog, store, { ...filter, sweep })));
     list(out, all, known, limit);
     return 0;

@@ -1,4 +1,3 @@
-import type { Argv } from 'yargs';
 import type { OpenPlace } from '../../app/open.ts';
 import { recover } from '../../app/recover.ts';
 import { selectStores } from '../../config/load.ts';
@@ -6,7 +5,7 @@ import { TombstonedError } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
 import { formatSize } from '../../domain/quantities.ts';
 import { type PurgeResult, purge } from '../../purge/purge.ts';
-import { type Call, type Globals, manual, type OptionsOf, refuseOperands } from '../command.ts';
+import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';
 import { configOf } from '../config-of.ts';
 import type { Problem } from '../failures.ts';
 import { inEachPlace, withCatalog } from '../opened.ts';
@@ -15,32 +14,24 @@ import { withProgress } from '../progress.ts';
 import { untilSignalled } from '../signals.ts';
 import { byReason, counted } from '../wording.ts';
 
-export function options(yargs: Argv<Globals>) {
-  return yargs
-    .usage(
-      manual({
-        name: 'purge',
-        summary: 'phase two, now: remove what has waited for its safety window',
-        synopsis: ['purge [--store NAME] [--dry-run]'],
-        description: [
-          'Removes the pending copies whose safety window has passed, and nothing else:',
-          'what a hold covers stays, and so does a copy that is not what was tombstoned.',
-          'What a run that died has left is finished first.',
-        ],
-      }),
-    )
-    .options({
-      'dry-run': {
-        type: 'boolean',
-        default: false,
-        describe: 'show what would be removed, and remove nothing',
-      },
-    })
-    .example('$0 purge --dry-run', 'what is due')
-    .example('$0 --json purge | jq .purged', 'for a program');
-}
+export const manual = {
+  synopsis: ['purge [--store NAME] [--dry-run]'],
+  description: [
+    'Removes the pending copies whose safety window has passed, and nothing else. What a',
+    'hold covers stays, and so does a copy that is not what was tombstoned. What a run that',
+    'died has left is finished first.',
+  ],
+  examples: [
+    ['purge --dry-run', 'what is due'],
+    ['--json purge | jq .purged', 'for a program'],
+  ],
+} as const satisfies Page;
 
-export async function run(call: Call<OptionsOf<typeof options>>): Promise<number> {
+export const options = {
+  'dry-run': { says: 'Shows what would be removed, and removes nothing.' },
+} as const satisfies OptionTable;
+
+export async function run(call: Call<typeof options>): Promise<number> {
   refuseOperands(call, 'purge');
   const config = configOf(call);
   const { out, options: given } = call;
@@ -48,7 +39,7 @@ export async function run(call: Call<OptionsOf<typeof options>>): Promise<number
   return withCatalog(config, async (catalog) =>
     untilSignalled(out, async (signal) =>
       inEachPlace({ catalog, stores, out, signal }, async (place) =>
-        purgeOne(place, { dryRun: given.dryRun, historyFor: config.historyFor, signal, out }),
+        purgeOne(place, { dryRun: given['dry-run'], historyFor: config.historyFor, signal, out }),
       ),
     ),
   );

@@ -1,4 +1,3 @@
-import type { Argv } from 'yargs';
 import type { OpenPlace } from '../../app/open.ts';
 import { recover } from '../../app/recover.ts';
 import { newestOfKey, pagesBelow, pagesOfSweep, withoutRepeats } from '../../app/restorable.ts';
@@ -7,7 +6,7 @@ import type { Tombstone } from '../../catalog/tombstones.ts';
 import { type ErrorCode, TombstonedError } from '../../domain/errors.ts';
 import { parseKey, quote } from '../../domain/key.ts';
 import { type RestoreOutcome, restore } from '../../restore/restore.ts';
-import { type Call, type Globals, manual, type OptionsOf } from '../command.ts';
+import type { Call, OptionTable, Page } from '../command.ts';
 import { configOf } from '../config-of.ts';
 import { usageError } from '../fail.ts';
 import { prefixOf, timeOf } from '../filters.ts';
@@ -20,62 +19,43 @@ import { needTargets, type Target, type Targets, targetsOf } from '../targets.ts
 
 const PAGE = 500;
 
-export function options(yargs: Argv<Globals>) {
-  return yargs
-    .usage(
-      manual({
-        name: 'restore',
-        summary: 'bring tombstoned objects back (also: undo)',
-        synopsis: [
-          'restore ID|KEY... [--from-file F] [--force] [--dry-run]',
-          'restore --sweep ID|last [--force] [--dry-run]',
-          'restore --prefix P [--since T] [--force] [--dry-run]',
-          'restore ID|KEY --to KEY [--force]',
-        ],
-        description: [
-          'Puts objects back where they were; of a key the newest tombstone. A live object',
-          'in the way is a conflict and nothing changes, unless --force: then that one is',
-          'tombstoned first, so that both survive. Policies leave restored objects alone',
-          'for a while (exemptAfterRestore). The pending copy stays until it is purged.',
-          'T is ISO 8601, now, or how long ago: 36h.',
-        ],
-      }),
-    )
-    .options({
-      sweep: {
-        type: 'string',
-        requiresArg: true,
-        describe: 'all that this sweep moved, or the last that moved something',
-      },
-      prefix: { type: 'string', requiresArg: true, describe: 'all whose keys begin so' },
-      since: {
-        type: 'string',
-        requiresArg: true,
-        describe: 'with --prefix: only what was tombstoned since T',
-      },
-      to: {
-        type: 'string',
-        requiresArg: true,
-        describe: 'make this live key instead; the tombstone stays pending',
-      },
-      force: { type: 'boolean', default: false, describe: 'tombstone a live object that is in the way' },
-      'from-file': {
-        type: 'string',
-        requiresArg: true,
-        describe: 'more keys or ids, a line each; - is stdin',
-      },
-      'dry-run': {
-        type: 'boolean',
-        default: false,
-        describe: 'show what would come back, and change nothing',
-      },
-    })
-    .example('$0 restore metadata/a.meta', 'one object')
-    .example('$0 restore --sweep last --dry-run', 'what undoing the last sweep would do')
-    .example('$0 restore --prefix metadata/ --since 24h', 'what went within a day');
-}
+export const manual = {
+  synopsis: [
+    'restore ID|KEY... [--from-file F] [--force] [--dry-run]',
+    'restore --sweep ID|last [--force] [--dry-run]',
+    'restore --prefix P [--since T] [--force] [--dry-run]',
+    'restore ID|KEY --to KEY [--force] [--dry-run]',
+  ],
+  description: [
+    'Puts objects back where they were; of a key, its newest tombstone. A live object in the',
+    'way is a conflict and nothing changes, unless --force is given: then that one is',
+    'tombstoned first, so that both survive. Policies leave restored objects alone for a',
+    'while (exemptAfterRestore). The pending copy stays until it is purged.',
+    '',
+    'A file has an id or a key a line. # begins a comment; a line that begins with { is JSON',
+    'with a "key" or an "id", as ls --json writes it. A key that begins with - goes after --.',
+  ],
+  examples: [
+    ['restore metadata/a.meta', 'one object'],
+    ['restore --sweep last --dry-run', 'what undoing the last sweep would do'],
+    ['restore --prefix metadata/ --since 24h', 'what went within a day'],
+  ],
+} as const satisfies Page;
 
-type Options = OptionsOf<typeof options>;
+export const options = {
+  sweep: { takes: 'ID', says: 'All that this sweep moved; last is the newest that moved something.' },
+  prefix: { takes: 'P', says: 'All whose keys begin so.' },
+  since: {
+    takes: 'T',
+    says: 'With --prefix: only what was tombstoned since then. ISO 8601, or 36h for 36 hours ago.',
+  },
+  to: { takes: 'KEY', says: 'Makes this live key instead; the tombstone stays pending.' },
+  force: { says: 'Tombstones a live object that is in the way.' },
+  'from-file': { takes: 'F', says: 'More ids and keys, one a line; - is stdin.' },
+  'dry-run': { says: 'Shows what would come back, and changes nothing.' },
+} as const satisfies OptionTable;
+
+type Options = typeof options;
 
 const CODES = {
   restored: null,
@@ -94,7 +74,7 @@ const HINTS = {
 
 export async function run(call: Call<Options>): Promise<number> {
   const { out, options: given } = call;
-  const targets = await targetsOf(call, given.fromFile);
+  const targets = await targetsOf(call, given['from-file']);
   const choice = choiceOf(call, targets);
   const to = given.to === undefined ? null : parseKey(given.to);
   if (to !== null && (choice.by !== 'targets' || targets.hasFile || targets.named.length !== 1)) {
@@ -106,7 +86,7 @@ export async function run(call: Call<Options>): Promise<number> {
   return withCatalog(config, async (catalog) =>
     untilSignalled(out, async (signal) =>
       inEachPlace({ catalog, stores: [store], out, signal }, async (place) => {
-        if (!given.dryRun) await recover(place);
+        if (!given['dry-run']) await recover(place);
         const errors = await outcomes.of(
           async () =>
             restore(place, {
@@ -114,7 +94,7 @@ export async function run(call: Call<Options>): Promise<number> {
               to,
               force: given.force,
               exemptFor: store.exemptAfterRestore,
-              dryRun: given.dryRun,
+              dryRun: given['dry-run'],
               onOutcome: (outcome) => outcomes.add({ type: 'restored', ...outcome }, CODES[outcome.outcome]),
               signal,
             }),

@@ -1,4 +1,3 @@
-import type { Argv } from 'yargs';
 import { guardsOf, type OpenPlace, policiesOf } from '../../app/open.ts';
 import { recover } from '../../app/recover.ts';
 import type { StoreConfig } from '../../config/config.ts';
@@ -7,7 +6,7 @@ import { TombstonedError } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
 import { formatSize } from '../../domain/quantities.ts';
 import { failIfBlocked, type SweepResult, sweep } from '../../sweep/sweep.ts';
-import { type Call, type Globals, manual, type OptionsOf, refuseOperands } from '../command.ts';
+import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';
 import { configOf } from '../config-of.ts';
 import { usageError } from '../fail.ts';
 import type { Problem } from '../failures.ts';
@@ -17,31 +16,26 @@ import { withProgress } from '../progress.ts';
 import { untilSignalled } from '../signals.ts';
 import { byReason, counted } from '../wording.ts';
 
-export function options(yargs: Argv<Globals>) {
-  return yargs
-    .usage(
-      manual({
-        name: 'sweep',
-        summary: 'phase one, now: move what has expired to its pending place',
-        synopsis: ['sweep [--store NAME] [--policy NAME] [--dry-run]'],
-        description: [
-          'Asks each policy what has expired, drops what a guard, a hold or an',
-          'exemption keeps, and moves the rest. What was moved can still be read (cat)',
-          'and restored until its safety window has passed. What a run that died has',
-          'left is finished first. A policy that is over one of its limits moves',
-          'nothing, and the exit code is 5.',
-        ],
-      }),
-    )
-    .options({
-      policy: { type: 'string', requiresArg: true, describe: 'only this policy' },
-      'dry-run': { type: 'boolean', default: false, describe: 'show what would be moved, and move nothing' },
-    })
-    .example('$0 sweep --dry-run', 'what would go, and why')
-    .example('$0 sweep --store mainnet --policy old-logs', 'one policy of one store');
-}
+export const manual = {
+  synopsis: ['sweep [--store NAME] [--policy NAME] [--dry-run]'],
+  description: [
+    'Asks each policy what has expired, leaves what a guard, a hold or an exemption keeps,',
+    'and moves the rest. What was moved can still be read (cat) and restored until its',
+    'safety window has passed. What a run that died has left is finished first. A policy',
+    'that is over one of its limits moves nothing, and the exit code is 5.',
+  ],
+  examples: [
+    ['sweep --dry-run', 'what would go, and why'],
+    ['sweep --store mainnet --policy old-logs', 'one policy of one store'],
+  ],
+} as const satisfies Page;
 
-export async function run(call: Call<OptionsOf<typeof options>>): Promise<number> {
+export const options = {
+  policy: { takes: 'NAME', says: 'Only this policy.' },
+  'dry-run': { says: 'Shows what would be moved, and moves nothing.' },
+} as const satisfies OptionTable;
+
+export async function run(call: Call<typeof options>): Promise<number> {
   refuseOperands(call, 'sweep');
   const config = configOf(call);
   const { out, options: given } = call;
@@ -49,7 +43,7 @@ export async function run(call: Call<OptionsOf<typeof options>>): Promise<number
   return withCatalog(config, async (catalog) =>
     untilSignalled(out, async (signal) =>
       inEachPlace({ catalog, stores, out, signal }, async (place) =>
-        sweepOne(place, { policy: given.policy, dryRun: given.dryRun, signal, out }),
+        sweepOne(place, { policy: given.policy, dryRun: given['dry-run'], signal, out }),
       ),
     ),
   );

@@ -1,9 +1,9 @@
-import { openStore } from '../app/open-store.ts';
 import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { StoreConfig } from '../config/config.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { refreshHolds } from '../run/batch.ts';
-import type { Output } from './output.ts';
+import type { Report } from '../run/place.ts';
+import { openStore } from './open-store.ts';
 
 /** A store of the config, as the catalog knows it: enough for commands that only look. */
 export interface KnownStore {
@@ -30,18 +30,18 @@ export function knownStores(catalog: Catalog, stores: readonly StoreConfig[]): K
 export async function refreshHoldsOf(
   catalog: Catalog,
   known: readonly KnownStore[],
-  out: Output,
+  report: Report,
 ): Promise<void> {
   for (const { config, row } of known) {
     try {
       const store = await openStore(config, 'read');
       try {
-        await refreshHolds({ store, catalog, row, report: out.report });
+        await refreshHolds({ store, catalog, row, report });
       } finally {
         store.close();
       }
     } catch (error) {
-      out.talk(`warning: ${config.name}: holds may be out of date: ${messageOf(error)}`);
+      report('warn', `${config.name}: holds may be out of date: ${messageOf(error)}`);
     }
   }
 }

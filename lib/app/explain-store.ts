@@ -1,0 +1,57 @@
+import { parseTombstoneId } from '../domain/ids.ts';
+import { isBelowPrefix, type Key } from '../domain/key.ts';
+import { type Hold, listHolds, readHold } from '../store/control-objects.ts';
+import type { Store } from '../store/store.ts';
+import { type Because, becauseOf, type ExplainedCopy, type Explanation } from './explanation.ts';
+
+/** What a store can tell of a key by itself, without config and catalog; undefined when it has no such key. */
+export async function explainFromStore(
+  store: Store,
+  key: Key,
+  now: number,
+): Promise<Explanation | undefined> {
+  const object = await store.head(key);
+  const ids = await store.pendingIds(key);
+  if (object === undefined && ids.length === 0) return undefined;
+  const holds = await holdsInForce(store, now);
+  const copies: ExplainedCopy[] = [];
+  for (const id of ids) {
+    copies.push({
+      id,
+      state: null,
+      size: (await store.headPending(key, id))?.size ?? null,
+      tombstonedAt: parseTombstoneId(id)?.at ?? 0,
+      dueAt: null,
+      kept: because(holds.filter((hold) => hold.kind === 'hold' && covers(hold, key, id))),
+    });
+  }
+  const sweeping = holds.filter((hold) => hold.kind === 'exempt' || hold.blocks === 'sweep');
+  const kept = because(sweeping.filter((hold) => covers(hold, key, null)));
+  const live =
+    object === undefined ? null : { size: object.size, modifiedAt: object.modifiedAt, takenBy: null, kept };
+  return { key, store: store.url, live, copies };
+}
+
+async function holdsInForce(store: Store, now: number): Promise<Hold[]> {
+  const holds: Hold[] = [];
+  for (const name of await listHolds(store.control)) {
+    const hold = await readHold(store.control, name);
+    if (hold !== undefined && (hold.until === null || hold.until > now)) holds.push(hold);
+  }
+  return holds;
+}
+
+function covers({ scope }: Hold, key: Key, id: string | null): boolean {
+  switch (scope.by) {
+    case 'keys':
+      return scope.keys.includes(key);
+    case 'prefix':
+      return isBelowPrefix(key, scope.prefix);
+    case 'ids':
+      return id !== null && scope.ids.includes(id);
+  }
+}
+
+function because(holds: readonly Hold[]): Because[] {
+  return holds.map((hold) => becauseOf({ ...hold, name: `${hold.id}.json` }, null));
+}

@@ -1,0 +1,174 @@
+import type { Tombstone } from '../catalog/tombstones.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
+import { parseTombstoneId } from '../domain/ids.ts';
+import type { Key } from '../domain/key.ts';
+import { formatDuration } from '../domain/quantities.ts';
+import { sameRevision } from '../domain/revision.ts';
+import { COPY_STATES } from '../domain/state.ts';
+import { guard } from '../policy/policy.ts';
+import { refreshHolds } from '../run/batch.ts';
+import { checkOwner } from '../store/control-objects.ts';
+import type { LiveObject } from '../store/store.ts';
+import { verdictOf } from './explain-policy.ts';
+import {
+  type Because,
+  becauseOf,
+  type ExplainedCopy,
+  type ExplainedLive,
+  type Explanation,
+  shellWord,
+} from './explanation.ts';
+import { standingOf } from './kept.ts';
+import { guardsOf, type OpenPlace, policiesOf } from './open.ts';
+
+/** How many of a key's tombstones are looked at. */
+const MOST = 100;
+
+/** Explains a key of a store; undefined when neither the store nor the catalog has heard of it. */
+export async function explainKey(
+  place: OpenPlace,
+  key: Key,
+  signal?: AbortSignal,
+): Promise<Explanation | undefined> {
+  await refreshHolds(place);
+  const { store, catalog, row, clock, config } = place;
+  const now = clock.now();
+  const object = await store.head(key);
+  const live = object === undefined ? null : await explainLive(place, object, now, signal);
+  const rows = new Map(catalog.tombstones.ofKey(row.n, key, MOST).map((t) => [t.id, t]));
+  const ids = [...new Set([...rows.keys(), ...(await store.pendingIds(key))])].toSorted().toReversed();
+  const copies: ExplainedCopy[] = [];
+  for (const id of ids) copies.push(await explainCopy(place, key, id, rows.get(id), now));
+  return live === null && copies.length === 0 ? undefined : { key, store: config.name, live, copies };
+}
+
+async function explainLive(
+  place: OpenPlace,
+  live: LiveObject,
+  now: number,
+  signal: AbortSignal | undefined,
+): Promise<ExplainedLive> {
+  const { config, catalog, row } = place;
+  const kept: Because[] = [];
+  const not = await ownerSays(place);
+  if (not !== undefined) kept.push(not);
+  for (const { hold } of catalog.holds.covering(row.n, now, [live])) {
+    if (hold.kind === 'exempt' || hold.blocks === 'sweep')
+      kept.push(becauseOf(hold, command(place, live.key)));
+  }
+  const guarded = guard(guardsOf(config), live, now);
+  if (guarded !== null) kept.push(guardSays(place, live, guarded));
+  const policies = policiesOf(config).filter((policy) => policy.selects(live.key));
+  if (policies.length === 0) {
+    const change = `${command(place, live.key)}, or a policy in ${config.name}’s config that selects it`;
+    kept.push({ reason: 'no-policy', until: null, detail: 'no policy selects it', change });
+  }
+  let takenBy: string | null = null;
+  const against: Because[] = [];
+  for (const policy of policies) {
+    const olderThan = config.policies.find(({ name }) => name === policy.name)?.olderThan ?? 0;
+    const verdict = await verdictOf({ place, policy, olderThan, live, now, signal });
+    if (verdict === 'takes') takenBy ??= policy.name;
+    else against.push({ ...verdict, change: `${verdict.change}, or ${command(place, live.key)}` });
+  }
+  if (takenBy === null) kept.push(...against);
+  return {
+    size: live.size,
+    modifiedAt: live.modifiedAt,
+    takenBy: kept.length === 0 ? takenBy : null,
+    kept,
+  };
+}
+
+function command({ config }: OpenPlace, key: Key): string {
+  return `tombstonectl --store ${config.name} tombstone ${shellWord(key)}`;
+}
+
+async function ownerSays({ store, catalog }: OpenPlace): Promise<Because | undefined> {
+  try {
+    await checkOwner(store, catalog.uuid);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof TombstonedError) || error.code !== 'blocked') throw error;
+    return { reason: 'owner', until: null, detail: messageOf(error), change: error.hint ?? '' };
+  }
+}
+
+function guardSays(
+  { config }: OpenPlace,
+  live: LiveObject,
+  guarded: { reason: 'protected' | 'too-young' | 'error'; detail: string | null },
+): Because {
+  const { reason, detail } = guarded;
+  const where = `in ${config.name}’s config`;
+  switch (reason) {
+    case 'protected':
+      return {
+        reason,
+        until: null,
+        detail: `a glob of protect ${where} matches it`,
+        change: `protect ${where}`,
+      };
+    case 'too-young':
+      return {
+        reason,
+        until: live.modifiedAt + config.minimumAge,
+        detail: `it is younger than minimumAge, ${formatDuration(config.minimumAge)}`,
+        change: `minimumAge ${where}`,
+      };
+    case 'error':
+      return {
+        reason,
+        until: null,
+        detail: `it can’t be moved: ${detail ?? 'unknown'}`,
+        change: 'let this user move it',
+      };
+  }
+}
+
+async function explainCopy(
+  place: OpenPlace,
+  key: Key,
+  id: string,
+  tombstone: Tombstone | undefined,
+  now: number,
+): Promise<ExplainedCopy> {
+  const { store, catalog, row, config, safetyWindow } = place;
+  const copy = await store.headPending(key, id);
+  const tombstonedAt = parseTombstoneId(id)?.at ?? 0;
+  const base = { id, size: copy?.size ?? null, tombstonedAt };
+  if (tombstone === undefined) {
+    const detail = 'the catalog does not know it, so no purge takes it';
+    const change = `it can be read: tombstonectl --store ${config.name} cat ${shellWord(key)}`;
+    return { ...base, state: null, dueAt: null, kept: [{ reason: 'error', until: null, detail, change }] };
+  }
+  const kept: Because[] = [];
+  const restoreIt = `tombstonectl --store ${config.name} restore ${id}`;
+  const [standing] = standingOf(catalog, row, { safetyWindow, now }, [tombstone]);
+  for (const { reason, until, hold } of standing?.kept ?? []) {
+    if (hold !== null) kept.push(becauseOf(hold, null));
+    else {
+      const detail = `its safety window of ${formatDuration(safetyWindow)} has not passed`;
+      kept.push({ reason, until, detail, change: `to have it back: ${restoreIt}` });
+    }
+  }
+  const isThere = COPY_STATES.some((state) => state === tombstone.state);
+  if (isThere && copy === undefined) {
+    const detail = 'its pending copy is not in the store';
+    kept.push({ reason: 'error', until: null, detail, change: 'the next purge notes it as purged' });
+  } else if (isThere && copy !== undefined && !sameRevision(copy.revision, tombstone.revision)) {
+    const detail = 'its pending copy is not what was tombstoned, so no purge takes it';
+    kept.push({
+      reason: 'changed',
+      until: null,
+      detail,
+      change: 'see what changed it; it can be read with cat',
+    });
+  }
+  return {
+    ...base,
+    state: tombstone.state,
+    dueAt: standing?.dueAt ?? null,
+    kept,
+  };
+}

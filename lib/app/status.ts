@@ -1,0 +1,95 @@
+import type { Catalog } from '../catalog/catalog.ts';
+import type { RunRow } from '../catalog/runs.ts';
+import type { Sweep } from '../catalog/sweeps.ts';
+import type { KeptReason } from '../domain/kept-reason.ts';
+import type { State } from '../domain/state.ts';
+import { reasonsOf, standingOf } from './kept.ts';
+import type { KnownStore } from './known-stores.ts';
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+
+/** The bars of the histogram, by how long from now something is due. ms. */
+const BARS = [
+  { label: '1h', within: HOUR },
+  { label: '6h', within: 6 * HOUR },
+  { label: '1d', within: DAY },
+  { label: '3d', within: 3 * DAY },
+  { label: '7d', within: 7 * DAY },
+  { label: '30d', within: 30 * DAY },
+] as const;
+
+/** How a store stands, as the catalog knows it. Times in ms since 1970. */
+export interface StoreStatus {
+  readonly name: string;
+  readonly url: string;
+  readonly counts: ReadonlyMap<State, number>;
+  readonly bytes: ReadonlyMap<State, number>;
+  /** How many tombstones a purge may take now. */
+  readonly due: number;
+  /** Why some of those stay, by reason. */
+  readonly kept: ReadonlyMap<KeptReason, number>;
+  /** When the first of what waits is due; null when nothing waits. */
+  readonly nextPurge: number | null;
+  readonly holds: number;
+  readonly exemptions: number;
+  readonly lastSweep: Sweep | null;
+  readonly lastPurge: RunRow | null;
+  /** Runs that are under way, or whose process died. */
+  readonly openRuns: readonly RunRow[];
+  /** What goes when: what is due, then what is due within each time and not within the one before. */
+  readonly goes: readonly { readonly label: string; readonly count: number }[];
+}
+
+/** Sums a store up. The cache of holds must be up to date. */
+export function storeStatus(catalog: Catalog, { config, row }: KnownStore, now: number): StoreStatus {
+  const { safetyWindow } = config;
+  const tallies = catalog.tombstones.tallies(row.n);
+  const edges = [now + 1, ...BARS.map(({ within }) => now + within)];
+  const [due = 0, ...later] = catalog.schedule.counts(row.n, safetyWindow, edges);
+  const labels = [...BARS.map(({ label }) => label), 'later'];
+  const inForce = catalog.holds.inForce(row.n, now);
+  const holds = inForce.filter(({ kind }) => kind === 'hold').length;
+  return {
+    name: config.name,
+    url: config.url,
+    counts: new Map(tallies.map(({ state, count }) => [state, count])),
+    bytes: new Map(tallies.map(({ state, bytes }) => [state, bytes])),
+    due,
+    kept: holds === 0 ? new Map() : keptOfDue(catalog, { config, row }, now),
+    nextPurge: catalog.schedule.first(row.n, safetyWindow),
+    holds,
+    exemptions: inForce.length - holds,
+    lastSweep: catalog.sweeps.latest(row.n, 1)[0] ?? null,
+    lastPurge: catalog.runs.last(row.n, 'purge') ?? null,
+    openRuns: catalog.runs.open(row.n),
+    goes: [{ label: 'now', count: due }, ...labels.map((label, i) => ({ label, count: later[i] ?? 0 }))],
+  };
+}
+
+const PAGE = 1000;
+
+/** Why what is due is not purged. Looks at each, so only where there is a hold. */
+function keptOfDue(catalog: Catalog, { config, row }: KnownStore, now: number): Map<KeptReason, number> {
+  const { safetyWindow } = config;
+  const kept = new Map<KeptReason, number>();
+  let after: { purgeAfter: number; id: string } | undefined;
+  for (;;) {
+    const page = catalog.tombstones.duePage({
+      store: row.n,
+      now,
+      window: safetyWindow,
+      after,
+      limit: PAGE,
+    });
+    const last = page.at(-1);
+    if (last === undefined) return kept;
+    for (const one of standingOf(catalog, row, { safetyWindow, now }, page)) {
+      // An exemption keeps the live object, not the copy that is due.
+      for (const reason of reasonsOf(one.kept).filter((each) => each !== 'exempt')) {
+        kept.set(reason, (kept.get(reason) ?? 0) + 1);
+      }
+    }
+    after = { purgeAfter: last.purgeAfter ?? 0, id: last.id };
+  }
+}

@@ -1,0 +1,102 @@
+import { knownStores, refreshHoldsOf } from '../../app/known-stores.ts';
+import { type StoreStatus, storeStatus } from '../../app/status.ts';
+import type { RunRow } from '../../catalog/runs.ts';
+import type { Sweep } from '../../catalog/sweeps.ts';
+import { selectStores } from '../../config/load.ts';
+import { isoTime } from '../../domain/clock.ts';
+import { formatSize } from '../../domain/quantities.ts';
+import { STATES } from '../../domain/state.ts';
+import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';
+import { configOf } from '../config-of.ts';
+import { histogram } from '../histogram.ts';
+import { withCatalog } from '../opened.ts';
+import type { Output } from '../output.ts';
+import { sweepObject } from '../sweep-object.ts';
+import { byReason, counted, until } from '../wording.ts';
+
+export const manual = {
+  synopsis: ['status [--store NAME]'],
+  description: [
+    'Shows for each store how many tombstones, and bytes, are in each state; what is due,',
+    'and what keeps some of it; the last sweep and purge, and what runs now; what goes when.',
+  ],
+  examples: [
+    ['status', 'all stores'],
+    ['--json status | jq ".stores[].due"', 'for a program'],
+  ],
+} as const satisfies Page;
+
+export const options = {} as const satisfies OptionTable;
+
+export async function run(call: Call<typeof options>): Promise<number> {
+  refuseOperands(call, 'status');
+  const { out, options: given } = call;
+  const config = configOf(call);
+  return withCatalog(config, async (catalog) => {
+    const known = knownStores(catalog, selectStores(config, given.store));
+    await refreshHoldsOf(catalog, known, out.report);
+    const now = Date.now();
+    const stores = known.map((store) => storeStatus(catalog, store, now));
+    out.result({ type: 'status', stores: stores.map(objectOf) }, () =>
+      stores.map((store) => textOf(out, store, now)).join('\n\n'),
+    );
+    return 0;
+  });
+}
+
+function objectOf(status: StoreStatus) {
+  const { name, url, counts, bytes, due, kept, nextPurge, holds, exemptions, lastSweep, lastPurge } = status;
+  return {
+    name,
+    url,
+    counts: Object.fromEntries(STATES.map((state) => [state, counts.get(state) ?? 0])),
+    bytes: Object.fromEntries(STATES.map((state) => [state, bytes.get(state) ?? 0])),
+    due,
+    kept: Object.fromEntries(kept),
+    nextPurge: isoTime(nextPurge),
+    leases: 0,
+    holds,
+    exemptions,
+    lastSweep: lastSweep === null ? null : sweepObject(lastSweep),
+    lastPurge: lastPurge === null ? null : runObject(lastPurge),
+    openRuns: status.openRuns.map(runObject),
+    goes: status.goes,
+  };
+}
+
+function runObject({ id, kind, pid, by, startedAt, endedAt, outcome }: RunRow) {
+  return { run: id, kind, pid, by, startedAt: isoTime(startedAt), endedAt: isoTime(endedAt), outcome };
+}
+
+function textOf(out: Output, status: StoreStatus, now: number): string {
+  const { name, url, counts, bytes, due, kept, nextPurge, holds, exemptions } = status;
+  const lines = [out.styled('bold', `${name}  ${url}`)];
+  for (const state of STATES) {
+    const count = counts.get(state);
+    if (count === undefined) continue;
+    lines.push(`  ${state.padEnd(10)}  ${String(count).padStart(9)}  ${formatSize(bytes.get(state) ?? 0)}`);
+  }
+  if (counts.size === 0) lines.push('  no tombstones');
+  const keeps = kept.size === 0 ? '' : `  kept: ${byReason(kept)}`;
+  lines.push(`  ${'due'.padEnd(10)}  ${String(due).padStart(9)}${keeps}`);
+  if (nextPurge !== null && due === 0) lines.push(`  next due    ${until(nextPurge, now)}`);
+  if (holds + exemptions > 0)
+    lines.push(`  in force    ${counted(holds, 'hold')}, ${counted(exemptions, 'exemption')}`);
+  lines.push(`  last sweep  ${sweepText(status.lastSweep)}`, `  last purge  ${runText(status.lastPurge)}`);
+  for (const { kind, by, pid, startedAt } of status.openRuns) {
+    lines.push(`  running     ${kind} by ${by}, pid ${pid}, since ${isoTime(startedAt)}`);
+  }
+  if (status.goes.some(({ count }) => count > 0)) {
+    lines.push('  goes', ...histogram(status.goes, out.isUnicode).map((line) => `    ${line}`));
+  }
+  return lines.join('\n');
+}
+
+function sweepText(sweep: Sweep | null): string {
+  if (sweep === null) return 'never';
+  return `${isoTime(sweep.startedAt)}  ${sweep.state}, moved ${sweep.moved} (${sweep.id})`;
+}
+
+function runText(last: RunRow | null): string {
+  return last === null ? 'never' : `${isoTime(last.startedAt)}  ${last.outcome ?? 'not ended'}`;
+}
