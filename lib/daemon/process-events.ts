@@ -31,7 +31,7 @@ export class ProcessEvents {
   readonly #host: HostProcess;
   readonly #log: Log;
   readonly #stop = new AbortController();
-  readonly #listeners: readonly [Listenable, string, (value: unknown) => void][];
+  readonly #listeners: readonly [string, (value: unknown) => void][];
   readonly #clock: Clock;
   readonly #closed = new AbortController();
   #grace: Promise<void> = Promise.resolve();
@@ -42,14 +42,15 @@ export class ProcessEvents {
     this.#log = log;
     this.#clock = clock;
     this.#listeners = [
-      [host, 'SIGTERM', () => this.#onStop('SIGTERM')],
-      [host, 'SIGINT', () => this.#onStop('SIGINT')],
-      [host, 'SIGHUP', () => this.#onHangup()],
-      [host, 'uncaughtException', (error) => this.#onFailure(error)],
-      [host, 'unhandledRejection', (reason) => this.#onFailure(reason)],
-      [host.stdout, 'error', (error) => this.#onDeafOutput(error)],
+      ['SIGTERM', () => this.#onStop('SIGTERM')],
+      ['SIGINT', () => this.#onStop('SIGINT')],
+      ['SIGHUP', () => this.#onHangup()],
+      ['uncaughtException', (error) => this.#onFailure(error)],
+      ['unhandledRejection', (reason) => this.#onFailure(reason)],
     ];
-    for (const [from, event, listener] of this.#listeners) from.on(event, listener);
+    for (const [event, listener] of this.#listeners) host.on(event, listener);
+    // For good: the error of the last line comes after everything else.
+    host.stdout.on('error', (error) => this.#onDeafOutput(error));
   }
 
   /** Aborts when the daemon is to stop after the batch that is under way. */
@@ -63,7 +64,7 @@ export class ProcessEvents {
   }
 
   async close(): Promise<void> {
-    for (const [from, event, listener] of this.#listeners) from.off(event, listener);
+    for (const [event, listener] of this.#listeners) this.#host.off(event, listener);
     this.#closed.abort();
     await this.#grace;
   }

@@ -56,7 +56,9 @@ class IdleClock implements Clock {
   }
 }
 
-describe('the daemon', () => {
+describe('the daemon', function () {
+  this.timeout(60_000); // of real disks
+
   let store: TempStore;
   let lines: Line[];
 

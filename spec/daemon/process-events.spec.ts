@@ -29,6 +29,7 @@ describe('what happens to the process', () => {
       grace = ms;
       await new Promise<void>((resolve) => {
         runOut = resolve;
+        if (signal?.aborted === true) resolve();
         signal?.addEventListener('abort', () => resolve());
       });
     };
@@ -115,6 +116,12 @@ describe('what happens to the process', () => {
     await events.close();
     expect(host.exits).to.deep.equal([]);
     expect(host.eventNames()).to.deep.equal([]);
-    expect(host.stdout.eventNames()).to.deep.equal([]);
+  });
+
+  it('takes an error of the last line, after everything else has ended', async () => {
+    await events.close();
+    host.stdout.emit('error', new Error('write EPIPE'));
+    expect(host.said).to.match(/EPIPE/);
+    expect(host.exits).to.deep.equal([]);
   });
 });
