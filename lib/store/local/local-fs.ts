@@ -29,6 +29,8 @@ export interface LocalFs {
   opendir(path: string): fs.Dir;
   /** The magic number of the file system. */
   fileSystemType(path: string): number;
+  /** Which mount an open file was reached by: two of one file system are not one. */
+  mountOf(fd: number): string | undefined;
 }
 
 export const nodeFs: LocalFs = {
@@ -56,6 +58,7 @@ export const nodeFs: LocalFs = {
   access: (path, mode) => fs.accessSync(path, mode),
   opendir: (path) => fs.opendirSync(path, { bufferSize: 1024 }),
   fileSystemType: (path) => fs.statfsSync(path).type,
+  mountOf: (fd) => /^mnt_id:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1],
 };
 
 /** What the system said, without the internal path Node adds: `EACCES: permission denied`. */

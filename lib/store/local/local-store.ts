@@ -116,6 +116,12 @@ export class LocalStore implements Store {
     const pending = this.pendingPrefix.replace(/\/$/, '');
     this.#withDirectories(pending, (directories) => {
       const fd = directories.open(pending);
+      if (fd !== undefined && this.#fs.mountOf(fd) !== this.#fs.mountOf(this.#root)) {
+        throw new TombstonedError('failed', `${this.#path}/${pending} is a mount of its own`, {
+          key: pending,
+          hint: 'nothing can be renamed into it: unmount it, and make it a plain directory',
+        });
+      }
       if (fd !== undefined || this.#fs.lstat(at(this.#root, pending)) === undefined) return;
       throw new TombstonedError('failed', `${this.#path}/${this.pendingPrefix} is not a directory`, {
         key: this.pendingPrefix,
