@@ -88,15 +88,16 @@ export class Holds {
     now: number,
     objects: readonly { key: string; id?: string | undefined }[],
   ): Claim[] {
+    // CROSS JOIN: each object looks for its holds. A large restore makes a million members.
     const rows = this.#sql.all(
       `WITH o AS MATERIALIZED (SELECT key AS i, value->>0 AS k, value->>1 AS id FROM json_each(@objects))
        SELECT o.i AS i, ${COLUMNS} FROM o
-         JOIN hold_members m ON m.store = @store AND m.member = o.k
+         CROSS JOIN hold_members m ON m.store = @store AND m.member = o.k
          JOIN holds h ON h.store = @store AND h.name = m.name AND h.scope = 'keys'
          WHERE h.until IS NULL OR h.until > @now
        UNION ALL
        SELECT o.i, ${COLUMNS} FROM o
-         JOIN hold_members m ON m.store = @store AND m.member = o.id
+         CROSS JOIN hold_members m ON m.store = @store AND m.member = o.id
          JOIN holds h ON h.store = @store AND h.name = m.name AND h.scope = 'ids'
          WHERE h.until IS NULL OR h.until > @now
        UNION ALL

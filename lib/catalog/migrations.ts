@@ -30,6 +30,7 @@ CREATE TABLE runs (
   outcome TEXT
 ) STRICT;
 CREATE INDEX runs_open ON runs (store) WHERE ended_at IS NULL;
+CREATE INDEX runs_ended ON runs (store, kind, n) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE sweeps (
   n INTEGER PRIMARY KEY,
@@ -49,6 +50,7 @@ CREATE TABLE sweeps (
   last_batch_at INTEGER
 ) STRICT;
 CREATE INDEX sweeps_by_store ON sweeps (store, n);
+CREATE INDEX sweeps_open ON sweeps (run) WHERE state IN ('planning', 'moving');
 
 -- Why something was tombstoned: a policy's name, or none and somebody's reason.
 CREATE TABLE causes (
@@ -91,7 +93,8 @@ CREATE TABLE tombstones (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tombstones_by_key ON tombstones (store, key, id);
 CREATE INDEX tombstones_by_state ON tombstones (store, state, id);
-CREATE INDEX tombstones_due ON tombstones (store, purge_after, id, gone_at) WHERE state IN ('pending', 'restored');
+-- With all that its statements ask for, so that they read nothing else.
+CREATE INDEX tombstones_due ON tombstones (store, purge_after, id, gone_at, size, state) WHERE state IN ('pending', 'restored');
 CREATE INDEX tombstones_taken ON tombstones (run, id) WHERE state IN ('purging', 'restoring');
 CREATE INDEX tombstones_ended ON tombstones (ended_at) WHERE ended_at IS NOT NULL;
 

@@ -46,6 +46,11 @@ export class Sql {
     return this.guard(() => this.db.transaction(work).immediate());
   }
 
+  /** Runs statements that must see the same state of the database. */
+  snapshot<T>(work: () => T): T {
+    return this.guard(() => this.db.transaction(work).deferred());
+  }
+
   guard<T>(work: () => T): T {
     try {
       return work();
@@ -102,6 +107,15 @@ export function stateOf(value: unknown): State {
   const state = STATES.find((known) => known === value);
   if (state === undefined) throw damaged(value);
   return state;
+}
+
+/** What the keys below a byte prefix are, as a condition. */
+export function keyRange(prefix: string): { sql: string; values: Readonly<Record<string, unknown>> } {
+  const bytes = Buffer.from(prefix);
+  // UTF-8 has no byte 0xff: the last one can always be made greater.
+  const end = Buffer.concat([bytes.subarray(0, -1), Buffer.from([(bytes.at(-1) ?? 0) + 1])]);
+  if (prefix === '') return { sql: 'key >= @prefix', values: { prefix } };
+  return { sql: 'key >= @prefix AND key < CAST(@end AS TEXT)', values: { prefix, end } };
 }
 
 function damaged(value: unknown): TombstonedError {

@@ -7,6 +7,7 @@ import {
   asText,
   asTextOrNull,
   keyOf,
+  keyRange,
   type Row,
   revisionOf,
   type Sql,
@@ -74,7 +75,12 @@ export class Sweeps {
 
   /** The row number of a cause; made where it is new. */
   cause(policy: string | null, reason: string | null): number {
-    const known = this.#sql.all(`SELECT n FROM causes WHERE policy IS ? AND reason IS ?`, policy, reason)[0];
+    const known = this.#sql.all(
+      `SELECT n FROM causes
+       WHERE coalesce(policy, char(0)) = coalesce(?, char(0)) AND coalesce(reason, char(0)) = coalesce(?, char(0))`,
+      policy,
+      reason,
+    )[0];
     if (known !== undefined) return asNumber(known['n']);
     return this.#sql.number(
       `INSERT INTO causes (policy, reason) VALUES (?, ?)
@@ -106,25 +112,19 @@ export class Sweeps {
 
   /** Takes everything of one unit out of a plan. */
   unplanUnit(sweep: number, cause: number, unit: string): void {
+    const keys = keyRange(unit);
     this.#sql.run(
-      `DELETE FROM plan_items WHERE sweep = ? AND key >= ? AND key < ? AND cause = ? AND unit = ?`,
-      sweep,
-      unit,
-      `${unit}\u{10ffff}`,
-      cause,
-      unit,
+      `DELETE FROM plan_items WHERE sweep = @sweep AND ${keys.sql} AND cause = @cause AND unit = @unit`,
+      { sweep, cause, unit, ...keys.values },
     );
   }
 
   /** Keeps everything of one unit, which still counts for keepLast. */
   keepUnit(sweep: number, cause: number, unit: string): void {
+    const keys = keyRange(unit);
     this.#sql.run(
-      `UPDATE plan_items SET kept = 1 WHERE sweep = ? AND key >= ? AND key < ? AND cause = ? AND unit = ?`,
-      sweep,
-      unit,
-      `${unit}\u{10ffff}`,
-      cause,
-      unit,
+      `UPDATE plan_items SET kept = 1 WHERE sweep = @sweep AND ${keys.sql} AND cause = @cause AND unit = @unit`,
+      { sweep, cause, unit, ...keys.values },
     );
   }
 

@@ -2,13 +2,14 @@ import { TombstonedError } from '../domain/errors.ts';
 import { idTime, MAX_BATCH, makeTombstoneId, parseTombstoneId, type RandomSource } from '../domain/ids.ts';
 import type { Key } from '../domain/key.ts';
 import { type Revision, revisionHash, revisionText } from '../domain/revision.ts';
-import type { State } from '../domain/state.ts';
+import { STATES, type State } from '../domain/state.ts';
 import {
   asNumber,
   asNumberOrNull,
   asText,
   asTextOrNull,
   keyOf,
+  keyRange,
   type Row,
   revisionOf,
   type Sql,
@@ -85,8 +86,10 @@ const COLUMNS = `t.id, s.name AS store, t.key, t.state, t.size, t.revision, c.po
   t.run, t.gone_at AS goneAt, t.purge_after AS purgeAfter, t.ended_at AS endedAt, t.prior`;
 const JOINS = `JOIN stores s ON s.n = t.store JOIN causes c ON c.n = t.cause JOIN sweeps w ON w.n = t.sweep`;
 
-/** Below how many matches a prefix search goes by the key index, and sorts. */
-const SPARSE = 5000;
+/** Below how many matches a page is found by what it asks for, and sorted. */
+const FEW = 20_000;
+const SETTLED = STATES.filter((state) => state !== 'moving');
+const DUE = ['pending', 'restored'] as const satisfies State[];
 
 /** All statements about tombstones. Every change of state is a compare-and-set (R7). */
 export class Tombstones {
@@ -203,11 +206,13 @@ export class Tombstones {
     limit: number;
   }): Tombstone[] {
     const { store, now, window, after, limit } = page;
-    return this.#tombstones(
-      `FROM tombstones t INDEXED BY tombstones_due ${JOINS}
-       WHERE t.store = ? AND t.state IN ('pending', 'restored') AND t.purge_after <= ? AND t.gone_at <= ?
-         AND (t.purge_after, t.id) > (?, ?)
-       ORDER BY t.purge_after, t.id LIMIT ?`,
+    // The ids by the index alone: where today's window is longer, most of what it has is not due.
+    const due = this.#tombstones(
+      `FROM tombstones t ${JOINS} WHERE t.id IN (
+         SELECT id FROM tombstones INDEXED BY tombstones_due
+         WHERE store = ? AND state IN ('pending', 'restored') AND purge_after <= ? AND gone_at <= ?
+           AND (purge_after, id) > (?, ?)
+         ORDER BY purge_after, id LIMIT ?)`,
       store,
       now,
       now - window,
@@ -215,7 +220,10 @@ export class Tombstones {
       after?.id ?? '',
       limit,
     );
+    return due.toSorted((a, b) => (a.purgeAfter ?? 0) - (b.purgeAfter ?? 0) || (a.id < b.id ? -1 : 1));
   }
+
+  // A unary + keeps a condition from being what rows are found by: the ids are.
 
   /** Takes due tombstones as `purging`; gives those it got, with what they were. */
   takeForPurge(take: {
@@ -230,8 +238,8 @@ export class Tombstones {
       'purging',
       store,
       `UPDATE tombstones SET prior = state, state = 'purging', run = ?
-       WHERE id IN (SELECT value FROM json_each(?)) AND store = ? AND state IN ('pending', 'restored')
-         AND purge_after <= ? AND gone_at <= ? RETURNING id`,
+       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored')
+         AND +purge_after <= ? AND gone_at <= ? RETURNING id`,
       run,
       JSON.stringify(ids),
       store,
@@ -247,7 +255,7 @@ export class Tombstones {
       'restoring',
       store,
       `UPDATE tombstones SET prior = state, state = 'restoring', run = ?
-       WHERE id IN (SELECT value FROM json_each(?)) AND store = ? AND state IN ('pending', 'restored') RETURNING id`,
+       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored') RETURNING id`,
       run,
       JSON.stringify(ids),
       store,
@@ -293,7 +301,7 @@ export class Tombstones {
     const purged = ends.filter((end) => end.to === 'purged').map((end) => end.tombstone);
     const changed = this.#sql.change(
       `UPDATE tombstones SET state = 'purged', ended_at = ?, prior = NULL
-       WHERE id IN (SELECT value FROM json_each(?)) AND run = ? AND state = 'purging'`,
+       WHERE id IN (SELECT value FROM json_each(?)) AND +run = ? AND +state = 'purging'`,
       now,
       JSON.stringify(purged.map((t) => t.id)),
       run,
@@ -368,8 +376,10 @@ export class Tombstones {
 
   /** One tombstone, or undefined. */
   get(id: string): Tombstone | undefined {
-    const known = this.#tombstones(`FROM tombstones t ${JOINS} WHERE t.id = ?`, id)[0];
-    return known ?? this.#moving({ limit: 1, batchAt: parseTombstoneId(id)?.at }).find((t) => t.id === id);
+    return this.#sql.snapshot(() => {
+      const known = this.#tombstones(`FROM tombstones t ${JOINS} WHERE t.id = ?`, id)[0];
+      return known ?? this.#moving({ limit: 1, batchAt: parseTombstoneId(id)?.at }).find((t) => t.id === id);
+    });
   }
 
   /** Those of the ids that are known, in id order. */
@@ -393,15 +403,25 @@ export class Tombstones {
 
   /** A page of tombstones, oldest first: keyset paging by id. */
   page(filter: PageFilter): Tombstone[] {
-    const moving = filter.dueBefore === undefined ? this.#moving(filter) : [];
-    const settled = filter.state === 'moving' ? [] : this.#settledPage(filter);
-    if (moving.length === 0) return settled;
-    return [...settled, ...moving].toSorted((a, b) => (a.id < b.id ? -1 : 1)).slice(0, filter.limit);
+    const { store, limit } = filter;
+    // One snapshot: what is settled between two statements would show twice, or not at all.
+    return this.#sql.snapshot(() => {
+      const stores = store === undefined ? this.#stores() : [store];
+      const ids = stores.flatMap((n) => this.#settledIds(n, filter));
+      const settled = this.getAll(ids.toSorted().slice(0, limit));
+      const moving = this.#moving(filter);
+      if (moving.length === 0) return settled;
+      return [...settled, ...moving].toSorted((a, b) => (a.id < b.id ? -1 : 1)).slice(0, limit);
+    });
+  }
+
+  #stores(): number[] {
+    return this.#sql.all(`SELECT n FROM stores`).map((row) => asNumber(row['n']));
   }
 
   /** Tombstones in `moving`: the intents of open batches, of which there are as many as runs. */
   #moving(filter: PageFilter & { batchAt?: number | undefined }): Tombstone[] {
-    if (filter.state !== undefined && filter.state !== 'moving') return [];
+    if (filter.dueBefore !== undefined || (filter.state ?? 'moving') !== 'moving') return [];
     const rows = this.#sql.all(
       `SELECT i.value->>0 AS id, s.name AS store, i.value->>1 AS key, 'moving' AS state, i.value->>2 AS size,
          i.value->>3 AS revision, c.policy, c.reason, w.id AS sweep, b.run, NULL AS goneAt, NULL AS purgeAfter,
@@ -423,50 +443,71 @@ export class Tombstones {
     return rows.map(toTombstone);
   }
 
-  #settledPage(filter: PageFilter): Tombstone[] {
-    const where: string[] = ['t.id > ?'];
-    const values: unknown[] = [filter.after ?? ''];
-    const add = (sql: string, ...more: unknown[]): void => {
-      where.push(sql);
-      values.push(...more);
-    };
-    let from = 'tombstones t';
-    if (filter.store !== undefined) add('t.store = ?', filter.store);
-    if (filter.state !== undefined) add(`t.state = '${filter.state}'`);
-    if (filter.since !== undefined) add('t.id >= ?', idTime(filter.since));
-    if (filter.dueBefore !== undefined) {
-      add(`t.state IN ('pending', 'restored') AND t.purge_after < ?`, filter.dueBefore);
+  /**
+   * The first ids of a store that a filter lets through, by the way that is
+   * cheapest wherever the page begins: few keys or few due by their own index,
+   * sorted; else in id order, along all tombstones or those of each state.
+   */
+  #settledIds(store: number, filter: PageFilter): string[] {
+    const { state, sweep, prefix, dueBefore, since, limit } = filter;
+    const states = (dueBefore === undefined ? SETTLED : DUE).filter((s) => s === (state ?? s));
+    if (states.length === 0) return [];
+    let from = filter.after ?? '';
+    if (since !== undefined && idTime(since) > from) from = idTime(since);
+    const where = ['id > @from'];
+    const values: Record<string, unknown> = { store, limit };
+    if (sweep !== undefined) {
+      const { n, a, b } = this.#sweep(sweep) ?? {};
+      if (typeof a !== 'number' || typeof b !== 'number') return [];
+      if (idTime(a) > from) from = idTime(a);
+      where.push('id < @to AND +sweep = @sweep');
+      Object.assign(values, { sweep: n, to: `${idTime(b)}~` });
     }
-    if (filter.sweep !== undefined) {
-      const range = this.#sql.all(
-        `SELECT n, first_batch_at AS a, last_batch_at AS b FROM sweeps WHERE id = ?`,
-        filter.sweep,
-      )[0];
-      if (typeof range?.['a'] !== 'number' || typeof range['b'] !== 'number') return [];
-      add('t.sweep = ? AND t.id >= ? AND t.id < ?', range['n'], idTime(range['a']), `${idTime(range['b'])}~`);
-    } else if (filter.prefix !== undefined && filter.store !== undefined) {
-      if (this.#isSparse(filter.store, filter.prefix)) from += ' INDEXED BY tombstones_by_key';
+    values['from'] = from; // one bound: SQLite would use but one of two
+    const keys = prefix === undefined ? undefined : keyRange(prefix);
+    if (keys !== undefined) {
+      where.push(keys.sql);
+      Object.assign(values, keys.values);
     }
-    if (filter.prefix !== undefined) {
-      const end = prefixEnd(filter.prefix);
-      add('t.key >= ?', filter.prefix);
-      if (end !== undefined) add('t.key < CAST(? AS TEXT)', end);
+    if (dueBefore !== undefined) {
+      where.push('purge_after < @dueBefore');
+      values['dueBefore'] = dueBefore;
     }
-    return this.#tombstones(
-      `FROM ${from} ${JOINS} WHERE ${where.join(' AND ')} ORDER BY t.id LIMIT ?`,
-      ...values,
-      filter.limit,
+    const find = (how: string): string[] =>
+      this.#sql
+        .all(`SELECT id FROM tombstones ${how} AND ${where.join(' AND ')} ORDER BY id LIMIT @limit`, values)
+        .map((row) => asText(row['id']));
+    const among =
+      states.length === SETTLED.length ? '' : ` AND +state IN (${states.map((s) => `'${s}'`).join(', ')})`;
+    const byKey = 'INDEXED BY tombstones_by_key WHERE store = @store';
+    if (keys !== undefined && this.#isFew(byKey, keys.sql, { store, ...keys.values })) {
+      return find(`${byKey}${among}`);
+    }
+    const byDue = `INDEXED BY tombstones_due WHERE store = @store AND state IN ('pending', 'restored')`;
+    if (dueBefore !== undefined && this.#isFew(byDue, 'purge_after < @dueBefore', { store, dueBefore })) {
+      return find(`${byDue}${among}`);
+    }
+    if (among === '' && where.length > 1) return find('WHERE +store = @store');
+    return states.flatMap((s) =>
+      find(`INDEXED BY tombstones_by_state WHERE store = @store AND state = '${s}'`),
     );
   }
 
-  #isSparse(store: number, prefix: string): boolean {
-    const end = prefixEnd(prefix);
-    const matches = this.#sql.number(
-      `SELECT count(*) FROM (SELECT 1 FROM tombstones t INDEXED BY tombstones_by_key
-       WHERE t.store = ? AND t.key >= ? ${end === undefined ? '' : 'AND t.key < CAST(? AS TEXT)'} LIMIT ${SPARSE})`,
-      ...(end === undefined ? [store, prefix] : [store, prefix, end]),
+  #sweep(id: string): { n: unknown; a: unknown; b: unknown } | undefined {
+    const row = this.#sql.all(
+      `SELECT n, first_batch_at AS a, last_batch_at AS b FROM sweeps WHERE id = ?`,
+      id,
+    )[0];
+    return row && { n: row['n'], a: row['a'], b: row['b'] };
+  }
+
+  /** Whether few rows meet a condition, found in a way. */
+  #isFew(how: string, condition: string, values: Readonly<Record<string, unknown>>): boolean {
+    const found = this.#sql.number(
+      `SELECT count(*) FROM (SELECT 1 FROM tombstones ${how} AND ${condition} LIMIT ${FEW})`,
+      values,
     );
-    return matches < SPARSE;
+    return found < FEW;
   }
 
   /** How many tombstones, and bytes, are in each state. */
@@ -532,20 +573,6 @@ export class Tombstones {
   #tombstones(rest: string, ...values: unknown[]): Tombstone[] {
     return this.#sql.all(`SELECT ${COLUMNS} ${rest}`, ...values).map((row) => toTombstone(row));
   }
-}
-
-/** The least text above everything that begins with a prefix, as bytes; undefined when there is none. */
-function prefixEnd(prefix: string): Buffer | undefined {
-  const bytes = Buffer.from(prefix);
-  for (let i = bytes.length - 1; i >= 0; i--) {
-    const byte = bytes[i] ?? 0;
-    if (byte < 0xff) {
-      const end = Buffer.from(bytes.subarray(0, i + 1));
-      end[i] = byte + 1;
-      return end;
-    }
-  }
-  return undefined;
 }
 
 function sum(items: readonly { size: number }[]): number {

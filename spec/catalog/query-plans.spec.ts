@@ -1,0 +1,242 @@
+import Database from 'better-sqlite3';
+import { expect } from 'chai';
+import { Catalog } from '../../lib/catalog/catalog.ts';
+import type { PageFilter } from '../../lib/catalog/tombstones.ts';
+import { DAY, seeded } from '../support/place.ts';
+import { intent, revision, TempCatalog, WINDOW } from './temp-catalog.ts';
+
+/** What may be read from end to end: a list that was bound, stores, and batches in flight, a row each. */
+const SMALL = /^SCAN (json_each|i|o|b|s|stores|catalog)\b/;
+/** What sorts by its nature: the ranking of a plan, and few rows that another index has found. */
+const SORTS = [
+  /ORDER BY max\(modified_at\)/,
+  /SELECT id FROM tombstones INDEXED BY tombstones_(by_key|due) .*ORDER BY id LIMIT/,
+];
+
+/** Every statement that is prepared while `work` runs, with values it was run with. */
+function statementsOf(work: () => void): Map<string, unknown[]> {
+  const seen = new Map<string, unknown[]>();
+  const prepare = Reflect.get(Database.prototype, 'prepare') as (sql: string) => Database.Statement;
+  const noting = function (this: Database.Database, sql: string): Database.Statement {
+    const statement = prepare.call(this, sql);
+    for (const name of ['run', 'all'] as const) {
+      const real = statement[name].bind(statement) as (...values: unknown[]) => unknown;
+      Object.assign(statement, {
+        [name]: (...values: unknown[]) => {
+          seen.set(sql.replaceAll(/\s+/g, ' ').trim(), values);
+          return real(...values);
+        },
+      });
+    }
+    return statement;
+  };
+  Reflect.set(Database.prototype, 'prepare', noting);
+  try {
+    work();
+  } finally {
+    Reflect.set(Database.prototype, 'prepare', prepare);
+  }
+  return seen;
+}
+
+/** A catalog's parts, each noting which of its methods were called. */
+function noted(catalog: Catalog, called: Set<string>): Catalog {
+  const part = <T extends object>(object: T): T =>
+    new Proxy(object, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== 'function') return value;
+        called.add(`${target.constructor.name}.${String(name)}`);
+        return value.bind(target) as unknown;
+      },
+    });
+  return new Proxy(catalog, {
+    get: (target, name) => {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value === 'function') return value.bind(target) as unknown;
+      return typeof value === 'object' && value !== null ? part(value) : value;
+    },
+  });
+}
+
+/** Calls everything that a catalog's parts can do. */
+function useAll(catalog: Catalog, temp: TempCatalog): void {
+  const { tombstones, sweeps, runs, events, holds } = catalog;
+  const store = catalog.storeByName('a')?.n ?? 0;
+  const { now } = temp;
+  const run = runs.begin({
+    id: 'r-1',
+    store,
+    kind: 'sweep',
+    pid: 1,
+    host: '',
+    boot: '',
+    by: '',
+    now,
+  });
+  const sweep = sweeps.begin({ id: 's-1', store, run, reason: null, now });
+  const cause = sweeps.cause('policy', null);
+  sweeps.causeOf(cause);
+  const item = { key: intent('a/b', cause).key, size: 1, revision: revision(1), modifiedAt: now, cause };
+  sweeps.plan(sweep, [{ ...item, unit: 'a/', isKept: false }]);
+  sweeps.unplanUnit(sweep, cause, 'x/');
+  sweeps.keepUnit(sweep, cause, 'x/');
+  sweeps.unplanNewest(sweep, cause, 0);
+  sweeps.plannedOf(sweep, cause);
+  sweeps.planPage(sweep, '', 10);
+  const random = seeded(1);
+  const open = tombstones.intend({ store, run, sweep, items: [intent('a/b', cause)], now, random });
+  tombstones.openBatch(run);
+  tombstones.settleMoves({ store, run, open, exceptions: new Map(), now, window: 0 });
+  const due = tombstones.duePage({ store, now: now + DAY, window: 0, after: undefined, limit: 10 });
+  const ids = due.map(({ id }) => id);
+  const claim = { store, run, ids, now: now + DAY, window: 0 };
+  const settle = { store, run, now, window: WINDOW };
+  let [tombstone] = tombstones.takeForPurge(claim);
+  if (tombstone === undefined) throw new Error('nothing was due');
+  tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'prior' }] });
+  [tombstone] = tombstones.takeForRestore(claim);
+  if (tombstone === undefined) throw new Error('nothing to restore');
+  tombstones.taken(run, 'restoring', '', 10);
+  tombstones.noteRestores([{ id: tombstone.id, target: 'a/b', exemption: 'h' }]);
+  tombstones.restoreOf(tombstone.id);
+  tombstones.settleRestore({ store, run, tombstone, to: 'prior', purgeAfter: now });
+  [tombstone] = tombstones.takeForPurge(claim);
+  if (tombstone === undefined) throw new Error('nothing was due');
+  tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'purged' }] });
+  tombstones.get(tombstone.id);
+  tombstones.getAll([tombstone.id]);
+  tombstones.ofKey(store, 'a/b', 10);
+  for (const filter of filters(store, ids[0] ?? '', now)) tombstones.page(filter);
+  tombstones.tallies(store);
+  tombstones.dueBetween(store, now, now + DAY);
+  tombstones.nextPurge(store, now);
+  tombstones.forget(now, 10);
+  const event = { store, run, what: 'moved' as const, now, tombstone: tombstone.id };
+  events.add(event);
+  events.of(tombstone.id, now);
+  const hold = { kind: 'hold', blocks: 'sweep', scope: 'keys', prefix: null, until: null } as const;
+  const text = { name: 'h.json', reason: '', by: '', host: '', createdAt: '', problem: null };
+  holds.add(store, { ...hold, ...text }, ['a/b']);
+  holds.covering(store, now, [{ key: 'a/b', id: tombstone.id }]);
+  holds.names(store);
+  holds.inForce(store, now);
+  holds.drop(store, 'h.json');
+  const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
+  sweeps.progress(sweep, 'moving', counts, null);
+  sweeps.addRecovered(sweep, 0, 0, 0);
+  sweeps.openOf(run);
+  sweeps.get('s-1');
+  sweeps.latest(store, 10);
+  sweeps.latest(store, 10, true);
+  sweeps.unplanKept(sweep, cause);
+  sweeps.unplanCause(sweep, cause);
+  sweeps.dropPlan(sweep, 10);
+  sweeps.interrupt(sweep, now);
+  runs.open(store);
+  runs.get(run);
+  runs.end(run, 'done', now);
+  runs.last(store, 'purge');
+}
+
+/** Filters with every choice of members. */
+function filters(store: number, after: string, now: number): PageFilter[] {
+  const members: Partial<PageFilter>[] = [
+    { store },
+    { state: 'pending' },
+    { prefix: 'a/' },
+    { sweep: 's-1' },
+    { since: now },
+    { dueBefore: now },
+    { after },
+  ];
+  const moving: PageFilter = { state: 'moving', limit: 10 };
+  const choices = Array.from({ length: 2 ** members.length }, (_, bits) =>
+    members.filter((__, i) => ((bits >> i) & 1) === 1),
+  );
+  return [moving, ...choices.map((choice) => Object.assign({ limit: 10 }, ...choice) as PageFilter)];
+}
+
+describe('the catalog’s statements', () => {
+  let temp: TempCatalog;
+  let seen: Map<string, unknown[]>;
+  const called = new Set<string>();
+  before(() => {
+    temp = new TempCatalog();
+    const store = temp.addStore('a');
+    temp.tombstone(store.n, ['a/x', 'a/y']);
+    seen = statementsOf(() => {
+      const catalog = Catalog.open(temp.file);
+      useAll(noted(catalog, called), temp);
+      catalog.close();
+    });
+  });
+  after(() => {
+    temp.remove();
+  });
+
+  it('are all looked at here', () => {
+    const { tombstones, sweeps, runs, events, holds } = temp.catalog;
+    const methods = [tombstones, sweeps, runs, events, holds].flatMap((part) =>
+      Object.getOwnPropertyNames(Object.getPrototypeOf(part))
+        .filter((name) => name !== 'constructor')
+        .map((name) => `${part.constructor.name}.${name}`),
+    );
+    expect([...called]).to.have.members(methods);
+    expect(seen.size).to.be.greaterThan(60);
+  });
+
+  it('find rows by an index, and never read a table that grows from end to end', () => {
+    for (const [sql, plan] of plans()) {
+      for (const step of plan) {
+        if (step.startsWith('SCAN') && !step.startsWith('SCAN (subquery')) expect(step, sql).to.match(SMALL);
+      }
+    }
+  });
+
+  it('get rows in order from an index, and sort only what is few', () => {
+    let sorting = 0;
+    for (const [sql, plan] of plans()) {
+      if (!plan.some((step) => step.includes('TEMP B-TREE'))) continue;
+      sorting++;
+      expect(
+        SORTS.some((known) => known.test(sql)),
+        `${sql}\n${plan.join('\n')}`,
+      ).to.equal(true);
+    }
+    expect(sorting).to.be.greaterThan(0);
+  });
+
+  it('find tombstones that are named by their ids alone', () => {
+    let byId = 0;
+    for (const [sql, plan] of plans()) {
+      if (!/tombstones .*\bid IN \(SELECT value FROM json_each/.test(sql)) continue;
+      byId++;
+      expect(plan.join('\n'), sql).to.match(/SEARCH (t|tombstones) USING PRIMARY KEY \(id=\?\)/);
+    }
+    expect(byId).to.be.greaterThan(3);
+  });
+
+  it('find what holds an object by that object, however many members all holds have', () => {
+    const covering = plans().filter(([sql]) => sql.includes('hold_members m'));
+    expect(covering).to.have.length(1);
+    const members = covering.flatMap(([, plan]) => plan.filter((step) => / m USING /.test(step)));
+    expect(members).to.have.length(2);
+    for (const step of members) expect(step).to.equal('SEARCH m USING PRIMARY KEY (store=? AND member=?)');
+  });
+
+  /** The plan of each statement that finds rows. */
+  function plans(): [string, string[]][] {
+    const db = new Database(temp.file);
+    try {
+      return [...seen]
+        .filter(([sql]) => /^(SELECT|UPDATE|DELETE|WITH)/.test(sql))
+        .map(([sql, values]) => {
+          const rows = db.prepare(`EXPLAIN QUERY PLAN ${sql}`).all(...values) as { detail: string }[];
+          return [sql, rows.map(({ detail }) => detail)];
+        });
+    } finally {
+      db.close();
+    }
+  }
+});
