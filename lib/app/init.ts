@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
@@ -36,7 +36,7 @@ export async function initStore(
   const { clock, actor } = surroundings;
   const store = await openStore(storeConfig, 'write', clock);
   try {
-    if (storeConfig.location.kind === 'local') refuseParents(storeConfig.location.directory);
+    if (storeConfig.location.kind === 'local') refuseParents(realpathSync(storeConfig.location.directory));
     // A listing goes through every directory, and throws at a store inside this one.
     for await (const _ of store.list('')) continue;
     const now = new Date(clock.now()).toISOString();
