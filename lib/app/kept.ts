@@ -4,10 +4,7 @@ import type { Tombstone } from '../catalog/tombstones.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 
 /** When a purge may take a tombstone: its recorded time and today's window must both have passed (design, section 4). */
-export function dueAt(
-  tombstone: Pick<Tombstone, 'goneAt' | 'purgeAfter'>,
-  safetyWindow: number,
-): number | null {
+function dueAt(tombstone: Pick<Tombstone, 'goneAt' | 'purgeAfter'>, safetyWindow: number): number | null {
   const { goneAt, purgeAfter } = tombstone;
   return goneAt === null || purgeAfter === null ? null : Math.max(purgeAfter, goneAt + safetyWindow);
 }

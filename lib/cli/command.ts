@@ -2,12 +2,12 @@ import { usageError } from './fail.ts';
 import type { Output } from './output.ts';
 
 /** An option that is there or not. */
-export interface Flag {
+interface Flag {
   readonly says: string;
 }
 
 /** An option with a value, which `takes` names. */
-export interface Valued {
+interface Valued {
   readonly takes: string;
   readonly says: string;
   readonly default?: string;

@@ -21,7 +21,8 @@ export async function openedReader(call: Call): Promise<Reader> {
   const url = urlOf(call);
   if (url !== undefined) return openReader({ url, onRefusal });
   // A config takes YAML and its schema to load: only where one is needed.
-  const { configOf } = await import('./config-of.ts');
+  const { configPath, loadConfig } = await import('../config/load.ts');
   const { oneStore } = await import('./store-choice.ts');
-  return readerOf(oneStore(configOf(call), call.options.store), onRefusal);
+  const { config, store } = call.options;
+  return readerOf(oneStore(loadConfig(configPath(config)), store), onRefusal);
 }

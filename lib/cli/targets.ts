@@ -1,4 +1,5 @@
 import { closeSync, createReadStream, fstatSync, openSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { parseTombstoneId } from '../domain/ids.ts';
 import { asKey, type Key, keyProblem, quote } from '../domain/key.ts';
@@ -14,8 +15,11 @@ export interface Targets {
   readonly named: readonly Target[];
   /** Whether there is a file of more. */
   readonly hasFile: boolean;
-  /** All of them; memory does not grow with their number. Throws `usage` with the line of one that is none. */
-  each(): AsyncIterable<Target>;
+  /**
+   * All of them; memory does not grow with their number. The signal ends the wait
+   * for stdin. Throws `usage` with the line of one that is none.
+   */
+  each(signal?: AbortSignal): AsyncIterable<Target>;
 }
 
 /**
@@ -27,8 +31,12 @@ export async function targetsOf({ operands, options }: Call, file?: string): Pro
   const named = operands.map((text) => targetOf(text, options.key, ''));
   if (file === undefined) return { named, hasFile: false, each: () => both(named, undefined) };
   if (file === '-') {
-    const lines = { name: 'stdin', chunks: process.stdin, isKey: options.key };
-    return { named, hasFile: true, each: () => both(named, lines) };
+    const lines = (signal?: AbortSignal): Lines => ({
+      name: 'stdin',
+      chunks: untilAborted(process.stdin, signal),
+      isKey: options.key,
+    });
+    return { named, hasFile: true, each: (signal) => both(named, lines(signal)) };
   }
   const fd = open(file);
   const lines = (): Lines => ({ name: file, chunks: chunksOf(fd), isKey: options.key });
@@ -66,6 +74,19 @@ function open(file: string): number {
       'name a file with a key or id a line, or - for stdin',
       file,
     );
+  }
+}
+
+/** A stream's chunks up to the signal; it may never end by itself. */
+async function* untilAborted(stream: Readable, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  const stop = (): void => void stream.destroy();
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    if (signal?.aborted !== true) yield* stream;
+  } catch (error) {
+    if (signal?.aborted !== true) throw error;
+  } finally {
+    signal?.removeEventListener('abort', stop);
   }
 }
 
@@ -162,8 +183,8 @@ export function needTargets(targets: Targets, command: string, what: string): vo
 }
 
 /** The keys of targets, for a command that takes no ids. */
-export async function* keysOf(targets: Targets, command: string): AsyncGenerator<Key> {
-  for await (const target of targets.each()) yield keyOnly(target, command);
+export async function* keysOf(targets: Targets, command: string, signal: AbortSignal): AsyncGenerator<Key> {
+  for await (const target of targets.each(signal)) yield keyOnly(target, command);
 }
 
 /** A target that must be a key. */

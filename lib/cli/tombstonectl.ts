@@ -70,7 +70,11 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   parser.fail((message: string | null, error: Error | undefined) => {
     throw error ?? misuse(message ?? '', command);
   });
-  const read = await parser.parseAsync();
+  const read = await parser.parseAsync().catch((error: unknown) => {
+    // A missing value gets past `fail` where a command is loaded first.
+    const isMisuse = error instanceof Error && error.name === 'YError';
+    throw isMisuse ? misuse(error.message, command) : error;
+  });
   return task ?? (async (out) => withoutCommand(out, read, () => helpOfAll(commands)));
 }
 

@@ -8,7 +8,7 @@ const ROOT = path.resolve(import.meta.dirname, '../..');
 let built: string | undefined;
 
 /** The package as it is built, in a directory that goes with this process; built once. */
-export function builtPackage(): string {
+function builtPackage(): string {
   if (built !== undefined) return built;
   const directory = mkdtempSync(path.join(tmpdir(), 'tombstoned-built-'));
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));

@@ -1,7 +1,6 @@
 import type { OpenPlace } from '../../app/open.ts';
 import { recover } from '../../app/recover.ts';
 import { newestOfKey, pagesBelow, pagesOfSweep, withoutRepeats } from '../../app/restorable.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
 import type { Tombstone } from '../../catalog/tombstones.ts';
 import { type ErrorCode, TombstonedError } from '../../domain/errors.ts';
 import { parseKey, quote } from '../../domain/key.ts';
@@ -90,7 +89,7 @@ export async function run(call: Call<Options>): Promise<number> {
         const errors = await outcomes.of(
           async () =>
             restore(place, {
-              pages: pagesOf(place, catalog, choice, outcomes),
+              pages: pagesOf(place, choice, outcomes, signal),
               to,
               force: given.force,
               exemptFor: store.exemptAfterRestore,
@@ -136,18 +135,18 @@ function choiceOf({ options: given }: Call<Options>, targets: Targets): Choice {
 
 function pagesOf(
   place: OpenPlace,
-  catalog: Catalog,
   choice: Choice,
   outcomes: Outcomes,
+  signal: AbortSignal,
 ): Iterable<Tombstone[]> | AsyncIterable<Tombstone[]> {
-  const { row } = place;
+  const { catalog, row } = place;
   switch (choice.by) {
     case 'sweep':
       return pagesOfSweep(catalog, row, sweepIdOf(catalog, [row], choice.sweep));
     case 'prefix':
       return pagesBelow(catalog, row, choice);
     case 'targets':
-      return pagesOfTargets(place, choice.targets, outcomes);
+      return pagesOfTargets(place, choice.targets, outcomes, signal);
   }
 }
 
@@ -156,9 +155,10 @@ async function* pagesOfTargets(
   place: OpenPlace,
   targets: Targets,
   outcomes: Outcomes,
+  signal: AbortSignal,
 ): AsyncGenerator<Tombstone[]> {
   let page: Tombstone[] = [];
-  for await (const target of targets.each()) {
+  for await (const target of targets.each(signal)) {
     const tombstone = find(place, target);
     if (tombstone === undefined) {
       const [key, id] = target.by === 'key' ? [target.key, null] : [null, target.id];

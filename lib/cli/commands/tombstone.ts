@@ -64,7 +64,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
         const errors = await outcomes.of(
           async () =>
             tombstoneByHand(place, {
-              keys: keysOf(targets, 'tombstone'),
+              keys: keysOf(targets, 'tombstone', signal),
               reason: given.reason ?? null,
               guards: guardsOf(store),
               limits: store.limits,

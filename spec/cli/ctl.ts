@@ -1,0 +1,70 @@
+import { builtProgram, type Ended, type RunOptions, tombstonectl } from '../support/built-cli.ts';
+import { TempStore } from '../support/temp-store.ts';
+
+type Json = Record<string, unknown>;
+
+/** How `tombstonectl` ended, with its JSON read. */
+export interface Answer extends Ended {
+  /** Each line of stdout, where it is JSON. */
+  readonly objects: Json[];
+  /** The last line of stderr, where it is JSON. */
+  readonly error: Json | undefined;
+  readonly lines: string[];
+  readonly errorLines: string[];
+}
+
+/** Builds the program before the specs of a file run; the compiler may take longer than a spec may. */
+export function beforeAllBuild(): void {
+  before(function () {
+    this.timeout(120_000);
+    builtProgram('cli');
+  });
+}
+
+/** Runs `tombstonectl` with a store's config. */
+export async function ctl(store: TempStore, ...args: string[]): Promise<Answer> {
+  return ctlWith({}, '--config', store.configFile, ...args);
+}
+
+/** Runs `tombstonectl` as it is. */
+export async function ctlWith(options: RunOptions, ...args: string[]): Promise<Answer> {
+  const ended = await tombstonectl(args, options);
+  const lines = linesOf(ended.stdout);
+  const errorLines = linesOf(ended.stderr);
+  return {
+    ...ended,
+    lines,
+    errorLines,
+    objects: lines.map((line) => jsonOf(line)).filter((object) => object !== undefined),
+    error: jsonOf(errorLines.at(-1) ?? ''),
+  };
+}
+
+/** Stores of a spec file, gone after each spec. */
+export function tempStores(): { make: (typeof TempStore)['make']; bare: () => TempStore } {
+  const made: TempStore[] = [];
+  afterEach(() => {
+    for (const store of made.splice(0)) store.remove();
+  });
+  return {
+    make: async (...args) => {
+      const store = await TempStore.make(...args);
+      made.push(store);
+      return store;
+    },
+    bare: () => {
+      const store = new TempStore();
+      made.push(store);
+      return store;
+    },
+  };
+}
+
+function linesOf(text: string): string[] {
+  return text.split('\n').slice(0, -1);
+}
+
+function jsonOf(line: string): Json | undefined {
+  if (!line.startsWith('{')) return undefined;
+  return JSON.parse(line) as Json;
+}
