@@ -83,7 +83,7 @@ export class Directories {
     const { directory, base } = splitKey(path);
     const parent = this.make(directory, look);
     this.#absent.delete(path);
-    this.#makeOne(parent, base, look(path));
+    this.#makeOne(parent, base, path, look(path));
     const fd = this.#step(parent, base, path);
     if (fd === undefined) {
       throw new TombstonedError(
@@ -101,7 +101,7 @@ export class Directories {
     return fd;
   }
 
-  #makeOne(parent: number, base: string, look: DirectoryLook): void {
+  #makeOne(parent: number, base: string, path: string, look: DirectoryLook): void {
     const target = at(parent, base);
     try {
       this.#fs.mkdir(target, 0o700);
@@ -117,7 +117,16 @@ export class Directories {
         this.#fs.chown(target, isRoot ? look.uid : Number(made.uid), look.gid);
       } catch (error) {
         this.#fs.rmdir(target);
-        throw error;
+        if (errnoOf(error) !== 'EPERM') throw error;
+        throw new TombstonedError(
+          'failed',
+          `${this.#where(path)} can't be given the group ${look.gid}: ${systemMessage(error)}`,
+          {
+            key: path,
+            hint: 'let this user be of that group, so that nobody gains or loses the right to read',
+            cause: error,
+          },
+        );
       }
     }
     this.#fs.chmod(target, look.mode);

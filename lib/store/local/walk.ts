@@ -1,11 +1,11 @@
-import { type BigIntStats, constants, type Dir, type Dirent } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import type { Clock } from '../../domain/clock.ts';
 import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { splitPendingName } from '../../domain/ids.ts';
 import { asKey, CONTROL_SEGMENT, isBelowPrefix, keyProblem, printable } from '../../domain/key.ts';
 import type { Listed, ListedPending } from '../store.ts';
 import { at } from './directories.ts';
-import { type LocalFs, systemMessage } from './local-fs.ts';
+import { type EntryName, type LocalFs, type OpenNames, systemMessage } from './local-fs.ts';
 import { directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
 import { revisionOf } from './revision-of.ts';
 
@@ -67,7 +67,7 @@ export async function* walkLive(
       refusal: directory.refusal ?? fileRefusal(fs, directory.fd, directory.stats, name.base, file, rights),
     };
   };
-  yield* pages(directories(walked, start, enter, signal), look, signal);
+  yield* pages(walked, directories(walked, start, enter, signal), look, signal);
 }
 
 /** Every pending copy whose key is below a byte prefix. */
@@ -97,11 +97,13 @@ export async function* walkPending(
       parts === undefined ? 'its name is no pending name' : `it is ${kindOf(file)}, not a regular file`;
     return { type: 'refused', path, why };
   };
-  yield* pages(directories(walked, start, enter, signal), look, signal);
+  yield* pages(walked, directories(walked, start, enter, signal), look, signal);
 }
 
 /** What `look` makes of each name, in pages; signals and timers run between them. */
 async function* pages<T>(
+  walked: Walked,
+  walked: Walked,
   walk: AsyncIterable<OpenDirectory>,
   look: (directory: OpenDirectory, name: Name) => T | undefined,
   signal: AbortSignal | undefined,
@@ -110,7 +112,12 @@ async function* pages<T>(
   for await (const directory of walk) {
     for await (const names of directory.names) {
       for (const name of names) {
-        const item = look(directory, name);
+        let item: T | undefined;
+        try {
+          item = look(directory, name);
+        } catch (error) {
+          throw told(walked, directory.path, error);
+        }
         if (item !== undefined) page.push(item);
       }
       if (page.length >= PAGE) {
@@ -124,8 +131,24 @@ async function* pages<T>(
   if (page.length > 0) yield page;
 }
 
+/** A look that the system denies makes the whole listing an error: it would be incomplete. */
+function looked<T>(
+  walked: Walked,
+  directory: OpenDirectory,
+  name: Name,
+  look: (directory: OpenDirectory, name: Name) => T | undefined,
+): T | undefined {
+  try {
+    return look(directory, name);
+  } catch (error) {
+    throw errnoOf(error) === undefined ? error : listingError(walked, directory.path, error);
+  }
+}
+
 interface Name {
   readonly base: string;
+  /** A name that is no UTF-8 can't be given back to the system as it was read. */
+  readonly isUtf8: boolean;
   readonly isDirectory: boolean;
 }
 
@@ -166,7 +189,7 @@ async function* directories(
   try {
     const first = openFrom(walked, start);
     if (first === undefined) return;
-    checkDirectory(walked, first, start, device);
+    entered(walked, first, start, device);
     yield* push(first, start);
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
       const name = level.children.pop();
@@ -182,7 +205,7 @@ async function* directories(
         checkDirectory(walked, fd, path, device);
       } catch (error) {
         fs.close(fd);
-        throw error;
+        throw told(walked, path, error);
       }
       yield* push(fd, path);
     }
@@ -200,8 +223,8 @@ async function* collect(
 ): AsyncGenerator<Name[]> {
   for await (const chunk of names) {
     const ours = chunk.filter((name) => name.base !== CONTROL_SEGMENT);
-    for (const { isDirectory, base } of ours) {
-      if (isDirectory && enter(`${path}${base}/`)) children.push(base);
+    for (const { isDirectory, isUtf8, base } of ours) {
+      if (isDirectory && isUtf8 && enter(`${path}${base}/`)) children.push(base);
     }
     yield ours;
   }
@@ -239,6 +262,16 @@ function step(walked: Walked, parent: number, name: string, path: string): numbe
     // Gone, or no directory any more: what took its place is seen by the next listing.
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return undefined;
     throw listingError(walked, path, error);
+  }
+}
+
+/** Lets a walk into an open directory, or closes it and throws. */
+function entered(walked: Walked, fd: number, path: string, device: bigint): void {
+  try {
+    checkDirectory(walked, fd, path, device);
+  } catch (error) {
+    walked.fs.close(fd);
+    throw errnoOf(error) === undefined ? error : listingError(walked, path, error);
   }
 }
 
@@ -301,7 +334,7 @@ async function* namesOf(
       isSteady = fs.fstat(fd).ctimeNs === before;
     }
     for (const names of onePassOf(walked, fd, path)) {
-      for (const name of names) united.set(name.base, name);
+      for (const name of names) united.set(`${name.base}/${name.isUtf8}`, name);
     }
     if (isSteady && fs.fstat(fd).ctimeNs === before) break;
     if (clock.monotonic() - began > GIVE_UP_MS) {
@@ -318,7 +351,7 @@ async function* namesOf(
 
 function* onePassOf(walked: Walked, fd: number, path: string): Generator<Name[]> {
   const { fs } = walked;
-  let dir: Dir;
+  let dir: OpenNames;
   try {
     dir = fs.opendir(at(fd, '.'));
   } catch (error) {
@@ -327,7 +360,7 @@ function* onePassOf(walked: Walked, fd: number, path: string): Generator<Name[]>
   try {
     let names: Name[] = [];
     for (let entry = readEntry(walked, dir, path); entry !== null; entry = readEntry(walked, dir, path)) {
-      names.push({ base: entry.name, isDirectory: leadsDown(fs, fd, entry) });
+      names.push({ base: entry.name, isUtf8: entry.isUtf8, isDirectory: leadsDown(fs, fd, entry) });
       if (names.length < PAGE) continue;
       yield names;
       names = [];
@@ -338,7 +371,7 @@ function* onePassOf(walked: Walked, fd: number, path: string): Generator<Name[]>
   }
 }
 
-function readEntry(walked: Walked, dir: Dir, path: string): Dirent | null {
+function readEntry(walked: Walked, dir: OpenNames, path: string): EntryName | null {
   try {
     return dir.readSync();
   } catch (error) {
@@ -346,16 +379,9 @@ function readEntry(walked: Walked, dir: Dir, path: string): Dirent | null {
   }
 }
 
-function leadsDown(fs: LocalFs, fd: number, entry: Dirent): boolean {
-  if (entry.isDirectory()) return true;
-  const isKnown =
-    entry.isFile() ||
-    entry.isSymbolicLink() ||
-    entry.isFIFO() ||
-    entry.isSocket() ||
-    entry.isBlockDevice() ||
-    entry.isCharacterDevice();
-  return !isKnown && fs.lstat(at(fd, entry.name))?.isDirectory() === true;
+function leadsDown(fs: LocalFs, fd: number, { name, isUtf8, kind }: EntryName): boolean {
+  if (kind === 'unknown') return isUtf8 && fs.lstat(at(fd, name))?.isDirectory() === true;
+  return kind === 'directory';
 }
 
 function listingError(walked: Walked, path: string, cause: unknown): TombstonedError {
