@@ -58,8 +58,10 @@ export function asUser(uid: number, gid: number, directory: string, deeds: reado
   return JSON.parse(stdout) as Came[];
 }
 
-if (process.argv[1] === import.meta.filename) {
-  const { directory, deeds } = JSON.parse(process.argv[2] ?? '') as { directory: string; deeds: Deed[] };
+if (process.argv[1] === import.meta.filename) void main(process.argv[2] ?? '');
+
+async function main(request: string): Promise<void> {
+  const { directory, deeds } = JSON.parse(request) as { directory: string; deeds: Deed[] };
   const came: Came[] = [];
   for (const [i, deed] of deeds.entries()) came.push(await inPlace(directory, i, deed));
   process.stdout.write(JSON.stringify(came));
