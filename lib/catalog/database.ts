@@ -3,6 +3,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -40,40 +41,71 @@ export function openDatabase(file: string, fresh?: NewCatalog): Database.Databas
   try {
     return open(file, fresh);
   } catch (error) {
-    if (!isFull(error) || !releaseReserve(file)) throw catalogError(file, error);
-  }
-  try {
-    return open(file, fresh);
-  } catch (error) {
     throw catalogError(file, error);
   }
 }
 
 function open(file: string, fresh: NewCatalog | undefined): Database.Database {
-  const isNew = !isThere(file);
-  if (isNew && fresh === undefined) {
-    throw new TombstonedError('failed', `there is no catalog at ${file}`, {
-      key: file,
-      hint: 'run `tombstonectl init --store NAME`, or set `catalog` in the config',
-    });
+  if (!isThere(file)) {
+    if (fresh === undefined) {
+      throw new TombstonedError('failed', `there is no catalog at ${file}`, {
+        key: file,
+        hint: 'run `tombstonectl init --store NAME`, or set `catalog` in the config',
+      });
+    }
+    make(file, fresh);
   }
-  if (isNew) mkdirSync(path.dirname(file), { recursive: true, mode: 0o750 });
-  const db = new Database(file, { fileMustExist: !isNew, timeout: BUSY_TIMEOUT_MS });
+  const db = new Database(file, { fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
   try {
-    check(db, file, fresh !== undefined);
-    if (isNew) chmodSync(file, 0o640); // before there is a WAL, which takes its mode from here
-    db.pragma('journal_mode = WAL');
-    db.pragma('synchronous = FULL');
-    db.pragma('foreign_keys = ON');
-    db.pragma('trusted_schema = OFF');
-    db.pragma('cache_size = -16384');
-    db.pragma('journal_size_limit = 67108864');
-    migrate(db, file, fresh);
+    check(db, file);
+    configure(db);
+    if (versionOf(db) !== MIGRATIONS.length) db.transaction(() => migrate(db, file)).immediate();
     return db;
   } catch (error) {
     db.close();
     throw error;
   }
+}
+
+/** Makes a catalog under another name, whole, and links it into place where there is still none. */
+function make(file: string, { uuid, now }: NewCatalog): void {
+  const directory = path.dirname(file);
+  mkdirSync(directory, { recursive: true, mode: 0o750 });
+  const temporary = `${file}.${process.pid}.new`;
+  const clear = (): void => {
+    for (const suffix of ['', '-wal', '-shm']) rmSync(temporary + suffix, { force: true });
+  };
+  clear();
+  try {
+    const db = new Database(temporary);
+    try {
+      chmodSync(temporary, 0o640);
+      configure(db);
+      db.transaction(() => {
+        migrate(db, temporary);
+        db.prepare('INSERT INTO catalog (uuid, created_at) VALUES (?, ?)').run(uuid, now);
+      }).immediate();
+    } finally {
+      db.close();
+    }
+    linkSync(temporary, file);
+    const fd = openSync(directory, 'r');
+    fsyncSync(fd);
+    closeSync(fd);
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST' || !isThere(file)) throw error; // another process was first
+  } finally {
+    clear();
+  }
+}
+
+function configure(db: Database.Database): void {
+  db.pragma('journal_mode = WAL');
+  db.pragma('synchronous = FULL');
+  db.pragma('foreign_keys = ON');
+  db.pragma('trusted_schema = OFF');
+  db.pragma('cache_size = -16384');
+  db.pragma('journal_size_limit = 67108864');
 }
 
 /** Whether there is a file; throws for what can't be a database: SQLite would take a file of no bytes as a new one. */
@@ -103,23 +135,16 @@ function isThere(file: string): boolean {
   return true;
 }
 
-function check(db: Database.Database, file: string, mayBeEmpty: boolean): void {
-  const id = number(db.pragma('application_id', { simple: true }));
-  const version = number(db.pragma('user_version', { simple: true }));
-  const isEmpty =
-    version === 0 && id === 0 && db.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined;
-  if (isEmpty && !mayBeEmpty) {
-    throw new TombstonedError('failed', `the catalog ${file} has nothing in it: its making was cut short`, {
-      key: file,
-      hint: 'run `tombstonectl init --store NAME`',
-    });
-  }
-  if (id !== APPLICATION_ID && !isEmpty) {
+/** Throws unless it is a catalog that this program knows; reads only. */
+function check(db: Database.Database, file: string): void {
+  const id = numberOf(db, 'application_id');
+  if (id !== APPLICATION_ID) {
     throw new TombstonedError('failed', `${file} is an SQLite database, but not a tombstoned catalog`, {
       key: file,
       hint: 'set `catalog` in the config to another path',
     });
   }
+  const version = versionOf(db);
   if (version > MIGRATIONS.length) {
     throw new TombstonedError(
       'failed',
@@ -129,28 +154,38 @@ function check(db: Database.Database, file: string, mayBeEmpty: boolean): void {
   }
 }
 
-function migrate(db: Database.Database, file: string, fresh: NewCatalog | undefined): void {
-  if (number(db.pragma('user_version', { simple: true })) === MIGRATIONS.length) return;
-  db.transaction(() => {
-    check(db, file, fresh !== undefined);
-    const from = number(db.pragma('user_version', { simple: true }));
-    for (const sql of MIGRATIONS.slice(from)) db.exec(sql);
-    if (from === 0 && fresh !== undefined) {
-      db.prepare('INSERT INTO catalog (uuid, created_at) VALUES (?, ?)').run(fresh.uuid, fresh.now);
-    }
-    db.pragma(`application_id = ${APPLICATION_ID}`);
-    db.pragma(`user_version = ${MIGRATIONS.length}`);
-  }).immediate();
+/** Does the steps that are left; in a transaction, for another process may be at it. */
+function migrate(db: Database.Database, file: string): void {
+  const from = versionOf(db);
+  if (from > 0) check(db, file);
+  for (const sql of MIGRATIONS.slice(from)) db.exec(sql);
+  db.pragma(`application_id = ${APPLICATION_ID}`);
+  db.pragma(`user_version = ${MIGRATIONS.length}`);
 }
 
-function number(value: unknown): number {
+function versionOf(db: Database.Database): number {
+  return numberOf(db, 'user_version');
+}
+
+function numberOf(db: Database.Database, pragma: 'application_id' | 'user_version'): number {
+  const value = db.pragma(pragma, { simple: true });
   if (typeof value !== 'number') throw new TypeError(`not a number: ${String(value)}`);
   return value;
 }
 
+/** Does `work`; where the disk is full, gives the reserve's room to it and does it once more. */
+export function withReserve<T>(file: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!isFull(error) || !releaseReserve(file)) throw error;
+  }
+  return work();
+}
+
 /** Whether an error says that the disk is full. */
-export function isFull(error: unknown): boolean {
-  const code = errnoOf(error) ?? '';
+function isFull(error: unknown): boolean {
+  const code = errnoOf(error instanceof TombstonedError ? error.cause : error) ?? '';
   return code === 'SQLITE_FULL' || code === 'ENOSPC' || code === 'EDQUOT' || code === 'SQLITE_IOERR_SHMSIZE';
 }
 
@@ -175,7 +210,7 @@ export function keepReserve(file: string): boolean {
 }
 
 /** Gives the reserve's room back to the disk; false when there was none. */
-export function releaseReserve(file: string): boolean {
+function releaseReserve(file: string): boolean {
   const reserve = `${file}.reserve`;
   if (!existsSync(reserve)) return false;
   rmSync(reserve);
