@@ -6,9 +6,13 @@ import { Failures, type Problem } from './failures.ts';
 import type { Output } from './output.ts';
 
 /** Opens the config's catalog, as its owner, for as long as `work` takes. */
-export async function withCatalog<T>(config: Config, work: (catalog: Catalog) => Promise<T>): Promise<T> {
+export async function withCatalog<T>(
+  config: Config,
+  work: (catalog: Catalog) => Promise<T>,
+  options: { mayUseReserve?: boolean } = {},
+): Promise<T> {
   becomeOwnerOf(config.catalog);
-  const catalog = openCatalog(config);
+  const catalog = openCatalog(config, options);
   try {
     return await work(catalog);
   } finally {

@@ -1,3 +1,5 @@
+import { lchownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { builtProgram, type Ended, type RunOptions, tombstonectl } from '../support/built-cli.ts';
 import { TempStore } from '../support/temp-store.ts';
 
@@ -58,6 +60,47 @@ export function tempStores(): { make: (typeof TempStore)['make']; bare: () => Te
       return store;
     },
   };
+}
+
+/** Puts a hold into a store, as another program would; gives its id. */
+export function hold(store: TempStore, prefix: string): string {
+  const id = 'h-20261122T101500123Z-k3v0q8';
+  const directory = path.join(store.root, '.tombstoned/holds');
+  mkdirSync(directory, { recursive: true });
+  const body = {
+    id,
+    kind: 'hold',
+    blocks: 'sweep',
+    prefix,
+    until: null,
+    reason: 'audit',
+    by: 'a@b',
+    host: 'b',
+    createdAt: '2026-11-22T10:15:00.123Z',
+  };
+  writeFileSync(path.join(directory, `${id}.json`), `${JSON.stringify(body)}\n`);
+  return id;
+}
+
+/** The user that root's specs give their files to. */
+export const NOBODY = 65_534;
+
+/**
+ * How to run as a user whom permissions bind: as root, gives the store's files
+ * to another. Undefined when that one can't reach the program.
+ */
+export async function ordinaryUser(store: TempStore): Promise<RunOptions | undefined> {
+  if (process.geteuid?.() !== 0) return {};
+  const user = { uid: NOBODY, gid: NOBODY };
+  giveAway(store);
+  return (await ctlWith(user, '--version')).code === 0 ? user : undefined;
+}
+
+/** Gives all of a store's files to that user. */
+export function giveAway(store: TempStore): void {
+  for (const name of ['', ...readdirSync(store.directory, { recursive: true, encoding: 'utf8' })]) {
+    lchownSync(path.join(store.directory, name), NOBODY, NOBODY);
+  }
 }
 
 function linesOf(text: string): string[] {

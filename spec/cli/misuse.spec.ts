@@ -41,7 +41,7 @@ describe('misuse of tombstonectl', () => {
       .to.include('no option -x')
       .and.include('goes after --');
     expect(await refused('ls', '--store')).to.include('--store needs a value');
-    expect(await refused('ls', '--store', '--debug')).to.include('--store needs a value');
+    expect(await refused('ls', '--store', '--key')).to.include('--store needs a value');
     expect(await refused('sweep', '--dry-run=yes')).to.include('--dry-run takes no value');
   });
 

@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -11,6 +11,7 @@ let built: string | undefined;
 function builtPackage(): string {
   if (built !== undefined) return built;
   const directory = mkdtempSync(path.join(tmpdir(), 'tombstoned-built-'));
+  chmodSync(directory, 0o755); // specs run it as other users too
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
   const tsc = path.join(ROOT, 'node_modules/.bin/tsc');
   const config = path.join(ROOT, 'tsconfig.build.json');

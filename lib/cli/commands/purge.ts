@@ -36,12 +36,15 @@ export async function run(call: Call<typeof options>): Promise<number> {
   const config = configOf(call);
   const { out, options: given } = call;
   const stores = selectStores(config, given.store);
-  return withCatalog(config, async (catalog) =>
-    untilSignalled(out, async (signal) =>
-      inEachPlace({ catalog, stores, out, signal }, async (place) =>
-        purgeOne(place, { dryRun: given['dry-run'], historyFor: config.historyFor, signal, out }),
+  return withCatalog(
+    config,
+    async (catalog) =>
+      untilSignalled(out, async (signal) =>
+        inEachPlace({ catalog, stores, out, signal }, async (place) =>
+          purgeOne(place, { dryRun: given['dry-run'], historyFor: config.historyFor, signal, out }),
+        ),
       ),
-    ),
+    { mayUseReserve: !given['dry-run'] },
   );
 }
 
