@@ -15,7 +15,7 @@ export function revisionText(revision: Revision): string {
   return `${revision.size}|${revision.mtimeNs}`;
 }
 
-const LOCAL = /^(0|[1-9]\d{0,15})\|(-?\d{1,19})$/;
+const LOCAL = /^(0|[1-9]\d{0,15})\|(-?\d{1,30})$/;
 
 /** Reads what `revisionText` wrote; undefined when it is no revision. */
 export function parseRevision(text: string): Revision | undefined {

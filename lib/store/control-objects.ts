@@ -1,5 +1,5 @@
 import { TombstonedError } from '../domain/errors.ts';
-import { CONTROL_SEGMENT } from '../domain/key.ts';
+import { CONTROL_SEGMENT, keyProblem } from '../domain/key.ts';
 import type { ControlSpace, Store } from './store.ts';
 
 /** The layout this program writes, and reads (design, section 3). */
@@ -56,6 +56,8 @@ export async function readIdentity(
     !isInteger(layout) ||
     !isInteger(minReader) ||
     typeof pendingPrefix !== 'string' ||
+    !pendingPrefix.endsWith('/') ||
+    keyProblem(`${pendingPrefix}x`) !== undefined ||
     typeof createdAt !== 'string'
   ) {
     throw new TombstonedError('failed', `${where} is not readable as a store's identity`, {

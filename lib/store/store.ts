@@ -41,8 +41,9 @@ export interface Store {
 
   /**
    * Phase one of a batch: each live object that is still the revision meant goes
-   * to its pending name (R1–R3). A key occurs once. With `resume`, own pending
-   * names are looked at first (R2): the same call finishes what a crash left.
+   * to its pending name (R1–R3). A key occurs once. With `resume`, only own pending
+   * names are looked at (R2): what a crash left is finished or put back, and what had
+   * not been moved is `gone` for this id, its live object left alone.
    */
   move(batch: readonly MoveItem[], options: { resume: boolean }): Promise<MoveOutcome[]>;
 

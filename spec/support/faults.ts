@@ -1,6 +1,6 @@
-import { closeSync, type Dir } from 'node:fs';
+import { closeSync } from 'node:fs';
 import type { Catalog } from '../../lib/catalog/catalog.ts';
-import { type LocalFs, nodeFs } from '../../lib/store/local/local-fs.ts';
+import { type LocalFs, nodeFs, type OpenNames } from '../../lib/store/local/local-fs.ts';
 
 /** What a killed process would have thrown, had it lived. */
 export class Killed extends Error {
@@ -28,7 +28,7 @@ export class Faults {
   readonly calls: string[] = [];
   readonly #fault: Fault | undefined;
   readonly #fds = new Set<number>();
-  readonly #dirs = new Set<Dir>();
+  readonly #dirs = new Set<OpenNames>();
   #isDead = false;
   #inTransaction = false;
 
@@ -53,7 +53,7 @@ export class Faults {
           const result = real(...values);
           if (name === 'open' && typeof result === 'number') this.#fds.add(result);
           if (name === 'close') this.#fds.delete(Number(values[0]));
-          return name === 'opendir' ? this.#tracked(result as Dir) : result;
+          return name === 'opendir' ? this.#tracked(result as OpenNames) : result;
         });
       return stepped as LocalFs[K];
     };
@@ -62,7 +62,7 @@ export class Faults {
     ) as unknown as LocalFs;
   }
 
-  #tracked(dir: Dir): Dir {
+  #tracked(dir: OpenNames): OpenNames {
     this.#dirs.add(dir);
     const close = dir.closeSync.bind(dir);
     dir.closeSync = () => {
@@ -80,7 +80,9 @@ export class Faults {
           if (typeof value !== 'function') return value;
           return (...values: unknown[]): unknown => {
             const call = (): unknown => Reflect.apply(value, target, values);
-            return this.#inTransaction ? call() : this.#step(`${name}.${String(property)}`, sqliteError, call);
+            return this.#inTransaction
+              ? call()
+              : this.#step(`${name}.${String(property)}`, sqliteError, call);
           };
         },
       });
@@ -145,12 +147,10 @@ export class Faults {
 
 /** Which faults are worth trying at a call: a read has no effect to be before or after of. */
 export function faultsAt(call: string, at: number): Fault[] {
-  const isRead = READS.has(call) || /\.(get|page|open|taken|due|names|in|covering|plan(Page|nedOf))/.test(call);
+  const isRead =
+    READS.has(call) || /\.(get|page|open|taken|due|names|in|covering|plan(Page|nedOf))/.test(call);
   const whens = isRead ? (['before'] as const) : (['before', 'after'] as const);
-  return whens.flatMap((when) => [
-    { at, when, as: 'kill' } as const,
-    { at, when, as: 'fail' } as const,
-  ]);
+  return whens.flatMap((when) => [{ at, when, as: 'kill' } as const, { at, when, as: 'fail' } as const]);
 }
 
 function errno(name: string): Error {

@@ -54,7 +54,12 @@ export class ControlFiles implements ControlSpace {
       const names: string[] = [];
       const dir = this.#fs.opendir(at(fd, '.'));
       try {
-        for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) names.push(entry.name);
+        for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
+          // Every name counts, and this one can't be read: nothing may be moved or purged.
+          if (!entry.isUtf8)
+            throw this.#error(`${directory}/${entry.name}`, new Error('its name is not UTF-8'));
+          names.push(entry.name);
+        }
       } finally {
         dir.closeSync();
       }
@@ -102,7 +107,7 @@ export class ControlFiles implements ControlSpace {
         const temporary = at(tmp, `${process.pid}-${Date.now()}-${this.#count++}`);
         const file = this.#fs.open(temporary, NEW_FILE, 0o644);
         try {
-          this.#fs.chmod(temporary, 0o644);
+          this.#fs.fchmod(file, 0o644);
           this.#fs.write(file, body);
           this.#fs.fsync(file);
         } catch (error) {
@@ -160,28 +165,31 @@ export class ControlFiles implements ControlSpace {
     }
     if (!make) return undefined;
     try {
-      this.#make(parent, segment);
-      return this.#fs.open(at(parent, segment), DIRECTORY);
+      return this.#make(parent, segment);
     } catch (error) {
       throw this.#error(segment, error);
     }
   }
 
-  #make(parent: number, segment: string): void {
-    const root = this.#fs.fstat(this.#root);
+  #make(parent: number, segment: string): number {
     try {
       this.#fs.mkdir(at(parent, segment), 0o700);
     } catch (error) {
-      if (errnoOf(error) === 'EEXIST') return;
+      if (errnoOf(error) !== 'EEXIST') throw error;
+      return this.#fs.open(at(parent, segment), DIRECTORY);
+    }
+    const fd = this.#fs.open(at(parent, segment), DIRECTORY);
+    try {
+      const root = this.#fs.fstat(this.#root);
+      const made = this.#fs.fstat(fd);
+      if (made.gid !== root.gid) this.#fs.fchown(fd, Number(made.uid), Number(root.gid));
+      this.#fs.fchmod(fd, (Number(root.mode) & 0o777) | 0o2700);
+      this.#fs.fsync(parent);
+      return fd;
+    } catch (error) {
+      this.#fs.close(fd);
       throw error;
     }
-    const target = at(parent, segment);
-    const made = this.#fs.lstat(target);
-    if (made !== undefined && made.gid !== root.gid) {
-      this.#fs.chown(target, Number(made.uid), Number(root.gid));
-    }
-    this.#fs.chmod(target, (Number(root.mode) & 0o777) | 0o2700);
-    this.#fs.fsync(parent);
   }
 
   #error(name: string, cause: unknown): TombstonedError {

@@ -3,6 +3,9 @@ import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { CONTROL_SEGMENT, printable } from '../../domain/key.ts';
 import { type LocalFs, systemMessage } from './local-fs.ts';
 
+/** Where directories are made before they get their names. */
+const TMP = `${CONTROL_SEGMENT}/tmp`;
+
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 /**
@@ -49,6 +52,7 @@ export class Directories {
   readonly #absent = new Set<string>();
   /** Directories that must be fsynced for what was done in them to last. */
   readonly #made = new Set<string>();
+  #count = 0;
 
   constructor(fs: LocalFs, root: number, url: string) {
     this.#fs = fs;
@@ -86,6 +90,7 @@ export class Directories {
     this.#makeOne(parent, base, path, look(path));
     const fd = this.#step(parent, base, path);
     if (fd === undefined) {
+      if (this.#fs.lstat(at(parent, base)) === undefined) throw vanished(path);
       throw new TombstonedError(
         'failed',
         `${this.#where(path)} is not a directory, and one is needed there`,
@@ -101,22 +106,37 @@ export class Directories {
     return fd;
   }
 
+  /**
+   * Makes one directory under a temporary name, gives it its look by its
+   * descriptor, and renames it into place: nobody finds it half-made, and a link
+   * that is put in its way is not followed.
+   */
   #makeOne(parent: number, base: string, path: string, look: DirectoryLook): void {
-    const target = at(parent, base);
+    const tmp = this.open(TMP) ?? parent;
+    const temporary = at(tmp, `dir-${process.pid}-${this.#count++}`);
+    this.#fs.mkdir(temporary, 0o700);
     try {
-      this.#fs.mkdir(target, 0o700);
+      const fd = this.#fs.open(temporary, DIRECTORY);
+      try {
+        this.#giveLook(fd, path, look);
+      } finally {
+        this.#fs.close(fd);
+      }
+      // Onto an empty directory it is a replacement that nobody misses; onto anything else it fails.
+      this.#fs.rename(temporary, at(parent, base));
     } catch (error) {
-      if (errnoOf(error) === 'EEXIST') return;
-      throw error;
+      this.#fs.rmdir(temporary);
+      if (!['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(errnoOf(error) ?? '')) throw error;
     }
-    const made = this.#fs.lstat(target);
-    if (made === undefined) return;
+  }
+
+  #giveLook(fd: number, path: string, look: DirectoryLook): void {
+    const made = this.#fs.fstat(fd);
     const isRoot = process.geteuid?.() === 0;
     if (Number(made.gid) !== look.gid || (isRoot && Number(made.uid) !== look.uid)) {
       try {
-        this.#fs.chown(target, isRoot ? look.uid : Number(made.uid), look.gid);
+        this.#fs.fchown(fd, isRoot ? look.uid : Number(made.uid), look.gid);
       } catch (error) {
-        this.#fs.rmdir(target);
         if (errnoOf(error) !== 'EPERM') throw error;
         throw new TombstonedError(
           'failed',
@@ -129,7 +149,7 @@ export class Directories {
         );
       }
     }
-    this.#fs.chmod(target, look.mode);
+    this.#fs.fchmod(fd, look.mode);
   }
 
   #step(parent: number, base: string, path: string): number | undefined {
@@ -213,14 +233,28 @@ export class Directories {
     this.#absent.clear();
   }
 
-  /** Makes durable what was done in these directories, and in those that were made, in this order. */
+  /**
+   * Makes durable what was done in these directories, deepest first, and that
+   * they are there: another process, or one that died, may have made those above.
+   */
+  syncWithAbove(paths: Iterable<string>): void {
+    const all = new Set(this.#made);
+    for (const path of paths) {
+      for (let above = path; ; above = splitKey(above).directory) {
+        all.add(above);
+        if (above === '') break;
+      }
+    }
+    this.sync([...all].toSorted((a, b) => b.length - a.length));
+    this.#made.clear();
+  }
+
+  /** Makes durable what was done in these directories, in this order. */
   sync(paths: Iterable<string>): void {
-    const made = [...this.#made].toSorted((a, b) => b.length - a.length);
-    for (const path of new Set([...made, ...paths])) {
+    for (const path of paths) {
       const fd = this.open(path);
       if (fd !== undefined) this.#fs.fsync(fd);
     }
-    this.#made.clear();
   }
 
   /** Closes all. */
@@ -229,4 +263,9 @@ export class Directories {
     this.#open.clear();
     this.#absent.clear();
   }
+}
+
+/** What a system call would have said of a directory that somebody removed just after it was made. */
+function vanished(path: string): Error {
+  return Object.assign(new Error(`ENOENT: ${path} was removed right after it was made`), { code: 'ENOENT' });
 }

@@ -9,6 +9,7 @@ export interface LocalFs {
   open(path: string, flags: number, mode?: number): number;
   close(fd: number): void;
   fstat(fd: number): fs.BigIntStats;
+  /** Undefined where there is nothing of that name (ENOENT, ENOTDIR). */
   lstat(path: string): fs.BigIntStats | undefined;
   rename(from: string, to: string): void;
   link(from: string, to: string): void;
@@ -22,22 +23,43 @@ export interface LocalFs {
   fsync(fd: number): void;
   write(fd: number, body: string): void;
   readAll(fd: number): Buffer;
-  chmod(path: string, mode: number): void;
-  chown(path: string, uid: number, gid: number): void;
+  fchmod(fd: number, mode: number): void;
+  fchown(fd: number, uid: number, gid: number): void;
   /** Throws unless this process may read, write, … the path, as the kernel says. */
   access(path: string, mode: number): void;
-  opendir(path: string): fs.Dir;
+  opendir(path: string): OpenNames;
   /** The magic number of the file system. */
   fileSystemType(path: string): number;
   /** Which mount an open file was reached by: two of one file system are not one. */
   mountOf(fd: number): string | undefined;
 }
 
+/** The names in a directory, one by one, in one pass. */
+export interface OpenNames {
+  readSync(): EntryName | null;
+  closeSync(): void;
+}
+
+export interface EntryName {
+  readonly name: string;
+  /** False where the name's bytes are no UTF-8; then `name` has U+FFFD in their place, and leads nowhere. */
+  readonly isUtf8: boolean;
+  /** What the directory itself knows about it; not every file system says. */
+  readonly kind: 'directory' | 'other' | 'unknown';
+}
+
 export const nodeFs: LocalFs = {
   open: (path, flags, mode) => fs.openSync(path, flags, mode),
   close: (fd) => fs.closeSync(fd),
   fstat: (fd) => fs.fstatSync(fd, { bigint: true }),
-  lstat: (path) => fs.lstatSync(path, { bigint: true, throwIfNoEntry: false }),
+  lstat: (path) => {
+    try {
+      return fs.lstatSync(path, { bigint: true, throwIfNoEntry: false });
+    } catch (error) {
+      if (errnoOf(error) === 'ENOTDIR') return undefined;
+      throw error;
+    }
+  },
   rename: (from, to) => fs.renameSync(from, to),
   link: (from, to) => fs.linkSync(from, to),
   symlink: (target, path) => fs.symlinkSync(target, path),
@@ -53,10 +75,10 @@ export const nodeFs: LocalFs = {
     fs.writeFileSync(fd, body);
   },
   readAll: (fd) => fs.readFileSync(fd),
-  chmod: (path, mode) => fs.chmodSync(path, mode),
-  chown: (path, uid, gid) => fs.lchownSync(path, uid, gid),
+  fchmod: (fd, mode) => fs.fchmodSync(fd, mode),
+  fchown: (fd, uid, gid) => fs.fchownSync(fd, uid, gid),
   access: (path, mode) => fs.accessSync(path, mode),
-  opendir: (path) => fs.opendirSync(path, { bufferSize: 1024 }),
+  opendir: (path) => opendirBytes(path),
   fileSystemType: (path) => fs.statfsSync(path).type,
   mountOf: (fd) => /^mnt_id:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1],
 };
@@ -65,4 +87,39 @@ export const nodeFs: LocalFs = {
 export function systemMessage(error: unknown): string {
   const text = messageOf(error);
   return errnoOf(error) === undefined ? text : text.replace(/,? *(?:[a-z]+ )?'?\/proc\/self\/fd\/.*$/, '');
+}
+
+// The types know this option, and not that it takes `buffer`, nor what that does to the names.
+const BY_BYTES: fs.OpenDirOptions = JSON.parse('{"bufferSize":1024,"encoding":"buffer"}');
+
+/** Names are read as bytes: what is no UTF-8 must not pass for something that is. */
+function opendirBytes(path: string): OpenNames {
+  const dir = fs.opendirSync(path, BY_BYTES);
+  return {
+    readSync: () => {
+      const entry = dir.readSync();
+      if (entry === null) return null;
+      const raw: unknown = entry.name;
+      if (!Buffer.isBuffer(raw)) throw new TypeError('a name that is no buffer');
+      const name = raw.toString('utf8');
+      return {
+        name,
+        isUtf8: !name.includes('\u{fffd}') || raw.equals(Buffer.from(name)),
+        kind: kindOf(entry),
+      };
+    },
+    closeSync: () => dir.closeSync(),
+  };
+}
+
+function kindOf(entry: fs.Dirent): EntryName['kind'] {
+  if (entry.isDirectory()) return 'directory';
+  const isKnown =
+    entry.isFile() ||
+    entry.isSymbolicLink() ||
+    entry.isFIFO() ||
+    entry.isSocket() ||
+    entry.isBlockDevice() ||
+    entry.isCharacterDevice();
+  return isKnown ? 'other' : 'unknown';
 }

@@ -233,7 +233,7 @@ export class LocalStore implements Store {
       const dir = this.#fs.opendir(at(fd, '.'));
       try {
         for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
-          if (!entry.name.startsWith(`${base}~`) || entry.isDirectory()) continue;
+          if (!entry.name.startsWith(`${base}~`) || entry.kind === 'directory') continue;
           const id = entry.name.slice(base.length + 1);
           if (parseTombstoneId(id) !== undefined) ids.push(id);
         }
@@ -253,22 +253,15 @@ export class LocalStore implements Store {
     const { directories } = group;
     const { directory, base } = splitKey(item.key);
     const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
-    if (resume) {
-      const fd = directories.open(pending.directory);
-      const found = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
-      if (fd !== undefined && found !== undefined) {
-        group.touch(pending.directory, directory);
-        return this.#judge(item, found, undefined, group);
-      }
-    }
+    if (resume) return this.#resumeOne(item, group);
     let source: number | undefined;
     let live: BigIntStats | undefined;
     try {
       source = directories.open(directory);
       live = source === undefined ? undefined : this.#fs.lstat(at(source, base));
     } catch (error) {
-      if (isForeign(error) && !resume) throw error; // the sweep stops there
-      return refused(error, item.key);
+      if (isForeign(error)) throw error; // the sweep stops there
+      return notBegun(error, item.key);
     }
     if (source === undefined || live === undefined) return { outcome: 'gone' };
     if (!live.isFile() || !sameRevision(revisionOf(live), item.revision)) return { outcome: 'changed' };
@@ -276,7 +269,11 @@ export class LocalStore implements Store {
     try {
       target = directories.make(pending.directory, (path) => this.#pendingLook(directories, path));
     } catch (error) {
-      return refused(error, item.key);
+      if (errnoOf(error) === 'ENOENT' && group.retry(item.id)) {
+        directories.forget(this.#pendingTop());
+        return this.#moveOne(item, group, false);
+      }
+      return notBegun(error, item.key);
     }
     try {
       this.#fs.rename(at(source, base), at(target, pending.base));
@@ -298,6 +295,29 @@ export class LocalStore implements Store {
     return this.#judge(item, moved, live, group);
   }
 
+  /**
+   * What a move that died has come to, by its own pending name (R2). One that had
+   * not begun is not begun here: what is due to be moved, the next sweep says.
+   */
+  #resumeOne(item: MoveItem, group: Group): MoveOutcome {
+    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+    let found: BigIntStats | undefined;
+    try {
+      const fd = group.directories.open(pending.directory);
+      found = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
+    } catch (error) {
+      return notBegun(error, item.key);
+    }
+    if (found === undefined) return { outcome: 'gone' };
+    group.touch(pending.directory, splitKey(item.key).directory);
+    return this.#judge(item, found, undefined, group);
+  }
+
+  /** The topmost directory of the pending ones: a purge may take those below it while they are empty. */
+  #pendingTop(): string {
+    return this.pendingPrefix.split('/', 1)[0] ?? '';
+  }
+
   /** A failed rename has done nothing; ENOENT may mean that a purge took the empty pending directory. */
   #afterFailedRename(item: MoveItem, error: unknown, group: Group): MoveOutcome {
     const { directory, base } = splitKey(item.key);
@@ -308,7 +328,7 @@ export class LocalStore implements Store {
       if (source === undefined || this.#fs.lstat(at(source, base)) === undefined) return { outcome: 'gone' };
       if (group.retry(item.id)) {
         // With it those above may have gone: all are opened anew, or made.
-        directories.forget(this.pendingPrefix.split('/', 1)[0] ?? '');
+        directories.forget(this.#pendingTop());
         return this.#moveOne(item, group, false);
       }
     }
@@ -442,7 +462,8 @@ export class LocalStore implements Store {
       } catch (error) {
         return errnoOf(error) === 'ENOENT' ? { outcome: 'gone' } : refused(error, stray.key);
       }
-      directories.sync([to.directory, from.directory]);
+      directories.syncWithAbove([to.directory]);
+      directories.sync([from.directory]);
       const moved = this.#fs.lstat(at(target, to.base));
       this.#removeEmpty(directories, from.directory);
       if (moved === undefined || sameRevision(revisionOf(moved), stray.revision)) return { outcome: 'moved' };
@@ -462,17 +483,23 @@ export class LocalStore implements Store {
   #putBackOne(item: PutBackItem, group: Group): PutBackOutcome {
     const { directories } = group;
     const live = splitKey(item.to);
+    let found: PendingFound;
+    let target: number;
     try {
-      const found = this.#pendingForRestore(item, directories);
+      found = this.#pendingForRestore(item, directories);
       const before = this.#liveIs(item, directories);
       if (before !== undefined) {
         group.touch(live.directory);
         return { outcome: before };
       }
       if ('outcome' in found) return found;
-      const target = directories.make(live.directory, (path) => this.#liveLook(directories, path));
+      target = directories.make(live.directory, (path) => this.#liveLook(directories, path));
+    } catch (error) {
+      return notBegun(error, item.to);
+    }
+    group.touch(live.directory);
+    try {
       this.#fs.link(found.path, at(target, live.base));
-      group.touch(live.directory);
       return { outcome: 'restored' };
     } catch (error) {
       if (errnoOf(error) === 'EEXIST') return { outcome: this.#liveIs(item, directories) ?? 'conflict' };
@@ -493,10 +520,7 @@ export class LocalStore implements Store {
     return live.isFile() && sameRevision(revisionOf(live), item.revision) ? 'unchanged' : 'conflict';
   }
 
-  #pendingForRestore(
-    item: PutBackItem,
-    directories: Directories,
-  ): { path: string } | Extract<PutBackOutcome, { outcome: 'gone' | 'failed' }> {
+  #pendingForRestore(item: PutBackItem, directories: Directories): PendingFound {
     const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
     const fd = directories.open(pending.directory);
     const copy = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
@@ -535,8 +559,17 @@ export class LocalStore implements Store {
       const found = this.#pendingForRestore(item, directories);
       if ('outcome' in found) return found;
       const look = { mode: 0o700, uid: this.#rights.uid, gid: process.getegid?.() ?? 0 };
-      const tmp = directories.make(`${CONTROL_SEGMENT}/tmp`, () => look);
-      const temporary = at(tmp, `copy-${item.id}-${process.pid}`);
+      // In a directory of this user alone, so that nobody can put a link in the way of `cp`.
+      const own = `${CONTROL_SEGMENT}/tmp/copy-${item.id}`;
+      const tmp = directories.make(own, () => look);
+      const made = this.#fs.fstat(tmp);
+      if (Number(made.uid) !== look.uid || (Number(made.mode) & 0o077) !== 0) {
+        throw new TombstonedError('failed', `${own} is not a directory of this user alone`, {
+          key: own,
+          hint: 'remove it, and see who made it',
+        });
+      }
+      const temporary = at(tmp, 'copy');
       const { directory, base } = splitKey(item.to);
       try {
         // One that a crash has left may share its bytes with a live file.
@@ -551,10 +584,12 @@ export class LocalStore implements Store {
         this.#fs.close(fd);
         const target = directories.make(directory, (path) => this.#liveLook(directories, path));
         this.#fs.link(temporary, at(target, base));
-        directories.sync([directory]);
+        directories.syncWithAbove([directory]);
         return { outcome: 'restored' };
       } finally {
         if (this.#fs.lstat(temporary) !== undefined) this.#fs.unlink(temporary);
+        const tmpOfAll = directories.open(`${CONTROL_SEGMENT}/tmp`);
+        if (tmpOfAll !== undefined) this.#fs.rmdir(at(tmpOfAll, `copy-${item.id}`));
       }
     } catch (error) {
       return errnoOf(error) === 'EEXIST' ? { outcome: 'conflict' } : refused(error, item.to);
@@ -576,7 +611,9 @@ export class LocalStore implements Store {
           chunk.push(item);
           checked.push(this.#checkRemoval(item, directories));
         }
-        const ends = await Promise.all(checked.map(async (check) => this.#finishRemoval(check)));
+        const ends = await allEnded(
+          checked.map(async (check, i) => this.#finishRemoval(check, chunk[i]?.key ?? '')),
+        );
         outcomes.push(...ends);
         this.#afterRemoval(chunk, ends, directories);
         from += chunk.length;
@@ -604,11 +641,11 @@ export class LocalStore implements Store {
       const isLive = live?.isFile() === true && sameRevision(revisionOf(live), item.revision);
       return isLive ? { path } : { outcome: 'not-live' };
     } catch (error) {
-      return refused(error, item.key);
+      return notBegun(error, item.key);
     }
   }
 
-  async #finishRemoval(check: RemoveOutcome | { path: string }): Promise<RemoveOutcome> {
+  async #finishRemoval(check: RemoveOutcome | { path: string }, key: string): Promise<RemoveOutcome> {
     if ('outcome' in check) return check;
     const { path } = check;
     try {
@@ -616,7 +653,7 @@ export class LocalStore implements Store {
       return { outcome: 'removed' };
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return { outcome: 'gone' };
-      return refused(error, path);
+      return refused(error, key);
     }
   }
 
@@ -693,6 +730,9 @@ export class LocalStore implements Store {
   }
 }
 
+/** A pending copy that can be restored, or why it can't. */
+type PendingFound = { readonly path: string } | Extract<PutBackOutcome, { outcome: 'gone' | 'failed' }>;
+
 /** Part of a batch: its open directories, and those that must be fsynced, in order. */
 class Group {
   readonly directories: Directories;
@@ -719,7 +759,7 @@ class Group {
 
   finish(): void {
     try {
-      this.directories.sync(this.#first);
+      this.directories.syncWithAbove(this.#first);
       this.directories.sync(this.#then);
     } finally {
       this.directories.close();
@@ -730,6 +770,25 @@ class Group {
 /** Whether an error says for sure that nothing was done. */
 function isRefusal(error: unknown): boolean {
   return error instanceof TombstonedError || REFUSED.has(errnoOf(error) ?? '');
+}
+
+/** Waits until each has ended, also when one fails: then throws that. */
+async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}
+
+/** What the system said before anything was done to an object, as an outcome. A bug of ours is thrown. */
+function notBegun(error: unknown, key: string): { outcome: 'failed'; error: Error } {
+  if (isRefusal(error) || errnoOf(error) === undefined) return refused(error, key);
+  return {
+    outcome: 'failed',
+    error: new TombstonedError('failed', `${printable(key)}: ${systemMessage(error)}`, {
+      key,
+      hint: 'look at the disk (the kernel’s log, fsck): this object was left alone',
+      cause: error,
+    }),
+  };
 }
 
 /** An error that says nothing was done, as an outcome; any other is thrown: its effect is unknown. */

@@ -1,6 +1,5 @@
 import { type BigIntStats, constants, read } from 'node:fs';
 import { Readable } from 'node:stream';
-import { promisify } from 'node:util';
 import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
 import type { OpenObject } from '../store.ts';
@@ -11,7 +10,6 @@ import { revisionOf } from './revision-of.ts';
 /** Never follows a link, and never waits for a FIFO's writer. */
 const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const CHUNK = 256 * 1024;
-const readInto = promisify(read);
 
 /** Opens a regular file in an open directory; undefined where there is none. Throws for anything else there. */
 export function openFile(fs: LocalFs, directory: number, base: string, name: string): OpenObject | undefined {
@@ -37,7 +35,7 @@ export function openFile(fs: LocalFs, directory: number, base: string, name: str
     size: Number(stats.size),
     read: () => {
       isTaken = true;
-      return Readable.from(bytes(fs, fd, stats, name), { objectMode: false, highWaterMark: CHUNK });
+      return new FileBytes(fs, fd, stats, name);
     },
     close: () => {
       if (!isTaken) fs.close(fd);
@@ -55,24 +53,67 @@ export function unreadable(name: string, cause: unknown): TombstonedError {
   });
 }
 
-async function* bytes(fs: LocalFs, fd: number, opened: BigIntStats, name: string): AsyncGenerator<Buffer> {
-  try {
-    let position = 0;
-    for (;;) {
-      const { bytesRead, buffer } = await readInto(fd, Buffer.allocUnsafe(CHUNK), 0, CHUNK, position);
-      if (bytesRead === 0) break;
-      position += bytesRead;
-      yield buffer.subarray(0, bytesRead);
+/** The bytes of an open file; closes it when it ends, or is destroyed, begun or not. */
+class FileBytes extends Readable {
+  readonly #fs: LocalFs;
+  readonly #fd: number;
+  readonly #opened: BigIntStats;
+  readonly #name: string;
+  #position = 0;
+  #isReading = false;
+  #whenRead: (() => void) | undefined;
+
+  constructor(fs: LocalFs, fd: number, opened: BigIntStats, name: string) {
+    super({ highWaterMark: CHUNK });
+    this.#fs = fs;
+    this.#fd = fd;
+    this.#opened = opened;
+    this.#name = name;
+  }
+
+  override _read(): void {
+    this.#isReading = true;
+    read(this.#fd, Buffer.allocUnsafe(CHUNK), 0, CHUNK, this.#position, (error, count, buffer) => {
+      this.#isReading = false;
+      this.#whenRead?.();
+      if (this.destroyed) return;
+      if (error !== null) this.destroy(unreadable(this.#name, error));
+      else if (count > 0) {
+        this.#position += count;
+        this.push(buffer.subarray(0, count));
+      } else this.#end();
+    });
+  }
+
+  /** What was read is whole only if the file is what it was when it was opened. */
+  #end(): void {
+    try {
+      const now = this.#fs.fstat(this.#fd);
+      const { size, mtimeNs } = this.#opened;
+      if (now.size !== size || now.mtimeNs !== mtimeNs || BigInt(this.#position) !== size) {
+        throw new TombstonedError('failed', `${printable(this.#name)} was changed while it was read`, {
+          key: this.#name,
+          hint: 'read it again',
+        });
+      }
+      this.push(null);
+    } catch (error) {
+      this.destroy(error instanceof Error ? error : new Error(String(error)));
     }
-    const now = fs.fstat(fd);
-    if (now.size !== opened.size || now.mtimeNs !== opened.mtimeNs || BigInt(position) !== opened.size) {
-      throw new TombstonedError('failed', `${printable(name)} was changed while it was read`, {
-        key: name,
-        hint: 'read it again',
-      });
-    }
-  } finally {
-    fs.close(fd);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    const close = (): void => {
+      try {
+        this.#fs.close(this.#fd);
+        done(error);
+      } catch (second) {
+        done(error ?? (second instanceof Error ? second : new Error(String(second))));
+      }
+    };
+    // The number must not be reused while a read of it is under way.
+    if (this.#isReading) this.#whenRead = close;
+    else close();
   }
 }
 

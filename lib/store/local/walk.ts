@@ -11,8 +11,6 @@ import { revisionOf } from './revision-of.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const PAGE = 1000;
-/** What Node puts in the place of bytes that are not UTF-8. */
-const REPLACEMENT = '\u{fffd}';
 /** `statfs` types on which one pass over a directory is complete: ext2/3/4, XFS (R6). */
 const ONE_PASS = new Set([0xef53, 0x58465342]);
 /** Elsewhere: how old a directory's ctime must be, and how long to go on trying. ms. */
@@ -44,15 +42,10 @@ export async function* walkLive(
   const look = (directory: OpenDirectory, name: Name): Listed | undefined => {
     const key = directory.path + name.base;
     if (!isBelowPrefix(key, prefix) && !name.isDirectory) return undefined;
-    if (name.isDirectory && !name.base.includes(REPLACEMENT)) return undefined;
+    if (!name.isUtf8) return { type: 'refused', path: key, why: 'its name is not UTF-8' };
+    if (name.isDirectory) return undefined;
     const file = fs.lstat(at(directory.fd, name.base));
-    if (file === undefined) {
-      // A name that is not UTF-8 can't be given back to the system as it was read.
-      return name.base.includes(REPLACEMENT)
-        ? { type: 'refused', path: key, why: 'its name is not UTF-8' }
-        : undefined;
-    }
-    if (file.isDirectory()) return undefined;
+    if (file === undefined || file.isDirectory()) return undefined;
     const valid = asKey(key);
     if (valid === undefined)
       return { type: 'refused', path: key, why: `its name ${keyProblem(key) ?? 'is no key'}` };
@@ -82,8 +75,9 @@ export async function* walkPending(
   if (keyProblem(start.slice(0, -1)) !== undefined) return;
   const enter = (path: string): boolean => path.startsWith(whole) || whole.startsWith(path);
   const look = (directory: OpenDirectory, name: Name): ListedPending | undefined => {
-    if (name.isDirectory) return undefined;
     const path = directory.path + name.base;
+    if (!name.isUtf8) return { type: 'refused', path, why: 'its name is not UTF-8' };
+    if (name.isDirectory) return undefined;
     const parts = splitPendingName(path.slice(pendingPrefix.length));
     const file = fs.lstat(at(directory.fd, name.base));
     if (file === undefined || file.isDirectory()) return undefined;
@@ -102,7 +96,6 @@ export async function* walkPending(
 
 /** What `look` makes of each name, in pages; signals and timers run between them. */
 async function* pages<T>(
-  walked: Walked,
   walked: Walked,
   walk: AsyncIterable<OpenDirectory>,
   look: (directory: OpenDirectory, name: Name) => T | undefined,
@@ -129,20 +122,6 @@ async function* pages<T>(
     }
   }
   if (page.length > 0) yield page;
-}
-
-/** A look that the system denies makes the whole listing an error: it would be incomplete. */
-function looked<T>(
-  walked: Walked,
-  directory: OpenDirectory,
-  name: Name,
-  look: (directory: OpenDirectory, name: Name) => T | undefined,
-): T | undefined {
-  try {
-    return look(directory, name);
-  } catch (error) {
-    throw errnoOf(error) === undefined ? error : listingError(walked, directory.path, error);
-  }
 }
 
 interface Name {
@@ -201,12 +180,7 @@ async function* directories(
       const path = `${level.path}${name}/`;
       const fd = step(walked, level.fd, name, path);
       if (fd === undefined) continue;
-      try {
-        checkDirectory(walked, fd, path, device);
-      } catch (error) {
-        fs.close(fd);
-        throw told(walked, path, error);
-      }
+      entered(walked, fd, path, device);
       yield* push(fd, path);
     }
   } finally {
@@ -241,10 +215,7 @@ function openFrom(walked: Walked, start: string): number | undefined {
       next = step(walked, fd, segment, path);
       if (next === undefined && fs.lstat(at(fd, segment))?.isSymbolicLink() === true)
         throw linked(walked, path);
-      if (next !== undefined && fs.lstat(at(next, `${CONTROL_SEGMENT}/store.json`)) !== undefined) {
-        fs.close(next);
-        throw nested(walked, path);
-      }
+      if (next !== undefined) refuseNested(walked, next, path);
     } finally {
       fs.close(fd);
     }
@@ -252,6 +223,16 @@ function openFrom(walked: Walked, start: string): number | undefined {
     fd = next;
   }
   return fd;
+}
+
+function refuseNested(walked: Walked, fd: number, path: string): void {
+  const { fs } = walked;
+  try {
+    if (fs.lstat(at(fd, `${CONTROL_SEGMENT}/store.json`)) !== undefined) throw nested(walked, path);
+  } catch (error) {
+    fs.close(fd);
+    throw told(walked, path, error);
+  }
 }
 
 function step(walked: Walked, parent: number, name: string, path: string): number | undefined {
@@ -271,7 +252,7 @@ function entered(walked: Walked, fd: number, path: string, device: bigint): void
     checkDirectory(walked, fd, path, device);
   } catch (error) {
     walked.fs.close(fd);
-    throw errnoOf(error) === undefined ? error : listingError(walked, path, error);
+    throw told(walked, path, error);
   }
 }
 
@@ -289,6 +270,12 @@ function checkDirectory(walked: Walked, fd: number, path: string, device: bigint
     );
   }
   if (fs.lstat(at(fd, `${CONTROL_SEGMENT}/store.json`)) !== undefined) throw nested(walked, path);
+}
+
+/** An error of the system, as one that names the directory. */
+function told(walked: Walked, path: string, error: unknown): unknown {
+  const isOurs = error instanceof TombstonedError || errnoOf(error) === undefined;
+  return isOurs ? error : listingError(walked, path, error);
 }
 
 function linked(walked: Walked, path: string): TombstonedError {
