@@ -43,9 +43,9 @@ function userName(): string {
   }
 }
 
-/** Opens the catalog that a config names. */
-export function openCatalog(config: Config): Catalog {
-  return Catalog.open(config.catalog);
+/** Opens the catalog that a config names; a purge may use the room that is kept for it. */
+export function openCatalog(config: Config, options: { mayUseReserve?: boolean } = {}): Catalog {
+  return Catalog.open(config.catalog, options);
 }
 
 /** A place with its config. */

@@ -1,5 +1,6 @@
+import type { Database } from 'better-sqlite3';
 import { TombstonedError } from '../domain/errors.ts';
-import { keepReserve, openDatabase, releaseReserve } from './database.ts';
+import { keepReserve, openDatabase, withReserve } from './database.ts';
 import { Events } from './events.ts';
 import { Holds } from './holds.ts';
 import { Runs } from './runs.ts';
@@ -29,10 +30,12 @@ export class Catalog {
   readonly holds: Holds;
   readonly schedule: Schedule;
   readonly #sql: Sql;
+  readonly #mayUseReserve: boolean;
 
-  private constructor(file: string, sql: Sql, uuid: string) {
+  private constructor(file: string, sql: Sql, uuid: string, mayUseReserve: boolean) {
     this.file = file;
     this.uuid = uuid;
+    this.#mayUseReserve = mayUseReserve;
     this.#sql = sql;
     this.tombstones = new Tombstones(sql);
     this.sweeps = new Sweeps(sql);
@@ -42,14 +45,19 @@ export class Catalog {
     this.schedule = new Schedule(sql);
   }
 
-  /** Opens a catalog that exists. Throws `failed`, with a hint, when it can't be relied on. */
-  static open(file: string): Catalog {
-    return Catalog.#over(file, openDatabase(file));
+  /**
+   * Opens a catalog that exists. Throws `failed`, with a hint, when it can't be
+   * relied on. `mayUseReserve` is for purges: on a full disk they go on in the
+   * room that is kept for them.
+   */
+  static open(file: string, { mayUseReserve = false } = {}): Catalog {
+    const open = (): Database => openDatabase(file);
+    return Catalog.#over(file, mayUseReserve ? withReserve(file, open) : open(), mayUseReserve);
   }
 
   /** Opens a catalog, and makes it, with its directory, where there is none. `uuid` is what a new one is called. */
   static create(file: string, uuid: string, now: number): Catalog {
-    const catalog = Catalog.#over(file, openDatabase(file, { uuid, now }));
+    const catalog = Catalog.#over(file, openDatabase(file, { uuid, now }), false);
     try {
       catalog.keepReserve();
       return catalog;
@@ -59,8 +67,8 @@ export class Catalog {
     }
   }
 
-  static #over(file: string, db: ConstructorParameters<typeof Sql>[0]): Catalog {
-    const sql = new Sql(db, file);
+  static #over(file: string, db: Database, mayUseReserve: boolean): Catalog {
+    const sql = new Sql(db, file, mayUseReserve);
     try {
       const row = sql.all('SELECT uuid FROM catalog')[0];
       if (row === undefined) {
@@ -69,14 +77,17 @@ export class Catalog {
           hint: 'bring the catalog back from a backup; the store is untouched',
         });
       }
-      return new Catalog(file, sql, asText(row['uuid']));
+      return new Catalog(file, sql, asText(row['uuid']), mayUseReserve);
     } catch (error) {
       db.close();
       throw error;
     }
   }
 
-  /** Runs `work` in one transaction; nothing in it may await. */
+  /**
+   * Runs `work` in one transaction; nothing in it may await. On a full disk it may
+   * run twice, the first time without effect on the catalog.
+   */
   transaction<T>(work: () => T): T {
     return this.#sql.transaction(work);
   }
@@ -105,9 +116,9 @@ export class Catalog {
     return keepReserve(this.file);
   }
 
-  /** Gives the reserve's room to the disk; false when there was none. */
-  releaseReserve(): boolean {
-    return releaseReserve(this.file);
+  /** Does what needs room beside the catalog; as with its own statements, a purge may have the reserve's. */
+  withRoom<T>(work: () => T): T {
+    return this.#mayUseReserve ? withReserve(this.file, work) : work();
   }
 
   /** The value of a pragma on this connection, for checks. */

@@ -167,4 +167,8 @@ CREATE TABLE hold_members (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX hold_members_by_name ON hold_members (store, name);
 `,
+  `
+-- What tells the run's lock file from a copy of it: that one can be locked while the process lives.
+ALTER TABLE runs ADD COLUMN lock TEXT;
+`,
 ];

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { errnoOf } from '../domain/errors.ts';
@@ -6,6 +6,8 @@ import { catalogError } from './database.ts';
 
 /** A lock that the kernel frees when its process dies: `BEGIN EXCLUSIVE` on an SQLite file without tables. */
 export interface FileLock {
+  /** Tells its file from a copy. */
+  readonly identity: string;
   /** Frees the lock and leaves its file. */
   release(): void;
   /** Removes the file under the lock, then frees the lock. */
@@ -25,10 +27,12 @@ export function takeLock(file: string): FileLock | undefined {
 
 /**
  * Takes a dead process's lock without making its file: `held` when its process
- * lives, `missing` when there is no file, which proves nothing (design, section 5).
+ * lives, `missing` when there is no file, or but a copy, which proves nothing
+ * (design, section 5). Without an `identity` any file will do.
  */
-export function takeDeadLock(file: string): FileLock | 'held' | 'missing' {
-  if (!existsSync(file)) return 'missing';
+export function takeDeadLock(file: string, identity: string | null): FileLock | 'held' | 'missing' {
+  const found = identityOf(file);
+  if (found === undefined || (identity !== null && found !== identity)) return 'missing';
   try {
     return lock(file, { mustExist: true }) ?? 'held';
   } catch (error) {
@@ -44,11 +48,13 @@ function lock(file: string, { mustExist }: { mustExist: boolean }): FileLock | u
     db = opened;
     opened.exec('BEGIN EXCLUSIVE');
     // Whoever had it before may have removed the file while this one was opened.
-    if (!existsSync(file)) {
+    const identity = identityOf(file);
+    if (identity === undefined) {
       opened.close();
       return undefined;
     }
     return {
+      identity,
       release: () => opened.close(),
       remove: () => {
         rmSync(file, { force: true });
@@ -60,4 +66,10 @@ function lock(file: string, { mustExist }: { mustExist: boolean }): FileLock | u
     if (errnoOf(error)?.startsWith('SQLITE_BUSY') === true) return undefined;
     throw catalogError(file, error);
   }
+}
+
+/** Inode and time of birth: a copy has others. Not the device, whose number may be another after a boot. */
+function identityOf(file: string): string | undefined {
+  const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return stats === undefined ? undefined : `${stats.ino}:${stats.birthtimeNs}`;
 }

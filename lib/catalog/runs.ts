@@ -12,12 +12,14 @@ export interface RunRow {
   readonly pid: number;
   readonly host: string;
   readonly by: string;
+  /** What tells its lock file from a copy; null of a run that did not say. */
+  readonly lock: string | null;
   readonly startedAt: number;
   readonly endedAt: number | null;
   readonly outcome: string | null;
 }
 
-const COLUMNS = `n, id, store, kind, pid, host, by, started_at AS startedAt, ended_at AS endedAt, outcome`;
+const COLUMNS = `n, id, store, kind, pid, host, by, started_at AS startedAt, ended_at AS endedAt, outcome, lock`;
 
 /** All statements about runs. */
 export class Runs {
@@ -37,9 +39,11 @@ export class Runs {
     boot: string;
     by: string;
     now: number;
+    lock?: string;
   }): number {
     return this.#sql.number(
-      `INSERT INTO runs (id, store, kind, pid, host, boot, by, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING n`,
+      `INSERT INTO runs (id, store, kind, pid, host, boot, by, started_at, lock)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING n`,
       run.id,
       run.store,
       run.kind,
@@ -48,6 +52,7 @@ export class Runs {
       run.boot,
       run.by,
       run.now,
+      run.lock ?? null,
     );
   }
 
@@ -98,6 +103,7 @@ function toRun(row: Row): RunRow {
     pid: asNumber(row['pid']),
     host: asText(row['host']),
     by: asText(row['by']),
+    lock: asTextOrNull(row['lock']),
     startedAt: asNumber(row['startedAt']),
     endedAt: asNumberOrNull(row['endedAt']),
     outcome: asTextOrNull(row['outcome']),

@@ -3,7 +3,7 @@ import { TombstonedError } from '../domain/errors.ts';
 import { asKey, type Key } from '../domain/key.ts';
 import { parseRevision, type Revision } from '../domain/revision.ts';
 import { STATES, type State } from '../domain/state.ts';
-import { catalogError } from './database.ts';
+import { catalogError, withReserve } from './database.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -11,11 +11,13 @@ export type Row = Readonly<Record<string, unknown>>;
 export class Sql {
   readonly db: Database;
   readonly #file: string;
+  readonly #mayUseReserve: boolean;
   readonly #statements = new Map<string, Statement>();
 
-  constructor(db: Database, file: string) {
+  constructor(db: Database, file: string, mayUseReserve = false) {
     this.db = db;
     this.#file = file;
+    this.#mayUseReserve = mayUseReserve;
   }
 
   run(sql: string, ...values: unknown[]): void {
@@ -41,7 +43,7 @@ export class Sql {
     return asNumber(row === undefined ? undefined : Object.values(row)[0]);
   }
 
-  /** Runs `work` in one `BEGIN IMMEDIATE` transaction. */
+  /** Runs `work` in one `BEGIN IMMEDIATE` transaction; on a full disk perhaps twice. */
   transaction<T>(work: () => T): T {
     return this.guard(() => this.db.transaction(work).immediate());
   }
@@ -51,7 +53,14 @@ export class Sql {
     return this.guard(() => this.db.transaction(work).deferred());
   }
 
+  /** Translates what `work` throws; on a full disk does it again with the reserve's room, if this process may. */
   guard<T>(work: () => T): T {
+    // Within a transaction only the whole of it can be done again.
+    if (!this.#mayUseReserve || this.db.inTransaction) return this.#translated(work);
+    return withReserve(this.#file, () => this.#translated(work));
+  }
+
+  #translated<T>(work: () => T): T {
     try {
       return work();
     } catch (error) {

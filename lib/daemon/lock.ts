@@ -1,4 +1,5 @@
 import { readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { withReserve } from '../catalog/database.ts';
 import { takeLock } from '../catalog/run-lock.ts';
 import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
@@ -13,7 +14,8 @@ export function takeDaemonLock(catalogFile: string, pid: number, report: Report)
   // Two configs may name one catalog differently.
   const catalog = realpathSync(catalogFile);
   const pidFile = `${catalog}.daemon.pid`;
-  const lock = takeLock(`${catalog}.daemon.lock`);
+  // On a full disk too: the daemon must start, to purge.
+  const lock = withReserve(catalog, () => takeLock(`${catalog}.daemon.lock`));
   if (lock === undefined) {
     throw new TombstonedError(
       'failed',

@@ -46,7 +46,7 @@ async function inPlace(
 ): Promise<void> {
   const bounded = new BoundedReport(of.log.reportFor(of.store.name));
   try {
-    const catalog = openCatalog(of.config);
+    const catalog = openCatalog(of.config, { mayUseReserve: doing === 'purge' });
     try {
       const place = await openPlace(catalog, of.store, { ...of.surroundings, report: bounded.report });
       try {

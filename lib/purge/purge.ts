@@ -1,4 +1,3 @@
-import { isFull } from '../catalog/database.ts';
 import type { Tombstone } from '../catalog/tombstones.ts';
 import { messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
@@ -43,24 +42,7 @@ export interface PurgeResult {
 export async function purge(place: Place, options: PurgeOptions): Promise<PurgeResult> {
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
-  const purger = new Purger(place, options);
-  try {
-    return await onFullDisk(place, async () => inRun(place, 'purge', async (run) => purger.run(run)));
-  } finally {
-    place.catalog.keepReserve();
-  }
-}
-
-/** With nothing free, a purge must still be able to commit: it gives up the catalog's reserve and tries again. */
-async function onFullDisk<T>(place: Place, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    const isFullDisk = isFull(error) || (error instanceof Error && isFull(error.cause));
-    if (!isFullDisk || !place.catalog.releaseReserve()) throw error;
-    place.report('warn', 'the disk is full: the catalog’s reserve is used, so that the purge can go on');
-    return work();
-  }
+  return inRun(place, 'purge', async (run) => new Purger(place, options).run(run));
 }
 
 class Purger {
@@ -134,22 +116,16 @@ class Purger {
 
   async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<void> {
     const { catalog, row, store, safetyWindow, clock } = this.#place;
-    const taken = catalog.transaction(() => {
+    const { taken, held } = catalog.transaction(() => {
       const claims = claimsOn(this.#place, page, 'purge');
-      const free: string[] = [];
-      for (const [i, tombstone] of page.entries()) {
-        const claim = claims.get(i);
-        if (claim === undefined) free.push(tombstone.id);
-        else this.#keep(tombstone, 'hold', `hold ${claim.name}: ${claim.reason}`);
-      }
-      return catalog.tombstones.takeForPurge({
-        store: row.n,
-        run: run.n,
-        ids: free,
-        now,
-        window: safetyWindow,
-      });
+      const ids = page.filter((_, i) => !claims.has(i)).map(({ id }) => id);
+      const take = { store: row.n, run: run.n, ids, now, window: safetyWindow };
+      return { taken: catalog.tombstones.takeForPurge(take), held: claims };
     });
+    for (const [i, claim] of held) {
+      const tombstone = page[i];
+      if (tombstone !== undefined) this.#keep(tombstone, 'hold', `hold ${claim.name}: ${claim.reason}`);
+    }
     if (taken.length === 0) return;
     const outcomes = await store.remove(taken.map(removal));
     if (outcomes.length !== taken.length)

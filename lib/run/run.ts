@@ -17,7 +17,27 @@ export interface Run {
  * without its lock: recovery finds it (design, section 5).
  */
 export async function inRun<T>(place: Place, kind: RunKind, work: (run: Run) => Promise<T>): Promise<T> {
-  const { run, lock } = begin(place, kind);
+  try {
+    return await inOpenRun(place, begin(place, kind), work);
+  } finally {
+    keepReserve(place);
+  }
+}
+
+/** Makes the catalog's reserve again, where a full disk took it and has room now. */
+function keepReserve({ catalog, report }: Place): void {
+  try {
+    catalog.keepReserve();
+  } catch (error) {
+    report('warn', `the room kept for purges is missing: ${messageOf(error)}`);
+  }
+}
+
+async function inOpenRun<T>(
+  place: Place,
+  { run, lock }: { run: Run; lock: FileLock },
+  work: (run: Run) => Promise<T>,
+): Promise<T> {
   let result: T;
   try {
     result = await work(run);
@@ -37,12 +57,13 @@ function begin(place: Place, kind: RunKind): { run: Run; lock: FileLock } {
   const { catalog, row, clock, random, actor } = place;
   const now = clock.now();
   const id = makePlainId('r', now, random);
-  const lock = takeLock(runLockFile(catalog.file, id));
+  const lock = catalog.withRoom(() => takeLock(runLockFile(catalog.file, id)));
   if (lock === undefined)
     throw new TombstonedError('failed', `run ${id} exists already`, { hint: 'try again' });
   try {
     const { pid, host, boot, by } = actor;
-    return { run: { id, n: catalog.runs.begin({ id, store: row.n, kind, pid, host, boot, by, now }) }, lock };
+    const of = { id, store: row.n, kind, pid, host, boot, by, now, lock: lock.identity };
+    return { run: { id, n: catalog.runs.begin(of) }, lock };
   } catch (error) {
     lock.release(); // and its file stays: the row may have been written after all
     throw error;

@@ -103,8 +103,15 @@ export class TempPlace {
   }
 
   /** Opens the place as one process would; `wrap` may put faults between. */
-  open(wrap: { fs?: LocalFs; catalog?: (catalog: Catalog) => Catalog; seed?: number } = {}): Place {
-    const inner = Catalog.open(this.catalogFile);
+  open(
+    wrap: {
+      fs?: LocalFs;
+      catalog?: (catalog: Catalog) => Catalog;
+      seed?: number;
+      mayUseReserve?: boolean;
+    } = {},
+  ): Place {
+    const inner = Catalog.open(this.catalogFile, { mayUseReserve: wrap.mayUseReserve ?? false });
     const catalog = wrap.catalog?.(inner) ?? inner;
     const store = LocalStore.open({
       path: this.root,
