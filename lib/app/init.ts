@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, realpathSync, statSync } from 'node:fs';
+import { realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
@@ -10,6 +10,7 @@ import {
   createIdentity,
   createOwner,
   readIdentity,
+  readOwner,
 } from '../store/control-objects.ts';
 import { LocalStore } from '../store/local/local-store.ts';
 import type { Surroundings } from './open.ts';
@@ -42,15 +43,12 @@ export async function initStore(
     const now = new Date(clock.now()).toISOString();
     const known = await readIdentity(store.control, 'write');
     if (known !== undefined) checkPendingPrefix(store, known);
-    const catalogIs =
-      statSync(config.catalog, { throwIfNoEntry: false }) === undefined ? 'created' : 'exists';
-    mkdirSync(path.dirname(config.catalog), { recursive: true, mode: 0o750 });
-    const catalog =
-      catalogIs === 'created'
-        ? Catalog.create(config.catalog, randomUUID(), clock.now())
-        : Catalog.open(config.catalog);
+    const isNew = !Catalog.exists(config.catalog);
+    const newUuid = randomUUID();
+    const isOwned = (await readOwner(store.control)) !== 'nobody';
+    if (isOwned && isNew) await checkOwner(store, newUuid); // no catalog is made for a store that is another's
+    const catalog = Catalog.create(config.catalog, newUuid, clock.now());
     try {
-      catalog.keepReserve();
       const row = catalog.storeByName(storeConfig.name);
       if (row !== undefined && row.uuid !== known?.uuid) {
         throw new TombstonedError(
@@ -59,6 +57,7 @@ export async function initStore(
           { key: store.url, hint: 'is the disk mounted? A different store needs a name of its own' },
         );
       }
+      if (isOwned) await checkOwner(store, catalog.uuid);
       if (store instanceof LocalStore) await store.checkLinks();
       const { pendingPrefix } = store;
       const identity =
@@ -69,7 +68,7 @@ export async function initStore(
       const owner = await createOwner(store.control, { catalog: catalog.uuid, host: actor.host, since: now });
       await checkOwner(store, catalog.uuid);
       catalog.addStore({ name: storeConfig.name, uuid, url: storeConfig.url, pendingPrefix });
-      return { uuid, identity, owner, catalog: catalogIs };
+      return { uuid, identity, owner, catalog: isNew ? 'created' : 'exists' };
     } finally {
       catalog.close();
     }

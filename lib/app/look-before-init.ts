@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { readIdentity, readOwner } from '../store/control-objects.ts';
 import type { InitResult } from './init.ts';
@@ -13,12 +13,11 @@ export async function lookBeforeInit(
   try {
     const identity = await readIdentity(store.control, 'write');
     const owner = await readOwner(store.control);
-    const catalog = statSync(config.catalog, { throwIfNoEntry: false });
     return {
       uuid: identity?.uuid ?? null,
       identity: identity === undefined ? 'created' : 'exists',
       owner: owner === 'nobody' ? 'created' : 'exists',
-      catalog: catalog === undefined ? 'created' : 'exists',
+      catalog: Catalog.exists(config.catalog) ? 'exists' : 'created',
     };
   } finally {
     store.close();

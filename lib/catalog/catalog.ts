@@ -1,6 +1,6 @@
 import type { Database } from 'better-sqlite3';
 import { TombstonedError } from '../domain/errors.ts';
-import { keepReserve, openDatabase, withReserve } from './database.ts';
+import { databaseExists, keepReserve, openDatabase, withReserve } from './database.ts';
 import { Events } from './events.ts';
 import { Holds } from './holds.ts';
 import { Runs } from './runs.ts';
@@ -43,6 +43,11 @@ export class Catalog {
     this.events = new Events(sql);
     this.holds = new Holds(sql);
     this.schedule = new Schedule(sql);
+  }
+
+  /** Whether a catalog's file is there. Throws for what can be none, as `open` does. */
+  static exists(file: string): boolean {
+    return databaseExists(file);
   }
 
   /**

@@ -45,6 +45,15 @@ export function openDatabase(file: string, fresh?: NewCatalog): Database.Databas
   }
 }
 
+/** Whether there is a file for `openDatabase`. Throws as it does for what can be no database. */
+export function databaseExists(file: string): boolean {
+  try {
+    return isThere(file);
+  } catch (error) {
+    throw catalogError(file, error);
+  }
+}
+
 function open(file: string, fresh: NewCatalog | undefined): Database.Database {
   if (!isThere(file)) {
     if (fresh === undefined) {
