@@ -11,7 +11,7 @@ export interface HistoryLine {
 
 /** A tombstone's history, oldest first: its own events, and those of the batches it was in. */
 export function historyOf(catalog: Catalog, tombstone: Tombstone): HistoryLine[] {
-  const lines = catalog.events.of(tombstone.id, tombstone.tombstonedAt).map((event): HistoryLine => {
+  const lines = catalog.events.of(tombstone).map((event): HistoryLine => {
     const { at, what, by, count } = event;
     return { at, what, by, detail: event.detail ?? (count === null ? null : `in a batch of ${count}`) };
   });

@@ -1,4 +1,6 @@
 import { runLockFile, takeDeadLock } from '../catalog/run-lock.ts';
+import type { RunRow } from '../catalog/runs.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { recoverPurges } from '../purge/recover.ts';
 import { recoverRestores } from '../restore/recover.ts';
 import type { Place } from '../run/place.ts';
@@ -7,10 +9,11 @@ import { recoverMoves } from '../sweep/recover.ts';
 /**
  * Finishes what runs that died have left (design, section 5); at every start,
  * and before every sweep and purge. Runs whose process lives are left alone, and
- * so are those whose lock file is missing, or but a copy: that proves nothing.
+ * so are those whose lock file is missing, or but a copy: that proves nothing. A run that can't be
+ * finished is reported and stays open.
  */
 export async function recover(place: Place): Promise<void> {
-  const { catalog, row, clock, report } = place;
+  const { catalog, row, report } = place;
   for (const run of catalog.runs.open(row.n)) {
     const lock = catalog.withRoom(() => takeDeadLock(runLockFile(catalog.file, run.id), run.lock));
     if (lock === 'held') continue;
@@ -27,24 +30,29 @@ export async function recover(place: Place): Promise<void> {
       continue;
     }
     try {
-      if (catalog.runs.get(run.n)?.endedAt === null) {
-        const moves = await recoverMoves(place, run.n);
-        const purges = await recoverPurges(place, run.n);
-        const restores = await recoverRestores(place, run.n);
-        catalog.runs.end(run.n, 'recovered', clock.now());
-        const total = moves.moved + moves.abandoned + purges.purged + purges.back + restores;
-        if (total > 0) {
-          report('warn', `recovered run ${run.id}, whose process ${run.pid} died`, {
-            ...moves,
-            ...purges,
-            restores,
-          });
-        }
-      }
-      lock.remove();
+      const isLeft = catalog.runs.get(run.n)?.endedAt === null && !(await recoverRun(place, run));
+      if (isLeft) lock.release();
+      else lock.remove();
     } catch (error) {
       lock.release();
-      throw error;
+      // Others must not wait for what one has left: it stays open, for the next recovery.
+      const hint = error instanceof TombstonedError ? error.hint : undefined;
+      report('warn', `run ${run.id} can't be recovered now: ${messageOf(error)}`, { hint });
     }
   }
+}
+
+/** Finishes one run, and closes it unless something is left of it; says whether it is closed. */
+async function recoverRun(place: Place, run: RunRow): Promise<boolean> {
+  const { catalog, clock, report } = place;
+  const moves = await recoverMoves(place, run.n);
+  const purges = await recoverPurges(place, run.n);
+  const restores = await recoverRestores(place, run.n);
+  const left = moves.left + purges.left + restores.left;
+  if (left === 0) catalog.runs.end(run.n, 'recovered', clock.now());
+  const counts = { ...moves, ...purges, ...restores, left };
+  if (moves.moved + moves.abandoned + purges.purged + purges.back + restores.restores > 0) {
+    report('warn', `recovered run ${run.id}, whose process ${run.pid} died`, counts);
+  }
+  return left === 0;
 }

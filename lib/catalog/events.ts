@@ -61,17 +61,34 @@ export class Events {
     );
   }
 
-  /** Everything written about one tombstone, and about the batch that its id names, oldest first. */
-  of(tombstone: string, batchAt: number): Event[] {
+  /** What the newest event of a kind about a tombstone says, or undefined when there is none. */
+  lastDetail(tombstone: string, what: EventWhat): string | null | undefined {
+    const row = this.#sql.all(
+      `SELECT detail FROM events WHERE tombstone = ? AND what = ? ORDER BY n DESC LIMIT 1`,
+      tombstone,
+      what,
+    )[0];
+    return row === undefined ? undefined : asTextOrNull(row['detail']);
+  }
+
+  /**
+   * Everything written about one tombstone, and about the batch that its id
+   * names unless it ended otherwise than its batch, oldest first.
+   */
+  of(tombstone: { id: string; store: string; tombstonedAt: number }): Event[] {
     return this.#sql
       .all(
         `SELECT e.n, e.at, e.what, r.id AS run, r.by, e.count, e.bytes, e.detail
-         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.tombstone = @tombstone
+         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.tombstone = @id
          UNION ALL
          SELECT e.n, e.at, e.what, r.id AS run, r.by, e.count, e.bytes, e.detail
-         FROM events e LEFT JOIN runs r ON r.n = e.run WHERE e.batch_at = @batchAt AND e.tombstone IS NULL
+         FROM events e LEFT JOIN runs r ON r.n = e.run
+         WHERE e.batch_at = @tombstonedAt AND e.tombstone IS NULL
+           AND e.store = (SELECT n FROM stores WHERE name = @store)
+           AND NOT EXISTS (SELECT 1 FROM events x
+             WHERE x.tombstone = @id AND x.what IN ('moved', 'moved-other', 'put-back', 'abandoned'))
          ORDER BY 1`,
-        { tombstone, batchAt },
+        { id: tombstone.id, store: tombstone.store, tombstonedAt: tombstone.tombstonedAt },
       )
       .map((row) => ({
         at: asNumber(row['at']),

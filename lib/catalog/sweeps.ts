@@ -53,6 +53,10 @@ export interface SweepCounts {
 const SWEEP = `w.id, s.name AS store, w.state, w.reason, w.started_at AS startedAt, w.ended_at AS endedAt,
   w.planned, w.moved, w.abandoned, w.failed, w.bytes`;
 
+/** What a sweep's batch in flight has moved is not counted yet. */
+const HAS_MOVED = `w.first_batch_at IS NOT NULL
+  AND (w.moved > 0 OR EXISTS (SELECT 1 FROM open_batches b WHERE b.run = w.run AND b.sweep = w.n))`;
+
 /** All statements about sweeps and their plans. */
 export class Sweeps {
   readonly #sql: Sql;
@@ -186,17 +190,26 @@ export class Sweeps {
     return { policy: asTextOrNull(row?.['policy'] ?? null), reason: asTextOrNull(row?.['reason'] ?? null) };
   }
 
-  /** Says how far a sweep has come. */
-  progress(sweep: number, state: SweepState, counts: SweepCounts, endedAt: number | null): void {
+  /** Says how far a sweep has come, and how much it has planned. */
+  progress(sweep: number, state: SweepState, planned: number, endedAt: number | null): void {
     this.#sql.run(
-      `UPDATE sweeps SET state = ?, planned = ?, moved = ?, abandoned = ?, failed = ?, bytes = ?, ended_at = ? WHERE n = ?`,
+      `UPDATE sweeps SET state = ?, planned = ?, ended_at = ? WHERE n = ?`,
       state,
-      counts.planned,
-      counts.moved,
-      counts.abandoned,
-      counts.failed,
-      counts.bytes,
+      planned,
       endedAt,
+      sweep,
+    );
+  }
+
+  /** Adds how a batch ended to its sweep's counts; part of the transaction that records it. */
+  count(sweep: number, ended: Omit<SweepCounts, 'planned'>): void {
+    this.#sql.run(
+      `UPDATE sweeps SET moved = moved + ?, abandoned = abandoned + ?, failed = failed + ?, bytes = bytes + ?
+       WHERE n = ?`,
+      ended.moved,
+      ended.abandoned,
+      ended.failed,
+      ended.bytes,
       sweep,
     );
   }
@@ -226,29 +239,18 @@ export class Sweeps {
     );
   }
 
-  /** Adds what a recovery found to a sweep's counts. */
-  addRecovered(sweep: number, moved: number, abandoned: number, bytes: number): void {
-    this.#sql.run(
-      `UPDATE sweeps SET moved = moved + ?, abandoned = abandoned + ?, bytes = bytes + ? WHERE n = ?`,
-      moved,
-      abandoned,
-      bytes,
-      sweep,
-    );
-  }
-
   get(id: string): Sweep | undefined {
     return this.#sql
       .all(`SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store WHERE w.id = ?`, id)
       .map(toSweep)[0];
   }
 
-  /** A store's sweeps, newest first; `moving: true` only those that moved something. */
+  /** A store's sweeps, newest first; `moving: true` only those that moved something, or may have. */
   latest(store: number, limit: number, moving = false): Sweep[] {
     return this.#sql
       .all(
         `SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store
-         WHERE w.store = ? ${moving ? 'AND w.moved > 0' : ''} ORDER BY w.n DESC LIMIT ?`,
+         WHERE w.store = ? ${moving ? `AND ${HAS_MOVED}` : ''} ORDER BY w.n DESC LIMIT ?`,
         store,
         limit,
       )

@@ -31,7 +31,7 @@ export interface Tombstone {
   readonly run: number;
   /** When its batch moved: the time in its id. */
   readonly tombstonedAt: number;
-  /** When the live object was gone. */
+  /** What its window counts from: when the live object was gone, or was back. */
   readonly goneAt: number | null;
   readonly purgeAfter: number | null;
   /** When it was purged or abandoned. */
@@ -66,7 +66,14 @@ export type Settled =
   | { readonly id: string; readonly to: 'pending' }
   /** Another revision than was meant was moved: `pending` when its key is taken, `restored` when it is back. */
   | { readonly id: string; readonly to: 'pending' | 'restored'; readonly revision: Revision }
-  | { readonly id: string; readonly to: 'abandoned'; readonly why: string };
+  | { readonly id: string; readonly to: 'abandoned'; readonly why: string }
+  /** Nothing was done: it leaves no record. */
+  | { readonly id: string; readonly to: 'dropped' }
+  /** How it stands can't be seen now: its intent stays. */
+  | { readonly id: string; readonly to: 'open' };
+
+/** A restored pending copy stays at least this long, whatever the window (R4). ms. */
+const LEAST_STAY_MS = 3_600_000;
 
 export interface PageFilter {
   readonly store?: number | undefined;
@@ -129,7 +136,7 @@ export class Tombstones {
       batchAt,
       store,
       sweep,
-      JSON.stringify(moves.map((m) => [m.id, m.key, m.size, revisionText(m.revision), m.cause])),
+      intentsText(moves),
     );
     this.#sql.run(
       `UPDATE sweeps SET first_batch_at = coalesce(first_batch_at, @batchAt), last_batch_at = @batchAt WHERE n = @sweep`,
@@ -139,11 +146,13 @@ export class Tombstones {
     return { batchAt, sweep, moves };
   }
 
-  /** The oldest open batch of a run, or undefined. */
-  openBatch(run: number): OpenBatch | undefined {
+  /** The oldest open batch of a run, of those after a time, or undefined. */
+  openBatch(run: number, after = 0): OpenBatch | undefined {
     const row = this.#sql.all(
-      `SELECT batch_at AS batchAt, sweep, intents FROM open_batches WHERE run = ? ORDER BY batch_at LIMIT 1`,
+      `SELECT batch_at AS batchAt, sweep, intents FROM open_batches
+       WHERE run = ? AND batch_at > ? ORDER BY batch_at LIMIT 1`,
       run,
+      after,
     )[0];
     if (row === undefined) return undefined;
     return {
@@ -154,8 +163,8 @@ export class Tombstones {
   }
 
   /**
-   * Records how the intents of one batch ended, and closes it. Throws, and
-   * changes nothing, when it is not open any more.
+   * Records how the intents of one batch ended, and closes it, unless some stay
+   * open. Throws, and changes nothing, when it is not open any more.
    */
   settleMoves(batch: {
     store: number;
@@ -166,17 +175,23 @@ export class Tombstones {
     window: number;
   }): void {
     const { store, run, open, exceptions, now, window } = batch;
-    const closed = this.#sql.change(
-      `DELETE FROM open_batches WHERE run = ? AND batch_at = ?`,
-      run,
-      open.batchAt,
-    );
+    const stay = open.moves.filter(({ id }) => exceptions.get(id)?.to === 'open');
+    const closed =
+      stay.length > 0
+        ? this.#sql.change(
+            `UPDATE open_batches SET intents = ? WHERE run = ? AND batch_at = ?`,
+            intentsText(stay),
+            run,
+            open.batchAt,
+          )
+        : this.#sql.change(`DELETE FROM open_batches WHERE run = ? AND batch_at = ?`, run, open.batchAt);
     if (closed !== 1) throw raced(open.moves[0]?.id ?? '');
     const rows: unknown[] = [];
     const tallies = new Map<State, { count: number; bytes: number }>();
     for (const move of open.moves) {
       const end = exceptions.get(move.id);
       const state = end?.to ?? 'pending';
+      if (state === 'open' || state === 'dropped') continue;
       const revision = end !== undefined && 'revision' in end ? end.revision : move.revision;
       rows.push([move.id, move.key, state, revision.size, revisionText(revision), move.cause]);
       const tally = tallies.get(state) ?? { count: 0, bytes: 0 };
@@ -185,12 +200,20 @@ export class Tombstones {
     this.#sql.run(
       `INSERT INTO tombstones (id, store, key, state, size, revision, cause, sweep, run, gone_at, purge_after, ended_at)
        SELECT value->>0, @store, value->>1, value->>2, value->>3, value->>4, value->>5, @sweep, @run,
-         iif(value->>2 = 'abandoned', NULL, @now), iif(value->>2 = 'abandoned', NULL, @purgeAfter),
+         iif(value->>2 = 'abandoned', NULL, @now), CASE value->>2 WHEN 'abandoned' THEN NULL WHEN 'restored' THEN @staysUntil ELSE @purgeAfter END,
          iif(value->>2 = 'abandoned', @now, NULL)
        FROM json_each(@rows)`,
-      { store, sweep: open.sweep, run, now, purgeAfter: now + window, rows: JSON.stringify(rows) },
+      {
+        store,
+        sweep: open.sweep,
+        run,
+        now,
+        purgeAfter: now + window,
+        staysUntil: now + Math.max(window, LEAST_STAY_MS),
+        rows: JSON.stringify(rows),
+      },
     );
-    this.#tally(store, 'moving', -open.moves.length, -sum(open.moves));
+    this.#tally(store, 'moving', stay.length - open.moves.length, sum(stay) - sum(open.moves));
     for (const [state, { count, bytes }] of tallies) this.#tally(store, state, count, bytes);
   }
 
@@ -329,11 +352,12 @@ export class Tombstones {
     run: number;
     tombstone: Tombstone;
     to: 'restored' | 'prior';
-    /** When a copy that is restored may be purged. */
-    purgeAfter: number;
+    now: number;
+    window: number;
   }): void {
-    const { store, run, tombstone, to, purgeAfter } = settle;
-    const back = to === 'restored' ? { goneAt: tombstone.goneAt ?? 0, purgeAfter } : undefined;
+    const { store, run, tombstone, to, now, window } = settle;
+    const purgeAfter = now + Math.max(window, LEAST_STAY_MS);
+    const back = to === 'restored' ? { goneAt: now, purgeAfter } : undefined;
     const state = to === 'restored' ? to : priorOf(tombstone);
     this.#giveBack({ store, run, tombstone, from: 'restoring', to: state, back });
     this.#sql.run(`DELETE FROM restores WHERE tombstone = ?`, tombstone.id);
@@ -392,13 +416,18 @@ export class Tombstones {
 
   /** A key's tombstones, newest first. */
   ofKey(store: number, key: string, limit: number): Tombstone[] {
-    return this.#tombstones(
-      `FROM tombstones t INDEXED BY tombstones_by_key ${JOINS}
-       WHERE t.store = ? AND t.key = ? ORDER BY t.id DESC LIMIT ?`,
-      store,
-      key,
-      limit,
-    );
+    return this.#sql.snapshot(() => {
+      const settled = this.#tombstones(
+        `FROM tombstones t INDEXED BY tombstones_by_key ${JOINS}
+         WHERE t.store = ? AND t.key = ? ORDER BY t.id DESC LIMIT ?`,
+        store,
+        key,
+        limit,
+      );
+      const moving = this.#moving({ store, key, limit });
+      if (moving.length === 0) return settled;
+      return [...settled, ...moving].toSorted((a, b) => (a.id > b.id ? -1 : 1)).slice(0, limit);
+    });
   }
 
   /** A page of tombstones, oldest first: keyset paging by id. */
@@ -420,7 +449,7 @@ export class Tombstones {
   }
 
   /** Tombstones in `moving`: the intents of open batches, of which there are as many as runs. */
-  #moving(filter: PageFilter & { batchAt?: number | undefined }): Tombstone[] {
+  #moving(filter: PageFilter & { batchAt?: number | undefined; key?: string | undefined }): Tombstone[] {
     if (filter.dueBefore !== undefined || (filter.state ?? 'moving') !== 'moving') return [];
     const rows = this.#sql.all(
       `SELECT i.value->>0 AS id, s.name AS store, i.value->>1 AS key, 'moving' AS state, i.value->>2 AS size,
@@ -429,10 +458,11 @@ export class Tombstones {
        FROM open_batches b JOIN stores s ON s.n = b.store JOIN sweeps w ON w.n = b.sweep
          JOIN json_each(b.intents) i JOIN causes c ON c.n = i.value->>4
        WHERE (@batchAt IS NULL OR b.batch_at = @batchAt) AND (@store IS NULL OR b.store = @store)
-         AND (@sweep IS NULL OR w.id = @sweep) AND (@since IS NULL OR b.batch_at >= @since)
+         AND (@key IS NULL OR i.value->>1 = @key) AND (@sweep IS NULL OR w.id = @sweep) AND (@since IS NULL OR b.batch_at >= @since)
          AND i.value->>0 > @after AND substr(i.value->>1, 1, length(@prefix)) = @prefix`,
       {
         batchAt: filter.batchAt ?? null,
+        key: filter.key ?? null,
         store: filter.store ?? null,
         sweep: filter.sweep ?? null,
         since: filter.since ?? null,
@@ -613,6 +643,10 @@ function toTombstone(row: Row): Tombstone {
     endedAt: asNumberOrNull(row['endedAt']),
     prior: prior === 'pending' || prior === 'restored' ? prior : null,
   };
+}
+
+function intentsText(moves: readonly IntendedMove[]): string {
+  return JSON.stringify(moves.map((m) => [m.id, m.key, m.size, revisionText(m.revision), m.cause]));
 }
 
 function intentsOf(value: unknown): IntendedMove[] {

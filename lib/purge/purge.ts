@@ -2,7 +2,7 @@ import type { Tombstone } from '../catalog/tombstones.ts';
 import { messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
-import { claimsOn, inBatch } from '../run/batch.ts';
+import { claimsOn, inBatch, refreshHolds } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity, checkOwner } from '../store/control-objects.ts';
@@ -63,6 +63,7 @@ class Purger {
     const { catalog, row, clock, safetyWindow } = this.#place;
     const { dryRun, historyFor, signal, onProgress } = this.#options;
     const now = clock.now();
+    if (dryRun) await refreshHolds(this.#place);
     let isCut = false;
     for (let after: { purgeAfter: number; id: string } | undefined; ; ) {
       isCut = signal?.aborted === true;
@@ -142,6 +143,8 @@ class Purger {
       for (const { tombstone, to, detail } of ends) {
         if (detail === null) continue;
         const what = to === 'purged' ? 'purged' : 'purge-kept';
+        // Said once, not at every purge; a new window is said each time.
+        if (to === 'prior' && catalog.events.lastDetail(tombstone.id, what) === detail) continue;
         catalog.events.add({ ...event, what, tombstone: tombstone.id, detail });
       }
     });

@@ -1,5 +1,7 @@
+import type { Tombstone } from '../catalog/tombstones.ts';
 import { inBatch } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
+import { reportLeft } from '../run/report-left.ts';
 import { checkIdentity } from '../store/control-objects.ts';
 
 const PAGE = 1000;
@@ -7,19 +9,30 @@ const PAGE = 1000;
 /**
  * Takes what a dead run has left in `purging` on or back, by what the store
  * holds: without a pending copy it is purged, with one it is what it was before.
- * The run's lock must be held. Gives how many are purged, and how many are back.
+ * The run's lock must be held. What can't be looked at is reported and left.
+ * Gives how many are purged, back and left.
  */
-export async function recoverPurges(place: Place, run: number): Promise<{ purged: number; back: number }> {
+export async function recoverPurges(
+  place: Place,
+  run: number,
+): Promise<{ purged: number; back: number; left: number }> {
   const { catalog, row, store, clock, safetyWindow } = place;
-  const sum = { purged: 0, back: 0 };
-  for (;;) {
-    const taken = catalog.tombstones.taken(run, 'purging', '', PAGE);
-    if (taken.length === 0) return sum;
+  const sum = { purged: 0, back: 0, left: 0 };
+  for (let after = ''; ; ) {
+    const taken = catalog.tombstones.taken(run, 'purging', after, PAGE);
+    const last = taken.at(-1);
+    if (last === undefined) return sum;
+    after = last.id;
     await inBatch(place, async () => {
-      const ends: { tombstone: (typeof taken)[number]; to: 'purged' | 'prior' }[] = [];
+      const ends: { tombstone: Tombstone; to: 'purged' | 'prior' }[] = [];
       for (const tombstone of taken) {
-        const copy = await store.headPending(tombstone.key, tombstone.id);
-        ends.push({ tombstone, to: copy === undefined ? 'purged' : 'prior' });
+        try {
+          const copy = await store.headPending(tombstone.key, tombstone.id);
+          ends.push({ tombstone, to: copy === undefined ? 'purged' : 'prior' });
+        } catch (error) {
+          reportLeft(place, tombstone, error);
+          sum.left++;
+        }
       }
       await checkIdentity(store, row.uuid);
       const purged = ends.filter(({ to }) => to === 'purged');

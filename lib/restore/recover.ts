@@ -1,20 +1,30 @@
+import type { Tombstone } from '../catalog/tombstones.ts';
 import { inBatch } from '../run/batch.ts';
+import { itemByItem } from '../run/item-by-item.ts';
 import type { Place } from '../run/place.ts';
+import { reportLeft } from '../run/report-left.ts';
 import { checkIdentity } from '../store/control-objects.ts';
+import type { PutBackOutcome } from '../store/store.ts';
 import { settleRestores } from './restore.ts';
 
 const PAGE = 100;
 
 /**
  * Finishes what a dead run has left in `restoring` (design, section 5). The
- * run's lock must be held. Gives how many were looked at.
+ * run's lock must be held. What can't be looked at is reported and left. Gives
+ * how many were settled and left.
  */
-export async function recoverRestores(place: Place, run: number): Promise<number> {
-  const { catalog, row, store, safetyWindow } = place;
-  let count = 0;
-  for (;;) {
-    const taken = catalog.tombstones.taken(run, 'restoring', '', PAGE);
-    if (taken.length === 0) return count;
+export async function recoverRestores(
+  place: Place,
+  run: number,
+): Promise<{ restores: number; left: number }> {
+  const { catalog, row, store } = place;
+  const sum = { restores: 0, left: 0 };
+  for (let after = ''; ; ) {
+    const taken = catalog.tombstones.taken(run, 'restoring', after, PAGE);
+    const last = taken.at(-1);
+    if (last === undefined) return sum;
+    after = last.id;
     await inBatch(place, async () => {
       const items = taken.map((t) => ({
         key: t.key,
@@ -22,10 +32,22 @@ export async function recoverRestores(place: Place, run: number): Promise<number
         revision: t.revision,
         to: catalog.tombstones.restoreOf(t.id)?.target ?? t.key,
       }));
-      const outcomes = await store.putBack(items);
+      const found = await itemByItem(items, async (some) => store.putBack(some));
       await checkIdentity(store, row.uuid);
-      settleRestores(place, run, taken, outcomes, safetyWindow);
+      const settled: Tombstone[] = [];
+      const outcomes: PutBackOutcome[] = [];
+      for (const [i, tombstone] of taken.entries()) {
+        const outcome = found[i];
+        if (outcome === undefined || outcome instanceof Error) {
+          reportLeft(place, tombstone, outcome);
+          sum.left++;
+        } else {
+          settled.push(tombstone);
+          outcomes.push(outcome);
+        }
+      }
+      settleRestores(place, run, settled, outcomes);
+      sum.restores += settled.length;
     });
-    count += taken.length;
   }
 }

@@ -12,9 +12,6 @@ import { checkIdentity, checkOwner, createHold, type Hold, removeHold } from '..
 import type { LiveObject, PutBackOutcome } from '../store/store.ts';
 import { byHandIn } from '../sweep/by-hand.ts';
 
-/** A restored pending copy stays at least this long, whatever the window (R4). ms. */
-const LEAST_STAY_MS = 3_600_000;
-
 /** What became of one tombstone that was to be restored. */
 export interface RestoreOutcome {
   readonly key: string;
@@ -144,7 +141,7 @@ async function restoreBatch(
   tombstones: readonly Tombstone[],
   options: RestoreOptions,
 ): Promise<void> {
-  const { catalog, row, store, safetyWindow } = place;
+  const { catalog, row, store } = place;
   const targetOf = (tombstone: Tombstone): Key => options.to ?? tombstone.key;
   // The claim comes first, then the look at what others are about to do (R5).
   const exemption = await exempt(place, tombstones.map(targetOf), options.exemptFor);
@@ -165,7 +162,7 @@ async function restoreBatch(
   if (outcomes.length !== taken.length)
     throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
   if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
-  settleRestores(place, run.n, taken, outcomes, safetyWindow);
+  settleRestores(place, run.n, taken, outcomes);
   const isAnyBack = outcomes.some(({ outcome }) => outcome === 'restored' || outcome === 'unchanged');
   if (exemption !== undefined && !isAnyBack) {
     await removeHold(store.control, exemption.id);
@@ -185,7 +182,6 @@ export function settleRestores(
   run: number,
   taken: readonly Tombstone[],
   outcomes: readonly PutBackOutcome[],
-  window: number,
 ): void {
   const { catalog, row, clock } = place;
   catalog.transaction(() => {
@@ -200,7 +196,8 @@ export function settleRestores(
         run,
         tombstone,
         to: isBack && !isElsewhere ? 'restored' : 'prior',
-        purgeAfter: now + Math.max(window, LEAST_STAY_MS),
+        now,
+        window: place.safetyWindow,
       });
       catalog.events.add({
         store: row.n,

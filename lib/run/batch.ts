@@ -26,8 +26,9 @@ export async function refreshHolds(
   place: Pick<Place, 'store' | 'catalog' | 'row' | 'report'>,
 ): Promise<void> {
   const { store, catalog, row, report } = place;
-  const names = new Set(await listHolds(store.control));
+  // In this order: what a restore adds to both meanwhile is not taken as dropped.
   const known = new Set(catalog.holds.names(row.n));
+  const names = new Set(await listHolds(store.control));
   const added: { hold: CachedHold; members: readonly string[] }[] = [];
   for (const name of names) {
     if (known.has(name)) continue;

@@ -45,13 +45,13 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
   const id = makePlainId('s', clock.now(), random);
   const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason: options.reason, now: clock.now() });
   const cause = catalog.sweeps.cause(null, options.reason);
-  const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
+  let count = 0;
   try {
     await plan(place, n, cause, options);
     const planned = catalog.sweeps.plannedOf(n, cause);
-    counts.planned = planned.count;
+    count = planned.count;
     const over = await overOfStore(place, options, { objects: planned.count, bytes: planned.bytes });
-    catalog.sweeps.progress(n, 'moving', counts, null);
+    catalog.sweeps.progress(n, 'moving', count, null);
     for (let after = ''; options.signal?.aborted !== true; ) {
       const items = catalog.sweeps.planPage(n, after, BATCH);
       const last = items.at(-1);
@@ -65,18 +65,13 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
         continue;
       }
       for (const end of await moveBatch(place, run, { sweep: n, items, asker: 'hand' })) {
-        if (end.end.as === 'moved') {
-          counts.moved++;
-          counts.bytes += end.size;
-        } else if (end.end.as === 'failed') counts.failed++;
-        else counts.abandoned++;
         options.onOutcome(outcomeOf(end));
       }
     }
-    catalog.sweeps.progress(n, over === null ? 'done' : 'blocked', counts, clock.now());
+    catalog.sweeps.progress(n, over === null ? 'done' : 'blocked', count, clock.now());
     while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
   } catch (error) {
-    tryTo(place, () => catalog.sweeps.progress(n, 'failed', counts, clock.now()));
+    tryTo(place, () => catalog.sweeps.progress(n, 'failed', count, clock.now()));
     tryTo(place, () => {
       while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
     });

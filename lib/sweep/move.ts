@@ -1,9 +1,10 @@
 import type { CachedHold } from '../catalog/holds.ts';
 import type { IntendedMove, Intent, OpenBatch, Settled } from '../catalog/tombstones.ts';
-import { errnoOf, messageOf } from '../domain/errors.ts';
+import { errnoOf } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
 import { claimsOn, inBatch } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
+import { reportLeft } from '../run/report-left.ts';
 import type { Run } from '../run/run.ts';
 import { checkIdentity } from '../store/control-objects.ts';
 import type { MoveOutcome, StrayFile } from '../store/store.ts';
@@ -11,7 +12,7 @@ import type { MoveOutcome, StrayFile } from '../store/store.ts';
 /** How one object of a batch ended. */
 export interface MoveEnd {
   readonly key: string;
-  /** Null when a hold or exemption kept it: it never got an id. */
+  /** Null when nothing was done, or a hold or exemption kept it: there is no such tombstone. */
   readonly id: string | null;
   readonly size: number;
   readonly end:
@@ -67,7 +68,8 @@ export async function moveBatch(
 }
 
 function endOf(move: IntendedMove, outcome: MoveOutcome | undefined): MoveEnd {
-  const as = (end: MoveEnd['end']): MoveEnd => ({ key: move.key, id: move.id, size: move.size, end });
+  const id = outcome?.outcome === 'failed' ? null : move.id;
+  const as = (end: MoveEnd['end']): MoveEnd => ({ key: move.key, id, size: move.size, end });
   switch (outcome?.outcome) {
     case 'moved':
       return as({ as: 'moved' });
@@ -86,45 +88,70 @@ function endOf(move: IntendedMove, outcome: MoveOutcome | undefined): MoveEnd {
 }
 
 /**
- * Records what became of intents: in one transaction, with their events. Before
- * "gone" is believed, the store must still be ours (R10).
+ * Records what became of intents: in one transaction, with their events and the
+ * sweep's counts. Before "gone" is believed, the store must still be ours (R10).
+ * What has failed has not moved, and leaves no record; in a recovery it could not
+ * be looked at: it is reported, and its intent stays. Gives the outcomes as recorded.
  */
 export async function settle(
   place: Place,
   run: number,
   open: OpenBatch,
-  outcomes: readonly MoveOutcome[],
-): Promise<void> {
+  found: readonly MoveOutcome[],
+  isRecovery = false,
+): Promise<readonly MoveOutcome[]> {
   const { moves, batchAt } = open;
   const { catalog, row, clock, store } = place;
-  if (outcomes.length !== moves.length)
-    throw new TypeError(`${outcomes.length} outcomes for ${moves.length} moves`);
+  if (found.length !== moves.length)
+    throw new TypeError(`${found.length} outcomes for ${moves.length} moves`);
+  const outcomes = [...found];
   if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
-  const strays = moves.filter((_, i) => outcomes[i]?.outcome === 'stray-directory');
-  for (const stray of strays) await adoptStrays(place, run, open.sweep, stray);
+  for (const [i, move] of moves.entries()) {
+    if (outcomes[i]?.outcome !== 'stray-directory') continue;
+    try {
+      await adoptStrays(place, run, open.sweep, move);
+    } catch (error) {
+      if (!isRecovery || !(error instanceof Error)) throw error;
+      outcomes[i] = { outcome: 'failed', error };
+    }
+  }
   const exceptions = new Map<string, Settled>();
   for (const [i, move] of moves.entries()) {
-    const end = settledAs(move.id, outcomes[i]);
+    const end = settledAs(move.id, outcomes[i], isRecovery);
     if (end !== undefined) exceptions.set(move.id, end);
   }
   const moved = moves.filter((move) => !exceptions.has(move.id));
+  const bytes = moved.reduce((sum, move) => sum + move.size, 0);
+  const ends = [...exceptions.values()];
+  const failed = ends.filter(({ to }) => to === 'dropped').length;
+  const left = ends.filter(({ to }) => to === 'open').length;
+  const counts = { moved: moved.length, abandoned: ends.length - failed - left, failed, bytes };
   const now = clock.now();
   catalog.transaction(() => {
     catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, window: place.safetyWindow });
+    catalog.sweeps.count(open.sweep, counts);
     const event = { store: row.n, run, now };
-    if (moved.length > 0) {
-      const bytes = moved.reduce((sum, move) => sum + move.size, 0);
+    if (left > 0) {
+      // The batch's own line will tell of those that are left.
+      for (const { id } of moved) catalog.events.add({ ...event, what: 'moved', tombstone: id });
+    } else if (moved.length > 0) {
       catalog.events.add({ ...event, what: 'moved', batchAt, count: moved.length, bytes });
     }
-    for (const end of exceptions.values()) {
+    for (const end of ends) {
+      if (end.to === 'open' || end.to === 'dropped') continue;
       const what = end.to === 'restored' ? 'put-back' : end.to === 'pending' ? 'moved-other' : 'abandoned';
       const detail = end.to === 'abandoned' ? end.why : 'another revision than planned was at the key';
       catalog.events.add({ ...event, what, tombstone: end.id, detail });
     }
   });
+  for (const [i, { key, id }] of moves.entries()) {
+    const outcome = outcomes[i];
+    if (isRecovery && outcome?.outcome === 'failed') reportLeft(place, { key, id }, outcome.error);
+  }
+  return outcomes;
 }
 
-function settledAs(id: string, outcome: MoveOutcome | undefined): Settled | undefined {
+function settledAs(id: string, outcome: MoveOutcome | undefined, isRecovery: boolean): Settled | undefined {
   switch (outcome?.outcome) {
     case 'moved':
     case undefined:
@@ -134,7 +161,11 @@ function settledAs(id: string, outcome: MoveOutcome | undefined): Settled | unde
     case 'moved-other':
       return { id, to: 'pending', revision: outcome.revision };
     case 'gone':
-      return { id, to: 'abandoned', why: 'the object was gone before it was moved' };
+      return {
+        id,
+        to: 'abandoned',
+        why: isRecovery ? 'it had not been moved' : 'the object was gone before it was moved',
+      };
     case 'changed':
       return { id, to: 'abandoned', why: 'the object was changed before it was moved' };
     case 'stray-directory':
@@ -144,7 +175,7 @@ function settledAs(id: string, outcome: MoveOutcome | undefined): Settled | unde
         why: 'a directory had taken its place; its files have tombstones of their own',
       };
     case 'failed':
-      return { id, to: 'abandoned', why: messageOf(outcome.error) };
+      return { id, to: isRecovery ? 'open' : 'dropped' };
   }
 }
 

@@ -1,5 +1,7 @@
 import { inBatch } from '../run/batch.ts';
+import { itemByItem } from '../run/item-by-item.ts';
 import type { Place } from '../run/place.ts';
+import type { MoveOutcome } from '../store/store.ts';
 import { settle } from './move.ts';
 
 const PAGE = 1000;
@@ -7,25 +9,30 @@ const PAGE = 1000;
 /**
  * Finishes or abandons what a dead run has left in `moving`, by what the store
  * holds (design, section 5). Its lock must be held. May run twice, with the same
- * end. Gives how many were finished and abandoned.
+ * end. What can't be looked at is reported and left. Gives how many were
+ * finished, abandoned and left.
  */
-export async function recoverMoves(place: Place, run: number): Promise<{ moved: number; abandoned: number }> {
+export async function recoverMoves(
+  place: Place,
+  run: number,
+): Promise<{ moved: number; abandoned: number; left: number }> {
   const { catalog, store, clock } = place;
-  const sum = { moved: 0, abandoned: 0 };
-  for (
-    let open = catalog.tombstones.openBatch(run);
-    open !== undefined;
-    open = catalog.tombstones.openBatch(run)
-  ) {
-    const batch = open;
+  const sum = { moved: 0, abandoned: 0, left: 0 };
+  for (let after = 0; ; ) {
+    const open = catalog.tombstones.openBatch(run, after);
+    if (open === undefined) break;
+    after = open.batchAt;
     await inBatch(place, async () => {
-      const outcomes = await store.move(batch.moves, { resume: true });
-      await settle(place, run, batch, outcomes);
-      const moved = batch.moves.filter((_, i) => outcomes[i]?.outcome === 'moved');
-      const bytes = moved.reduce((total, move) => total + move.size, 0);
-      catalog.sweeps.addRecovered(batch.sweep, moved.length, batch.moves.length - moved.length, bytes);
-      sum.moved += moved.length;
-      sum.abandoned += batch.moves.length - moved.length;
+      const found = await itemByItem(open.moves, async (moves) => store.move(moves, { resume: true }));
+      const outcomes = found.map(
+        (outcome): MoveOutcome =>
+          outcome instanceof Error ? { outcome: 'failed', error: outcome } : outcome,
+      );
+      for (const { outcome } of await settle(place, run, open, outcomes, true)) {
+        if (outcome === 'moved') sum.moved++;
+        else if (outcome === 'failed') sum.left++;
+        else sum.abandoned++;
+      }
     });
   }
   for (const sweep of catalog.sweeps.openOf(run)) {

@@ -60,7 +60,7 @@ async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<S
   const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
   const kept = new Map<KeptReason, number>();
   const end = (state: SweepState): void => {
-    catalog.sweeps.progress(n, state, counts, clock.now());
+    catalog.sweeps.progress(n, state, counts.planned, clock.now());
     while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
   };
   let isCut = false;
@@ -76,7 +76,7 @@ async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<S
     if (options.dryRun) {
       for (const item of planItems(place, n)) options.onPlanned?.(item);
     } else {
-      catalog.sweeps.progress(n, 'moving', counts, null);
+      catalog.sweeps.progress(n, 'moving', counts.planned, null);
       isCut = await movePlan(place, run, n, options, counts, kept);
     }
   } catch (error) {

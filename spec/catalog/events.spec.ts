@@ -22,7 +22,7 @@ describe('the audit log', () => {
     events.add({ store, run, what: 'abandoned', now: 4, tombstone: 'other', batchAt: START });
     events.add({ store, run, what: 'moved', now: 4, batchAt: START + 1, count: 1, bytes: 1 });
     events.add({ store, run, what: 'restored', now: 3, tombstone: 'mine', detail: 'to elsewhere' });
-    const told = events.of('mine', START);
+    const told = events.of({ id: 'mine', store: 'a', tombstonedAt: START });
     expect(told.map(({ at, what, count, bytes, detail }) => [at, what, count, bytes, detail])).to.deep.equal([
       [5, 'moved', 3, 30, null],
       [3, 'restored', null, null, 'to elsewhere'],
@@ -39,6 +39,8 @@ describe('the audit log', () => {
     } finally {
       db.close();
     }
-    expect(temp.catalog.events.of('t', 0).map(({ what }) => what)).to.deep.equal(['moved']);
+    expect(
+      temp.catalog.events.of({ id: 't', store: 'a', tombstonedAt: 0 }).map(({ what }) => what),
+    ).to.deep.equal(['moved']);
   });
 });

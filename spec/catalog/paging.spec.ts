@@ -121,7 +121,7 @@ describe('paging through tombstones', () => {
     tombstones.settlePurges({ ...settle, ends: due(7).map((tombstone) => ({ tombstone, to: 'pending' })) });
     due(5);
     for (const tombstone of tombstones.takeForRestore({ store, run, ids: some(4) })) {
-      tombstones.settleRestore({ store, run, tombstone, to: 'restored', purgeAfter: now + DAY });
+      tombstones.settleRestore({ store, run, tombstone, to: 'restored', now, window: DAY });
     }
     tombstones.takeForRestore({ store, run, ids: some(5) });
   }

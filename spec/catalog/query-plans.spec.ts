@@ -100,7 +100,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   tombstones.taken(run, 'restoring', '', 10);
   tombstones.noteRestores([{ id: tombstone.id, target: 'a/b', exemption: 'h' }]);
   tombstones.restoreOf(tombstone.id);
-  tombstones.settleRestore({ store, run, tombstone, to: 'prior', purgeAfter: now });
+  tombstones.settleRestore({ store, run, tombstone, to: 'prior', now, window: 0 });
   [tombstone] = tombstones.takeForPurge(claim);
   if (tombstone === undefined) throw new Error('nothing was due');
   tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'purged' }] });
@@ -114,7 +114,8 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   tombstones.forget(now, 10);
   const event = { store, run, what: 'moved' as const, now, tombstone: tombstone.id };
   events.add(event);
-  events.of(tombstone.id, now);
+  events.of(tombstone);
+  events.lastDetail(tombstone.id, 'purge-kept');
   const hold = { kind: 'hold', blocks: 'sweep', scope: 'keys', prefix: null, until: null } as const;
   const text = { name: 'h.json', reason: '', by: '', host: '', createdAt: '', problem: null };
   holds.add(store, { ...hold, ...text }, ['a/b']);
@@ -122,9 +123,8 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   holds.names(store);
   holds.inForce(store, now);
   holds.drop(store, 'h.json');
-  const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
-  sweeps.progress(sweep, 'moving', counts, null);
-  sweeps.addRecovered(sweep, 0, 0, 0);
+  sweeps.progress(sweep, 'moving', 0, null);
+  sweeps.count(sweep, { moved: 0, abandoned: 0, failed: 0, bytes: 0 });
   sweeps.openOf(run);
   sweeps.get('s-1');
   sweeps.latest(store, 10);

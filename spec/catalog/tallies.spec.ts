@@ -60,9 +60,12 @@ class Model {
         if (store.open === undefined) return;
         const ends = store.open.moves.flatMap(({ id }, i) => endOf(id, step.choice + i));
         temp.settle(store.n, store.run, store.open, ends);
-        for (const { id } of store.open.moves)
-          this.#move(id, ends.find((end) => end.id === id) ?? { to: 'pending' });
-        store.open = undefined;
+        for (const { id } of store.open.moves) {
+          const end = ends.find((some) => some.id === id) ?? ({ to: 'pending' } as const);
+          if (end.to === 'dropped') this.known.delete(id);
+          else if (end.to !== 'open') this.#move(id, end);
+        }
+        store.open = tombstones.openBatch(store.run);
         return;
       }
       case 'take': {
@@ -90,7 +93,7 @@ class Model {
       case 'put-back': {
         const to = step.choice % 2 === 0 ? 'restored' : 'prior';
         for (const tombstone of tombstones.taken(store.run, 'restoring', '', step.count)) {
-          tombstones.settleRestore({ ...base, tombstone, to, purgeAfter: temp.now });
+          tombstones.settleRestore({ ...base, tombstone, to, now: temp.now, window: WINDOW });
           this.#move(tombstone.id, { to: to === 'prior' ? (tombstone.prior ?? 'moving') : to });
         }
         return;
@@ -133,13 +136,17 @@ class Model {
 }
 
 function endOf(id: string, choice: number): Settled[] {
-  switch (choice % 5) {
+  switch (choice % 7) {
     case 0:
       return [{ id, to: 'abandoned', why: 'gone' }];
     case 1:
       return [{ id, to: 'restored', revision: revision(choice * 10) }];
     case 2:
       return [{ id, to: 'pending', revision: revision(choice * 20) }];
+    case 3:
+      return [{ id, to: 'dropped' }];
+    case 4:
+      return [{ id, to: 'open' }];
     default:
       return [];
   }

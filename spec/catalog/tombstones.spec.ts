@@ -144,7 +144,7 @@ describe('tombstones in the catalog', () => {
     const run = temp.beginRun(store, 'restore');
     const [first, second] = tombstones.takeForRestore({ store, run, ids });
     if (first === undefined || second === undefined) throw new Error('not taken');
-    const settle = { store, run, to: 'restored', purgeAfter: temp.now } as const;
+    const settle = { store, run, to: 'restored', now: temp.now, window: WINDOW } as const;
     tombstones.settleRestore({ ...settle, tombstone: second });
     const both = (): void =>
       temp.catalog.transaction(() => {
@@ -163,7 +163,7 @@ describe('tombstones in the catalog', () => {
     if (tombstone === undefined) throw new Error('not taken');
     tombstones.noteRestores([{ id: tombstone.id, target: 'elsewhere', exemption: 'h-1.json' }]);
     expect(tombstones.restoreOf(tombstone.id)).to.deep.equal({ target: 'elsewhere', exemption: 'h-1.json' });
-    tombstones.settleRestore({ store, run, tombstone, to: 'restored', purgeAfter: now });
+    tombstones.settleRestore({ store, run, tombstone, to: 'restored', now: now - WINDOW, window: WINDOW });
     expect(tombstones.restoreOf(tombstone.id)).to.equal(undefined);
     const [taken] = tombstones.takeForPurge({ store, run, ids, now, window: WINDOW });
     if (taken === undefined) throw new Error('not taken');

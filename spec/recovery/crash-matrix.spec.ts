@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { recover } from '../../lib/app/recover.ts';
@@ -110,7 +110,9 @@ const SCENARIOS: Record<string, Scenario> = {
       temp.clock.advance(1000);
     },
     operate: async (place, temp) => {
-      const oldest = FORCED.flatMap((key) => place.catalog.tombstones.ofKey(place.row.n, key, 100).at(-1) ?? []);
+      const oldest = FORCED.flatMap(
+        (key) => place.catalog.tombstones.ofKey(place.row.n, key, 100).at(-1) ?? [],
+      );
       await restore(place, {
         pages: [oldest],
         to: null,
@@ -135,9 +137,11 @@ const SCENARIOS: Record<string, Scenario> = {
 async function checkWhole(place: Place, temp: TempPlace, scenario: Scenario): Promise<void> {
   const reader = new Reader(place.store);
   for (const key of [...OLD, ...NEW]) {
-    const purged = scenario.mayBePurged && tombstones(place).some((t) => t.key === key && t.state === 'purged');
+    const purged =
+      scenario.mayBePurged && tombstones(place).some((t) => t.key === key && t.state === 'purged');
     if (purged) continue;
-    const may = scenario.mayRead !== undefined && OLD.includes(key) ? scenario.mayRead(key) : [contentOf(key)];
+    const may =
+      scenario.mayRead !== undefined && OLD.includes(key) ? scenario.mayRead(key) : [contentOf(key)];
     expect(may, key).to.include((await reader.bytes(parseKey(key))).toString());
     const stored = contentsOf(temp, key);
     for (const content of may) expect(stored, `every content of ${key}`).to.include(content);
@@ -153,7 +157,11 @@ async function checkWhole(place: Place, temp: TempPlace, scenario: Scenario): Pr
   }
   const counted = STATES.map((state) => tombstones(place).filter((t) => t.state === state))
     .filter((rows) => rows.length > 0)
-    .map((rows) => ({ state: rows[0]?.state, count: rows.length, bytes: rows.reduce((sum, t) => sum + t.size, 0) }));
+    .map((rows) => ({
+      state: rows[0]?.state,
+      count: rows.length,
+      bytes: rows.reduce((sum, t) => sum + t.size, 0),
+    }));
   expect(place.catalog.tombstones.tallies(place.row.n)).to.have.deep.members(counted);
 }
 
@@ -209,7 +217,18 @@ class Matrix {
         preserveTimestamps: true,
       });
     }
+    this.#linkLocks(this.#temp.directory, this.#saved);
     this.#wall = this.#temp.clock.wall;
+  }
+
+  /** Lock files must be themselves: a copy of one proves nothing. */
+  #linkLocks(from: string, to: string): void {
+    const runs = `${path.basename(this.#temp.catalogFile)}.runs`;
+    if (!existsSync(path.join(from, runs))) return;
+    for (const name of readdirSync(path.join(from, runs))) {
+      rmSync(path.join(to, runs, name));
+      linkSync(path.join(from, runs, name), path.join(to, runs, name));
+    }
   }
 
   #names(): string[] {
@@ -219,6 +238,7 @@ class Matrix {
   back(): void {
     for (const name of this.#names()) rmSync(path.join(this.#temp.directory, name), { recursive: true });
     cpSync(this.#saved, this.#temp.directory, { recursive: true, preserveTimestamps: true });
+    this.#linkLocks(this.#saved, this.#temp.directory);
     this.#temp.clock.wall = this.#wall;
   }
 
