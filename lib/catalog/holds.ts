@@ -40,6 +40,13 @@ export class Holds {
       .map((row) => asText(row['name']));
   }
 
+  /** Those that could not be understood when they were read, and why. */
+  unclear(store: number): { name: string; problem: string }[] {
+    return this.#sql
+      .all(`SELECT name, problem FROM holds WHERE store = ? AND problem IS NOT NULL`, store)
+      .map((row) => ({ name: asText(row['name']), problem: asText(row['problem']) }));
+  }
+
   /** Adds one that the store has; members are its keys or ids. */
   add(store: number, hold: CachedHold, members: readonly string[]): void {
     this.#sql.run(
@@ -88,6 +95,7 @@ export class Holds {
     now: number,
     objects: readonly { key: string; id?: string | undefined }[],
   ): Claim[] {
+    if (this.#sql.all(`SELECT 1 FROM holds WHERE store = ? LIMIT 1`, store).length === 0) return [];
     // CROSS JOIN: each object looks for its holds. A large restore makes a million members.
     const rows = this.#sql.all(
       `WITH o AS MATERIALIZED (SELECT key AS i, value->>0 AS k, value->>1 AS id FROM json_each(@objects))

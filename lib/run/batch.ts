@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { CachedHold } from '../catalog/holds.ts';
 import { checkIdentity, checkOwner, listHolds, readHold } from '../store/control-objects.ts';
+import type { Store } from '../store/store.ts';
 import type { Place } from './place.ts';
 
 /**
@@ -21,36 +22,53 @@ async function look(place: Place): Promise<void> {
   await refreshHolds(place);
 }
 
-/** Brings the cache of holds up to date. Holds never change once written, so only new names are read. */
+/** What each process has said of unclear holds: once is enough. */
+const told = new WeakMap<Store, Set<string>>();
+
+/**
+ * Brings the cache of holds up to date. Holds never change once written, so only
+ * new names are read, and those again that were unclear: somebody may mend them.
+ */
 export async function refreshHolds(
   place: Pick<Place, 'store' | 'catalog' | 'row' | 'report'>,
 ): Promise<void> {
   const { store, catalog, row, report } = place;
   // In this order: what a restore adds to both meanwhile is not taken as dropped.
+  const unclear = new Map(catalog.holds.unclear(row.n).map(({ name, problem }) => [name, problem]));
   const known = new Set(catalog.holds.names(row.n));
   const names = new Set(await listHolds(store.control));
   const added: { hold: CachedHold; members: readonly string[] }[] = [];
   for (const name of names) {
-    if (known.has(name)) continue;
+    if (known.has(name) && !unclear.has(name)) continue;
     const hold = await readHold(store.control, name);
     if (hold === undefined) continue; // released between the two looks
-    if (hold.problem !== null) {
+    if (hold.problem !== null && isNews(store, `${name} ${hold.problem}`)) {
       report('error', `.tombstoned/holds/${name} ${hold.problem}: it counts as a hold on everything`, {
         hint: 'bring the file back, or remove it by hand if nobody needs that hold',
       });
     }
+    if (hold.problem !== null && hold.problem === unclear.get(name)) continue;
     const { scope, ...rest } = hold;
     added.push({
       hold: { ...rest, name, scope: scope.by, prefix: scope.by === 'prefix' ? scope.prefix : null },
       members: scope.by === 'keys' ? scope.keys : scope.by === 'ids' ? scope.ids : [],
     });
   }
-  const dropped = [...known].filter((name) => !names.has(name));
+  const read = new Set(added.map(({ hold }) => hold.name));
+  const dropped = [...known].filter((name) => !names.has(name) || read.has(name));
   if (added.length === 0 && dropped.length === 0) return;
   catalog.transaction(() => {
     for (const name of dropped) catalog.holds.drop(row.n, name);
     for (const { hold, members } of added) catalog.holds.add(row.n, hold, members);
   });
+}
+
+function isNews(store: Store, text: string): boolean {
+  const said = told.get(store) ?? new Set();
+  told.set(store, said);
+  if (said.has(text)) return false;
+  said.add(text);
+  return true;
 }
 
 /**

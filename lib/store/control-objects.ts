@@ -1,5 +1,5 @@
 import { TombstonedError } from '../domain/errors.ts';
-import { CONTROL_SEGMENT, keyProblem } from '../domain/key.ts';
+import { CONTROL_SEGMENT, keyProblem, quote } from '../domain/key.ts';
 import type { ControlSpace, Store } from './store.ts';
 
 /** The layout this program writes, and reads (design, section 3). */
@@ -212,6 +212,10 @@ function holdName(id: string): string {
   return `${HOLDS}/${id}.json`;
 }
 
+const HOLD_MEMBERS = new Set('id kind blocks keys prefix ids until reason by host createdAt'.split(' '));
+/** `Date.parse` would also take "1" as a time, and a long one at that. */
+const ISO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/;
+
 /** Reads a hold's bytes, failing safe: what is unclear counts as a hold over everything. */
 function parseHold(name: string, body: Buffer): Hold {
   const json = parseObject(body);
@@ -232,9 +236,11 @@ function parseHold(name: string, body: Buffer): Hold {
   if (typeof id !== 'string' || `${id}.json` !== name) return strictest('has another id than its name');
   if (kind !== 'hold' && kind !== 'exempt') return strictest('has an unknown kind');
   if (blocks !== 'purge' && blocks !== 'sweep') return strictest('blocks something unknown');
+  const unknown = Object.keys(json).find((member) => !HOLD_MEMBERS.has(member));
+  if (unknown !== undefined) return strictest(`has an unknown member ${quote(unknown)}`);
   const scope = scopeOf(json);
   if (scope === undefined) return strictest('names no keys, prefix or ids');
-  const end = typeof until === 'string' ? Date.parse(until) : null;
+  const end = typeof until === 'string' && ISO_TIME.test(until) ? Date.parse(until) : null;
   if (until !== null && (end === null || Number.isNaN(end))) return strictest('has an unreadable end');
   return {
     id,
@@ -264,9 +270,9 @@ function scopeOf(json: Readonly<Record<string, unknown>>): Hold['scope'] | undef
 }
 
 function parseObject(body: Buffer): Record<string, unknown> | undefined {
-  const text = body.toString('utf8');
-  if (!text.endsWith('\n')) return undefined;
   try {
+    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(body);
+    if (!text.endsWith('\n')) return undefined;
     const value: unknown = JSON.parse(text);
     return isRecord(value) ? value : undefined;
   } catch {

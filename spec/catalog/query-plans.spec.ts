@@ -121,6 +121,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   holds.add(store, { ...hold, ...text }, ['a/b']);
   holds.covering(store, now, [{ key: 'a/b', id: tombstone.id }]);
   holds.names(store);
+  holds.unclear(store);
   holds.inForce(store, now);
   holds.drop(store, 'h.json');
   sweeps.progress(sweep, 'moving', 0, null);
