@@ -112,9 +112,7 @@ export class Directories {
    * that is put in its way is not followed.
    */
   #makeOne(parent: number, base: string, path: string, look: DirectoryLook): void {
-    const tmp = this.open(TMP) ?? parent;
-    const temporary = at(tmp, `dir-${process.pid}-${this.#count++}`);
-    this.#fs.mkdir(temporary, 0o700);
+    const temporary = this.#makeTemporary(this.open(TMP) ?? parent);
     try {
       const fd = this.#fs.open(temporary, DIRECTORY);
       try {
@@ -127,6 +125,19 @@ export class Directories {
     } catch (error) {
       this.#fs.rmdir(temporary);
       if (!['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(errnoOf(error) ?? '')) throw error;
+    }
+  }
+
+  /** A new directory under a name that nobody has: a killed process of this id may have left some. */
+  #makeTemporary(tmp: number): string {
+    for (;;) {
+      const temporary = at(tmp, `dir-${process.pid}-${this.#count++}`);
+      try {
+        this.#fs.mkdir(temporary, 0o700);
+        return temporary;
+      } catch (error) {
+        if (errnoOf(error) !== 'EEXIST') throw error;
+      }
     }
   }
 

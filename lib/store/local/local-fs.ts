@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
 import { errnoOf, messageOf } from '../../domain/errors.ts';
 
 /**
@@ -28,6 +29,14 @@ export interface LocalFs {
   /** Throws unless this process may read, write, … the path, as the kernel says. */
   access(path: string, mode: number): void;
   opendir(path: string): OpenNames;
+  /**
+   * Goes into an open directory until `leave`, and gives what names in it begin
+   * with. The kernel resolves `./name` in half the time of `/proc/self/fd/N/name`,
+   * and no less safely. Nothing may await between the two.
+   */
+  enter(fd: number): string;
+  /** Goes back to where the process was. */
+  leave(): void;
   /** The magic number of the file system. */
   fileSystemType(path: string): number;
   /** Which mount an open file was reached by: two of one file system are not one. */
@@ -46,6 +55,17 @@ export interface EntryName {
   readonly isUtf8: boolean;
   /** What the directory itself knows about it; not every file system says. */
   readonly kind: 'directory' | 'other' | 'unknown';
+}
+
+/** Where the process was before it entered a directory. */
+let home: string | undefined;
+
+function currentDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return '/'; // it was removed
+  }
 }
 
 export const nodeFs: LocalFs = {
@@ -79,6 +99,22 @@ export const nodeFs: LocalFs = {
   fchown: (fd, uid, gid) => fs.fchownSync(fd, uid, gid),
   access: (path, mode) => fs.accessSync(path, mode),
   opendir: (path) => opendirBytes(path),
+  enter: (fd) => {
+    if (!isMainThread) return `/proc/self/fd/${fd}/`; // only the main thread may go anywhere
+    home ??= currentDirectory();
+    process.chdir(`/proc/self/fd/${fd}`);
+    return './';
+  },
+  leave: () => {
+    const back = home;
+    home = undefined;
+    if (back === undefined) return;
+    try {
+      process.chdir(back);
+    } catch {
+      process.chdir('/'); // it has gone, or may no longer be entered
+    }
+  },
   fileSystemType: (path) => fs.statfsSync(path).type,
   mountOf: (fd) => /^mnt_id:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1],
 };

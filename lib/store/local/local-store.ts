@@ -27,7 +27,7 @@ import { at, Directories, type DirectoryLook, isForeign, splitKey } from './dire
 import { type LocalFs, nodeFs, systemMessage } from './local-fs.ts';
 import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
 import { openFile, unreadable } from './read-file.ts';
-import { revisionOf, sameInode } from './revision-of.ts';
+import { modifiedAt, revisionOf, sameInode } from './revision-of.ts';
 import { walkLive, walkPending } from './walk.ts';
 
 /** How many directories a batch holds open before it makes them durable and goes on. */
@@ -179,7 +179,7 @@ export class LocalStore implements Store {
         key,
         revision: revisionOf(file),
         size: Number(file.size),
-        modifiedAt: Number(file.mtimeMs),
+        modifiedAt: modifiedAt(file),
         refusal,
       };
     });
@@ -258,7 +258,9 @@ export class LocalStore implements Store {
     let live: BigIntStats | undefined;
     try {
       source = directories.open(directory);
-      live = source === undefined ? undefined : this.#fs.lstat(at(source, base));
+      if (source !== undefined) {
+        live = this.#fs.lstat(group.enter(source) + base);
+      }
     } catch (error) {
       if (isForeign(error)) throw error; // the sweep stops there
       return notBegun(error, item.key);
@@ -276,7 +278,7 @@ export class LocalStore implements Store {
       return notBegun(error, item.key);
     }
     try {
-      this.#fs.rename(at(source, base), at(target, pending.base));
+      this.#fs.rename(group.enter(source) + base, at(target, pending.base));
     } catch (error) {
       return this.#afterFailedRename(item, error, group);
     }
@@ -701,14 +703,14 @@ export class LocalStore implements Store {
     let group: Group | undefined;
     try {
       for (const item of batch) {
-        group ??= new Group(new Directories(this.#fs, this.#root, this.url));
+        group ??= new Group(this.#fs, new Directories(this.#fs, this.#root, this.url));
         outcomes.push(act(item, group));
         if (group.directories.size < MAX_OPEN) continue;
         group.finish();
         group = undefined;
       }
     } catch (error) {
-      group?.directories.close();
+      group?.close();
       throw error;
     }
     group?.finish();
@@ -740,8 +742,23 @@ class Group {
   readonly #then = new Set<string>();
   readonly #retried = new Map<string, number>();
 
-  constructor(directories: Directories) {
+  readonly #fs: LocalFs;
+  #entered: { fd: number; here: string } | undefined;
+
+  constructor(fs: LocalFs, directories: Directories) {
+    this.#fs = fs;
     this.directories = directories;
+  }
+
+  /** Goes into an open directory, unless it is there; gives what names in it begin with. */
+  enter(fd: number): string {
+    if (this.#entered?.fd !== fd) this.#entered = { fd, here: this.#fs.enter(fd) };
+    return this.#entered.here;
+  }
+
+  close(): void {
+    if (this.#entered !== undefined) this.#fs.leave();
+    this.directories.close();
   }
 
   /** Notes directories to fsync: where something came to, then where it went from. */
@@ -762,7 +779,7 @@ class Group {
       this.directories.syncWithAbove(this.#first);
       this.directories.sync(this.#then);
     } finally {
-      this.directories.close();
+      this.close();
     }
   }
 }

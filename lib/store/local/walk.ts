@@ -7,7 +7,7 @@ import type { Listed, ListedPending } from '../store.ts';
 import { at } from './directories.ts';
 import { type EntryName, type LocalFs, type OpenNames, systemMessage } from './local-fs.ts';
 import { directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
-import { revisionOf } from './revision-of.ts';
+import { modifiedAt, revisionOf } from './revision-of.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const PAGE = 1000;
@@ -39,12 +39,12 @@ export async function* walkLive(
   if (start.startsWith(walked.pendingPrefix)) return;
   const enter = (path: string): boolean =>
     !path.startsWith(walked.pendingPrefix) && (path.startsWith(prefix) || prefix.startsWith(path));
-  const look = (directory: OpenDirectory, name: Name): Listed | undefined => {
+  const look = (directory: OpenDirectory, name: Name, here: string): Listed | undefined => {
     const key = directory.path + name.base;
     if (!isBelowPrefix(key, prefix) && !name.isDirectory) return undefined;
     if (!name.isUtf8) return { type: 'refused', path: key, why: 'its name is not UTF-8' };
     if (name.isDirectory) return undefined;
-    const file = fs.lstat(at(directory.fd, name.base));
+    const file = fs.lstat(here + name.base);
     if (file === undefined || file.isDirectory()) return undefined;
     const valid = asKey(key);
     if (valid === undefined)
@@ -56,7 +56,7 @@ export async function* walkLive(
       key: valid,
       revision: revisionOf(file),
       size: Number(file.size),
-      modifiedAt: Number(file.mtimeMs),
+      modifiedAt: modifiedAt(file),
       refusal: directory.refusal ?? fileRefusal(fs, directory.fd, directory.stats, name.base, file, rights),
     };
   };
@@ -74,12 +74,12 @@ export async function* walkPending(
   const start = whole.slice(0, whole.lastIndexOf('/') + 1);
   if (keyProblem(start.slice(0, -1)) !== undefined) return;
   const enter = (path: string): boolean => path.startsWith(whole) || whole.startsWith(path);
-  const look = (directory: OpenDirectory, name: Name): ListedPending | undefined => {
+  const look = (directory: OpenDirectory, name: Name, here: string): ListedPending | undefined => {
     const path = directory.path + name.base;
     if (!name.isUtf8) return { type: 'refused', path, why: 'its name is not UTF-8' };
     if (name.isDirectory) return undefined;
     const parts = splitPendingName(path.slice(pendingPrefix.length));
-    const file = fs.lstat(at(directory.fd, name.base));
+    const file = fs.lstat(here + name.base);
     if (file === undefined || file.isDirectory()) return undefined;
     if (parts !== undefined && file.isFile()) {
       if (!isBelowPrefix(parts.key, prefix)) return undefined;
@@ -94,24 +94,29 @@ export async function* walkPending(
   yield* pages(walked, directories(walked, start, enter, signal), look, signal);
 }
 
-/** What `look` makes of each name, in pages; signals and timers run between them. */
+/**
+ * What `look` makes of each name, in pages; `here` is what names in the directory
+ * begin with. Signals and timers run between pages.
+ */
 async function* pages<T>(
   walked: Walked,
   walk: AsyncIterable<OpenDirectory>,
-  look: (directory: OpenDirectory, name: Name) => T | undefined,
+  look: (directory: OpenDirectory, name: Name, here: string) => T | undefined,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<T[]> {
   let page: T[] = [];
   for await (const directory of walk) {
     for await (const names of directory.names) {
-      for (const name of names) {
-        let item: T | undefined;
-        try {
-          item = look(directory, name);
-        } catch (error) {
-          throw told(walked, directory.path, error);
+      try {
+        const here = walked.fs.enter(directory.fd);
+        for (const name of names) {
+          const item = look(directory, name, here);
+          if (item !== undefined) page.push(item);
         }
-        if (item !== undefined) page.push(item);
+      } catch (error) {
+        throw told(walked, directory.path, error);
+      } finally {
+        walked.fs.leave();
       }
       if (page.length >= PAGE) {
         yield page;
