@@ -21,6 +21,9 @@ export function beforeAllBuild(): void {
     this.timeout(120_000);
     builtProgram('cli');
   });
+  beforeEach(function () {
+    this.currentTest?.timeout(60_000); // a spec starts many processes
+  });
 }
 
 /** Runs `tombstonectl` with a store's config. */
