@@ -53,27 +53,33 @@ async function restorePage(
   page: readonly Tombstone[],
   options: RestoreOptions,
 ): Promise<void> {
-  const ready: Tombstone[] = [];
+  const ready: Ready[] = [];
   for (const tombstone of page) {
-    const end = await before(place, run, tombstone, options);
-    if (end === undefined) ready.push(tombstone);
+    const end = await before(place, tombstone, options);
+    if ('tombstone' in end) ready.push(end);
     else options.onOutcome(end);
   }
   if (ready.length === 0) return;
   if (options.dryRun) {
-    for (const tombstone of ready) options.onOutcome(ended(tombstone, 'restored', 'would be'));
+    for (const { tombstone } of ready) options.onOutcome(ended(tombstone, 'restored', 'would be'));
     return;
   }
   await inBatch(place, async () => restoreBatch(place, run, ready, options));
 }
 
-/** What can be said before anything is done; undefined when the tombstone can be restored. */
+/** A tombstone that can be restored. */
+interface Ready {
+  readonly tombstone: Tombstone;
+  /** Whether another object is at its key, which makes way by force. */
+  readonly isInTheWay: boolean;
+}
+
+/** What can be said before anything is done: how it ends, or that it can be restored. */
 async function before(
   place: Place,
-  run: Run,
   tombstone: Tombstone,
   options: RestoreOptions,
-): Promise<RestoreOutcome | undefined> {
+): Promise<RestoreOutcome | Ready> {
   const { store } = place;
   switch (tombstone.state) {
     case 'purged':
@@ -95,17 +101,33 @@ async function before(
     if (!(error instanceof TombstonedError)) throw error;
     return ended(tombstone, 'failed', error.message, 'error');
   }
-  if (live === undefined) return undefined;
+  if (live === undefined) return { tombstone, isInTheWay: false };
   if (sameRevision(live.revision, tombstone.revision)) {
     // A crash or another restore may have left it so: the catalog must know.
     return tombstone.state === 'restored' || options.to !== null
       ? ended(tombstone, 'unchanged', null)
-      : undefined;
+      : { tombstone, isInTheWay: false };
   }
   if (!options.force)
     return ended(tombstone, 'conflict', `another object is at ${to}; --force tombstones it first`);
-  if (options.dryRun) return undefined;
-  return clearTheWay(place, run, tombstone, to);
+  return (await whyNotBack(place, tombstone)) ?? { tombstone, isInTheWay: true };
+}
+
+/** Nothing makes way for a copy that can't come back: how that ends, or undefined. */
+async function whyNotBack(place: Place, tombstone: Tombstone): Promise<RestoreOutcome | undefined> {
+  const { store, row } = place;
+  try {
+    const copy = await store.headPending(tombstone.key, tombstone.id);
+    if (copy === undefined) {
+      await checkIdentity(store, row.uuid);
+      return ended(tombstone, 'gone', 'its pending copy is not in the store');
+    }
+    if (sameRevision(copy.revision, tombstone.revision)) return undefined;
+    return ended(tombstone, 'failed', 'its pending copy is not what was tombstoned', 'changed');
+  } catch (error) {
+    if (!(error instanceof TombstonedError)) throw error;
+    return ended(tombstone, 'failed', error.message, 'error');
+  }
 }
 
 /** Tombstones what is at the key, so that both contents survive. */
@@ -138,11 +160,12 @@ async function clearTheWay(
 async function restoreBatch(
   place: Place,
   run: Run,
-  tombstones: readonly Tombstone[],
+  ready: readonly Ready[],
   options: RestoreOptions,
 ): Promise<void> {
   const { catalog, row, store } = place;
   const targetOf = (tombstone: Tombstone): Key => options.to ?? tombstone.key;
+  const tombstones = ready.map(({ tombstone }) => tombstone);
   // The claim comes first, then the look at what others are about to do (R5).
   const exemption = await exempt(place, tombstones.map(targetOf), options.exemptFor);
   const taken = catalog.transaction(() => {
@@ -157,23 +180,49 @@ async function restoreBatch(
     );
     return got;
   });
+  const forced = new Set(ready.flatMap(({ tombstone, isInTheWay }) => (isInTheWay ? [tombstone.id] : [])));
+  const free = taken.filter(({ id }) => !forced.has(id));
+  let isAnyBack = await putBack(place, run, free, targetOf, options);
+  // Only what is taken makes others go, and at once takes their place; a crash between leaves it to recovery.
+  for (const tombstone of taken) {
+    if (!forced.has(tombstone.id)) continue;
+    const failure = await clearTheWay(place, run, tombstone, targetOf(tombstone));
+    if (failure === undefined) {
+      isAnyBack = (await putBack(place, run, [tombstone], targetOf, options)) || isAnyBack;
+    } else {
+      settleRestores(place, run.n, [tombstone], [{ outcome: 'conflict' }]);
+      options.onOutcome(failure);
+    }
+  }
+  if (exemption !== undefined && !isAnyBack) {
+    await removeHold(store.control, exemption.id);
+    catalog.transaction(() => catalog.holds.drop(row.n, exemption.cached.name));
+  }
+  const got = new Set(taken.map(({ id }) => id));
+  for (const tombstone of tombstones) {
+    if (got.has(tombstone.id)) continue;
+    options.onOutcome(ended(tombstone, 'blocked', 'another run took it meanwhile: try again', 'fence'));
+  }
+}
+
+/** Puts back what is taken, and records it; says whether anything is back. */
+async function putBack(
+  place: Place,
+  run: Run,
+  taken: readonly Tombstone[],
+  targetOf: (tombstone: Tombstone) => Key,
+  options: RestoreOptions,
+): Promise<boolean> {
+  const { store, row } = place;
+  if (taken.length === 0) return false;
   const items = taken.map((t) => ({ key: t.key, id: t.id, revision: t.revision, to: targetOf(t) }));
   const outcomes = await store.putBack(items);
   if (outcomes.length !== taken.length)
     throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
   if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
   settleRestores(place, run.n, taken, outcomes);
-  const isAnyBack = outcomes.some(({ outcome }) => outcome === 'restored' || outcome === 'unchanged');
-  if (exemption !== undefined && !isAnyBack) {
-    await removeHold(store.control, exemption.id);
-    catalog.transaction(() => catalog.holds.drop(row.n, exemption.cached.name));
-  }
   for (const [i, tombstone] of taken.entries()) options.onOutcome(outcomeOf(tombstone, outcomes[i]));
-  const got = new Set(taken.map(({ id }) => id));
-  for (const tombstone of tombstones) {
-    if (got.has(tombstone.id)) continue;
-    options.onOutcome(ended(tombstone, 'blocked', 'another run took it meanwhile: try again', 'fence'));
-  }
+  return outcomes.some(({ outcome }) => outcome === 'restored' || outcome === 'unchanged');
 }
 
 /** Records how restores of a run ended, each with its event, in one transaction. */
