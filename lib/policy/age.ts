@@ -16,15 +16,16 @@ export interface AgeSettings {
 
 /** The `age` policy (design, section 6): what is older than `olderThan`, but for the newest `keepLast`. */
 export function agePolicy(settings: AgeSettings): Policy {
-  const { name, prefix, olderThan, keepLast, unit, limits } = settings;
-  const matches = matcher([settings.match]);
+  const { name, prefix, match, olderThan, keepLast, unit, limits } = settings;
+  const matches = matcher([match]);
   return {
     name,
     prefix,
     reason: `older than ${formatDuration(olderThan)}`,
     keepLast,
     limits,
-    selects: (key) => key.startsWith(prefix) && matches(key.slice(prefix.length)),
+    // The key that is the prefix itself has nothing left to match, and `**` is everything.
+    selects: (key) => key.startsWith(prefix) && (match === '**' || matches(key.slice(prefix.length))),
     unitOf: (key) => {
       if (unit === 'object') return null;
       const end = key.indexOf('/', prefix.length);
