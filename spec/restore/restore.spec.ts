@@ -202,7 +202,8 @@ describe('a restore', () => {
     it('also when a crash had left its temporary copy, which may be a live file’s bytes', async () => {
       const tombstone = await tombstoned();
       await bringBack(place, [tombstone], { to: parseKey('first') });
-      const left = path.join(temp.root, `.tombstoned/tmp/copy-${tombstone.id}-${process.pid}`);
+      mkdirSync(path.join(temp.root, `.tombstoned/tmp/copy-${tombstone.id}`), { mode: 0o700 });
+      const left = path.join(temp.root, `.tombstoned/tmp/copy-${tombstone.id}/copy`);
       const live = path.join(temp.root, 'first');
       writeFileSync(live, 'changed since');
       linkSync(live, left);

@@ -29,11 +29,11 @@ async function listUnderWriter(root: string): Promise<{ listings: number; least:
   mkdirSync(directory);
   for (let i = 0; i < COUNT; i++) writeFileSync(path.join(directory, `name-${i}`), '');
   const child = spawn(process.execPath, ['-e', WRITER, directory, String(COUNT), String(WRITE_FOR_MS)]);
-  let isOver = false;
+  const writer = { isOver: false };
   const ended = new Promise((resolve) => {
     child.once('close', resolve);
   }).then((code) => {
-    isOver = true;
+    writer.isOver = true;
     return code;
   });
   await new Promise((resolve) => {
@@ -55,7 +55,7 @@ async function listUnderWriter(root: string): Promise<{ listings: number; least:
     }
     least = Math.min(least, names.size);
     listings++;
-  } while (!isOver);
+  } while (!writer.isOver);
   store.close();
   expect(await ended, 'the writer').to.equal(0);
   return { listings, least };
