@@ -31,6 +31,18 @@ describe('the audit log', () => {
     expect(told[0]?.run).to.match(/^r-/);
   });
 
+  it('tells no batch’s line of another store, nor of a tombstone that ended otherwise', () => {
+    const { events } = temp.catalog;
+    const other = temp.addStore('b').n;
+    events.add({ store: other, run, what: 'moved', now: 1, batchAt: START, count: 9, bytes: 90 });
+    events.add({ store, run, what: 'moved', now: 2, batchAt: START, count: 3, bytes: 30 });
+    events.add({ store, run, what: 'abandoned', now: 2, tombstone: 'not-moved', detail: 'gone' });
+    const told = (id: string): unknown[] =>
+      events.of({ id, store: 'a', tombstonedAt: START }).map(({ what, count }) => [what, count]);
+    expect(told('moved')).to.deep.equal([['moved', 3]]);
+    expect(told('not-moved')).to.deep.equal([['abandoned', null]]);
+  });
+
   it('can only be added to', () => {
     temp.catalog.events.add({ store, run, what: 'moved', now: 1, tombstone: 't' });
     const db = new Database(temp.file);
