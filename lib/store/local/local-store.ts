@@ -1,6 +1,6 @@
-import { execFile } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { type BigIntStats, constants } from 'node:fs';
-import { promisify } from 'node:util';
 import type { Clock } from '../../domain/clock.ts';
 import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
 import { parseTombstoneId, pendingName } from '../../domain/ids.ts';
@@ -831,27 +831,25 @@ const HINTS: Readonly<Record<string, string>> = {
   EXDEV: 'pending_deletion/ must be on the same file system as the store',
 };
 
-const run = promisify(execFile);
-
+/** `cp` gets the open directories as its own: it may not look into this process's after a change of user. */
 async function copyFile(from: string, to: string): Promise<void> {
+  const inherited: number[] = [];
+  const asInherited = (path: string): string =>
+    path.replace(/^\/proc\/self\/fd\/(\d+)\//, (_, fd) => `/proc/self/fd/${inherited.push(Number(fd)) + 2}/`);
+  const paths = [asInherited(from), asInherited(to)];
+  const options = ['--archive', '--reflink=auto', '--no-target-directory', '--'];
+  const child = spawn('cp', [...options, ...paths], { stdio: ['ignore', 'ignore', 'pipe', ...inherited] });
+  let said = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
   try {
-    await run('cp', [
-      '--archive',
-      '--reflink=auto',
-      '--no-target-directory',
-      '--',
-      ofThisProcess(from),
-      ofThisProcess(to),
-    ]);
+    const [code] = await once(child, 'close');
+    if (code !== 0) throw new Error(said.trim() === '' ? `cp ended with ${code}` : said.trim());
   } catch (error) {
     throw new TombstonedError('failed', `the copy failed: ${messageOf(error)}`, {
       hint: 'is the disk full?',
       cause: error,
     });
   }
-}
-
-/** A path that means the same to a child process. */
-function ofThisProcess(path: string): string {
-  return path.replace('/proc/self/', `/proc/${process.pid}/`);
 }
