@@ -77,11 +77,11 @@ class FileBytes extends Readable {
       this.#isReading = false;
       this.#whenRead?.();
       if (this.destroyed) return;
+      this.#position += count;
       if (error !== null) this.destroy(unreadable(this.#name, error));
-      else if (count > 0) {
-        this.#position += count;
-        this.push(buffer.subarray(0, count));
-      } else this.#end();
+      else if (count === 0) this.#end();
+      else if (BigInt(this.#position) > this.#opened.size) this.destroy(this.#changed());
+      else this.push(buffer.subarray(0, count));
     });
   }
 
@@ -91,15 +91,19 @@ class FileBytes extends Readable {
       const now = this.#fs.fstat(this.#fd);
       const { size, mtimeNs } = this.#opened;
       if (now.size !== size || now.mtimeNs !== mtimeNs || BigInt(this.#position) !== size) {
-        throw new TombstonedError('failed', `${printable(this.#name)} was changed while it was read`, {
-          key: this.#name,
-          hint: 'read it again',
-        });
+        throw this.#changed();
       }
       this.push(null);
     } catch (error) {
       this.destroy(error instanceof Error ? error : new Error(String(error)));
     }
+  }
+
+  #changed(): TombstonedError {
+    return new TombstonedError('failed', `${printable(this.#name)} was changed while it was read`, {
+      key: this.#name,
+      hint: 'read it again',
+    });
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
