@@ -1,5 +1,6 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import type { RunRow } from '../catalog/runs.ts';
+import type { ScheduleBin } from '../catalog/schedule.ts';
 import type { Sweep } from '../catalog/sweeps.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
@@ -38,7 +39,7 @@ export interface StoreStatus {
   /** Runs that are under way, or whose process died. */
   readonly openRuns: readonly RunRow[];
   /** What goes when: what is due, then what is due within each time and not within the one before. */
-  readonly goes: readonly { readonly label: string; readonly count: number }[];
+  readonly goes: readonly ({ readonly label: string } & ScheduleBin)[];
 }
 
 /** Sums a store up. The cache of holds must be up to date. */
@@ -46,8 +47,8 @@ export function storeStatus(catalog: Catalog, { config, row }: KnownStore, now: 
   const { safetyWindow } = config;
   const tallies = catalog.tombstones.tallies(row.n);
   const edges = [now + 1, ...BARS.map(({ within }) => now + within)];
-  const [due = 0, ...later] = catalog.schedule.counts(row.n, safetyWindow, edges);
-  const labels = [...BARS.map(({ label }) => label), 'later'];
+  const { bins, first } = catalog.schedule.of(row.n, safetyWindow, edges);
+  const labels = ['now', ...BARS.map(({ label }) => label), 'later'];
   const inForce = catalog.holds.inForce(row.n, now);
   const holds = inForce.filter(({ kind }) => kind === 'hold').length;
   return {
@@ -55,15 +56,15 @@ export function storeStatus(catalog: Catalog, { config, row }: KnownStore, now: 
     url: config.url,
     counts: new Map(tallies.map(({ state, count }) => [state, count])),
     bytes: new Map(tallies.map(({ state, bytes }) => [state, bytes])),
-    due,
+    due: bins[0]?.count ?? 0,
     kept: holds === 0 ? new Map() : keptOfDue(catalog, { config, row }, now),
-    nextPurge: catalog.schedule.first(row.n, safetyWindow),
+    nextPurge: first,
     holds,
     exemptions: inForce.length - holds,
     lastSweep: catalog.sweeps.latest(row.n, 1)[0] ?? null,
     lastPurge: catalog.runs.last(row.n, 'purge') ?? null,
     openRuns: catalog.runs.open(row.n),
-    goes: [{ label: 'now', count: due }, ...labels.map((label, i) => ({ label, count: later[i] ?? 0 }))],
+    goes: labels.map((label, i) => ({ label, count: bins[i]?.count ?? 0, bytes: bins[i]?.bytes ?? 0 })),
   };
 }
 

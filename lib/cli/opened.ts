@@ -1,7 +1,7 @@
+import { becomeOwnerOf } from '../app/become-owner.ts';
 import { type OpenPlace, openCatalog, openPlace, realSurroundings } from '../app/open.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
-import { becomeOwnerOf } from './become-owner.ts';
 import { Failures, type Problem } from './failures.ts';
 import type { Output } from './output.ts';
 

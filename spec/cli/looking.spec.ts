@@ -38,6 +38,11 @@ describe('looking with tombstonectl', () => {
     return store;
   }
 
+  /** The objects in a member of the answer's objects. */
+  function partsOf(objects: readonly Record<string, unknown>[], member: string) {
+    return objects.flatMap((object) => object[member] as Record<string, unknown>[]);
+  }
+
   describe('ls', () => {
     it('lists tombstones, oldest first, with these members', async () => {
       const store = await swept(['logs/a', 'logs/bb']);
@@ -166,7 +171,7 @@ describe('looking with tombstonectl', () => {
       const [object] = answer.objects;
       expect(Object.keys(object ?? {})).to.deep.equal([...MEMBERS, 'events']);
       expect(object).to.deep.include({ id, state: 'restored', kept: ['window', 'exempt'] });
-      const events = object?.['events'] as Record<string, unknown>[];
+      const events = partsOf(answer.objects, 'events');
       expect(events.map(({ what }) => what)).to.deep.equal(['moved', 'restored']);
       for (const event of events) {
         expect(Object.keys(event)).to.deep.equal(['at', 'what', 'by', 'detail']);
@@ -186,7 +191,7 @@ describe('looking with tombstonectl', () => {
       const [one] = (await ctl(store, '--json', 'ls')).objects;
       const { objects } = await ctl(store, '--json', 'show', String(one?.['id']));
       expect(objects[0]).to.deep.include({ state: 'purged', pendingKey: null, dueAt: null, kept: [] });
-      const events = objects[0]?.['events'] as Record<string, unknown>[];
+      const events = partsOf(objects, 'events');
       expect(events.map(({ what }) => what)).to.deep.equal(['moved', 'purged']);
       expect(events[1]?.['by']).to.match(/^.+@.+$/);
     });
@@ -252,14 +257,14 @@ describe('looking with tombstonectl', () => {
       expect(code).to.equal(0);
       expect(objects).to.have.length(1);
       expect(objects[0]?.['type']).to.equal('status');
-      const [one] = objects[0]?.['stores'] as Record<string, unknown>[];
+      const [one] = partsOf(objects, 'stores');
       expect(one).to.deep.include({ name: 'main', url: store.url, due: 2, kept: { hold: 1 }, leases: 0 });
       expect(one).to.deep.include({ holds: 1, exemptions: 1, lastPurge: null, openRuns: [] });
       expect(one?.['counts']).to.include({ pending: 2, restored: 1, purged: 0 });
       expect(one?.['bytes']).to.include({ pending: 7, restored: 1 });
       expect(one?.['nextPurge']).to.match(ISO);
       expect(one?.['lastSweep']).to.include({ type: 'sweep', moved: 3 });
-      const goes = one?.['goes'] as { label: string; count: number }[];
+      const goes = one?.['goes'] as { label: string; count: number; bytes: number }[];
       expect(goes.map(({ label }) => label)).to.deep.equal([
         'now',
         '1h',
@@ -271,14 +276,11 @@ describe('looking with tombstonectl', () => {
         'later',
       ]);
       expect(goes.filter(({ count }) => count > 0)).to.deep.equal([
-        { label: 'now', count: 2 },
-        { label: '1h', count: 1 },
+        { label: 'now', count: 2, bytes: 7 },
+        { label: '1h', count: 1, bytes: 1 },
       ]);
       await ctl(store, 'purge');
-      const [after] = (await ctl(store, '--json', 'status')).objects[0]?.['stores'] as Record<
-        string,
-        unknown
-      >[];
+      const [after] = partsOf((await ctl(store, '--json', 'status')).objects, 'stores');
       expect(after?.['lastPurge']).to.include({ kind: 'purge', outcome: 'done' });
       expect(after?.['counts']).to.include({ pending: 1, purged: 1 });
     });
@@ -288,11 +290,11 @@ describe('looking with tombstonectl', () => {
       store.configure({ main: { policies: [OLD], safetyWindow: '40d' } });
       const draw = async (env: Record<string, string>): Promise<string> =>
         (await ctlWith({ env }, '--config', store.configFile, 'status')).stdout;
-      expect(await draw({ LC_ALL: 'C.UTF-8' })).to.match(/^ {4}later {2}2 {2}█{40}$/m);
+      expect(await draw({ LC_ALL: 'C.UTF-8' })).to.match(/^ {4}later {2}2 {2}2 B {2}█{40}$/m);
       for (const env of [{ LC_ALL: 'C' }, { LC_ALL: 'C.UTF-8', TERM: 'dumb' }]) {
         const text = await draw(env);
         expect(text)
-          .to.match(/^ {4}later {2}2 {2}#{40}$/m)
+          .to.match(/^ {4}later {2}2 {2}2 B {2}#{40}$/m)
           .and.match(/^ {4}now {4}0$/m);
       }
     });
@@ -309,8 +311,8 @@ describe('looking with tombstonectl', () => {
         .to.match(/^other {2}file:/m)
         .and.match(/last sweep {2}never\n {2}last purge {2}never/);
       expect(text.stderr).to.include('other: holds may be out of date');
-      const [one] = (await ctl(store, '--json', '--store', 'main', 'status')).objects;
-      expect((one?.['stores'] as unknown[])[0]).to.include({
+      const { objects } = await ctl(store, '--json', '--store', 'main', 'status');
+      expect(partsOf(objects, 'stores')[0]).to.include({
         name: 'main',
         nextPurge: null,
         lastSweep: null,

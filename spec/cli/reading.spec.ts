@@ -104,7 +104,9 @@ describe('tombstonectl cat', () => {
     writeFileSync(path.join(store.root, 'big'), 'x'.repeat(3_000_000));
     const script = `"$@" cat big 2>&1 | head -c 1; echo " \${PIPESTATUS[0]}"`;
     const args = [process.execPath, builtProgram('cli'), '--url', store.url];
-    expect(execFileSync('bash', ['-c', script, 'bash', ...args], { encoding: 'utf8' })).to.equal('x 0\n');
+    expect(execFileSync('bash', ['--norc', '-c', script, 'bash', ...args], { encoding: 'utf8' })).to.equal(
+      'x 0\n',
+    );
   });
 });
 

@@ -1,8 +1,8 @@
+import { becomeOwnerOf } from '../../app/become-owner.ts';
 import { initStore } from '../../app/init.ts';
 import { lookBeforeInit } from '../../app/look-before-init.ts';
 import { realSurroundings } from '../../app/open.ts';
 import { messageOf } from '../../domain/errors.ts';
-import { becomeOwnerOf } from '../become-owner.ts';
 import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';
 import { type Chosen, chooseForInit } from '../new-config.ts';
