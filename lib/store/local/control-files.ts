@@ -4,6 +4,7 @@ import { CONTROL_SEGMENT } from '../../domain/key.ts';
 import type { ControlSpace } from '../store.ts';
 import { at } from './directories.ts';
 import { type LocalFs, systemMessage } from './local-fs.ts';
+import { sameInode } from './revision-of.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const FILE = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
@@ -135,21 +136,22 @@ export class ControlFiles implements ControlSpace {
         opened.push(fd);
       }
       return use(fd);
+    } catch (error) {
+      throw errnoOf(error) === undefined ? error : this.#error(directory, error);
     } finally {
       for (const fd of opened.toReversed()) this.#fs.close(fd);
     }
   }
 
   #openRoot(): number {
-    let fd: number;
+    let fd: number | undefined;
     try {
       fd = this.#fs.open(this.#path, constants.O_RDONLY | constants.O_DIRECTORY);
+      if (sameInode(this.#fs.fstat(fd), this.#fs.fstat(this.#root))) return fd;
     } catch (error) {
+      if (fd !== undefined) this.#fs.close(fd);
       throw this.#error('', error);
     }
-    const now = this.#fs.fstat(fd);
-    const then = this.#fs.fstat(this.#root);
-    if (now.dev === then.dev && now.ino === then.ino) return fd;
     this.#fs.close(fd);
     throw new TombstonedError('failed', `${this.#path} is no longer the directory this run began with`, {
       key: this.#path,

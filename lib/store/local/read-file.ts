@@ -23,7 +23,13 @@ export function openFile(fs: LocalFs, directory: number, base: string, name: str
     if (code === 'ENXIO') throw notRegular(name, 'a socket or device', error);
     throw unreadable(name, error);
   }
-  const stats = fs.fstat(fd);
+  let stats: BigIntStats;
+  try {
+    stats = fs.fstat(fd);
+  } catch (error) {
+    fs.close(fd);
+    throw unreadable(name, error);
+  }
   if (!stats.isFile()) {
     fs.close(fd);
     if (stats.isDirectory()) return undefined;
@@ -95,7 +101,7 @@ class FileBytes extends Readable {
       }
       this.push(null);
     } catch (error) {
-      this.destroy(error instanceof Error ? error : new Error(String(error)));
+      this.destroy(error instanceof TombstonedError ? error : unreadable(this.#name, error));
     }
   }
 

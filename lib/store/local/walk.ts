@@ -60,7 +60,11 @@ export async function* walkLive(
       refusal: directory.refusal ?? fileRefusal(fs, directory.fd, directory.stats, name.base, file, rights),
     };
   };
-  yield* pages(walked, directories(walked, start, enter, signal), look, signal);
+  try {
+    yield* pages(walked, directories(walked, start, enter, signal), look, signal);
+  } catch (error) {
+    throw told(walked, start, error);
+  }
 }
 
 /** Every pending copy whose key is below a byte prefix. */
@@ -91,7 +95,11 @@ export async function* walkPending(
       parts === undefined ? 'its name is no pending name' : `it is ${kindOf(file)}, not a regular file`;
     return { type: 'refused', path, why };
   };
-  yield* pages(walked, directories(walked, start, enter, signal), look, signal);
+  try {
+    yield* pages(walked, directories(walked, start, enter, signal), look, signal);
+  } catch (error) {
+    throw told(walked, start, error);
+  }
 }
 
 /**
