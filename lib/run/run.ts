@@ -27,7 +27,7 @@ export async function inRun<T>(place: Place, kind: RunKind, work: (run: Run) => 
 /** Makes the catalog's reserve again, where a full disk took it and has room now. */
 function keepReserve({ catalog, report }: Place): void {
   try {
-    catalog.keepReserve();
+    if (!catalog.keepReserve()) report('warn', 'the disk is full: there is no room to keep for purges');
   } catch (error) {
     report('warn', `the room kept for purges is missing: ${messageOf(error)}`);
   }

@@ -117,5 +117,9 @@ describe('with nothing free on the disk', () => {
     };
     expect((await purgeDue(place)).purged).to.equal(OLD);
     expect(temp.talk.join()).to.contain('no permission');
+    place.catalog.keepReserve = () => false;
+    temp.clock.advance(1);
+    await purgeDue(place);
+    expect(temp.talk.join()).to.contain('the disk is full');
   });
 });
