@@ -63,6 +63,9 @@ interface OpenUnit {
   isKept: boolean;
 }
 
+/** How many planned objects one commit writes. */
+const ROWS = 5000;
+
 class Planner {
   readonly #place: Place;
   readonly #policy: Policy;
@@ -97,7 +100,7 @@ class Planner {
       const claim = claims.get(i);
       this.#addOne(object, claim === undefined ? undefined : claim.kind === 'exempt' ? 'exempt' : 'hold');
     }
-    this.#flush();
+    if (this.#rows.length >= ROWS) this.#flush();
   }
 
   #addOne(object: LiveObject, claim: 'exempt' | 'hold' | undefined): void {

@@ -11,7 +11,7 @@ import { type MoveEnd, moveBatch } from './move.ts';
 import { type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
 
 /** How many objects one batch moves. */
-export const BATCH = 1000;
+export const BATCH = 2000;
 
 export interface PlannedObject {
   readonly key: string;

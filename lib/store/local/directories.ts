@@ -31,6 +31,28 @@ export function isForeign(error: unknown): boolean {
   return error instanceof TombstonedError && error.cause === undefined;
 }
 
+/** The directories that this store's names are known to last in: each is fsynced into its parent once. */
+export class DurableDirectories {
+  #known = new Map<string, bigint>();
+
+  /** Whether the directory of this path and inode was noted before; it is from now on. */
+  note(path: string, inode: bigint): boolean {
+    const isKnown = this.#known.get(path) === inode;
+    if (!isKnown) {
+      if (this.#known.size >= MAX_KNOWN) this.#known = new Map();
+      this.#known.set(path, inode);
+    }
+    return isKnown;
+  }
+
+  clear(): void {
+    this.#known = new Map();
+  }
+}
+
+/** How many directories are remembered as durable. */
+const MAX_KNOWN = 10_000;
+
 /** What new directories take over from the live ones. */
 export interface DirectoryLook {
   readonly mode: number;
@@ -52,13 +74,16 @@ export class Directories {
   readonly #absent = new Set<string>();
   /** Directories that must be fsynced for what was done in them to last. */
   readonly #made = new Set<string>();
+  readonly #durable: DurableDirectories;
   #count = 0;
 
-  constructor(fs: LocalFs, root: number, url: string) {
+  /** `device` is the root's. */
+  constructor(fs: LocalFs, root: number, device: bigint, url: string, durable: DurableDirectories) {
     this.#fs = fs;
     this.#root = root;
     this.#url = url;
-    this.#device = fs.fstat(root).dev;
+    this.#durable = durable;
+    this.#device = device;
   }
 
   /** How many are open. */
@@ -251,12 +276,20 @@ export class Directories {
   syncWithAbove(paths: Iterable<string>): void {
     const all = new Set(this.#made);
     for (const path of paths) {
-      for (let above = path; ; above = splitKey(above).directory) {
-        all.add(above);
-        if (above === '') break;
+      all.add(path);
+      for (let below = path; below !== ''; below = splitKey(below).directory) {
+        const fd = this.open(below);
+        if (fd !== undefined && !this.#durable.note(below, this.#fs.fstat(fd).ino)) {
+          all.add(splitKey(below).directory);
+        }
       }
     }
-    this.sync([...all].toSorted((a, b) => b.length - a.length));
+    try {
+      this.sync([...all].toSorted((a, b) => b.length - a.length));
+    } catch (error) {
+      this.#durable.clear(); // what was noted above may not be true
+      throw error;
+    }
     this.#made.clear();
   }
 

@@ -23,7 +23,14 @@ import type {
   StrayFile,
 } from '../store.ts';
 import { ControlFiles } from './control-files.ts';
-import { at, Directories, type DirectoryLook, isForeign, splitKey } from './directories.ts';
+import {
+  at,
+  Directories,
+  type DirectoryLook,
+  DurableDirectories,
+  isForeign,
+  splitKey,
+} from './directories.ts';
 import { type LocalFs, nodeFs, systemMessage } from './local-fs.ts';
 import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
 import { openFile, unreadable } from './read-file.ts';
@@ -56,11 +63,14 @@ export class LocalStore implements Store {
   readonly #clock: Clock;
   readonly #path: string;
   readonly #root: number;
+  readonly #device: bigint;
   readonly #rights: Rights;
+  readonly #durable = new DurableDirectories();
 
   private constructor(options: {
     path: string;
     root: number;
+    device: bigint;
     pendingPrefix: string;
     fs: LocalFs;
     clock: Clock;
@@ -71,6 +81,7 @@ export class LocalStore implements Store {
     this.#clock = options.clock;
     this.#path = options.path;
     this.#root = options.root;
+    this.#device = options.device;
     this.#rights = currentRights();
     this.control = new ControlFiles(options.fs, options.path, options.root);
   }
@@ -88,10 +99,13 @@ export class LocalStore implements Store {
     fs?: LocalFs;
   }): LocalStore {
     const { path, pendingPrefix, access, clock, fs = nodeFs } = options;
-    let root: number;
+    let root: number | undefined;
+    let device: bigint;
     try {
       root = fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+      ({ dev: device } = fs.fstat(root));
     } catch (error) {
+      if (root !== undefined) fs.close(root);
       throw new TombstonedError(
         'failed',
         `the store ${printable(path)} can't be opened: ${systemMessage(error)}`,
@@ -102,7 +116,7 @@ export class LocalStore implements Store {
         },
       );
     }
-    const store = new LocalStore({ path, root, pendingPrefix, fs, clock });
+    const store = new LocalStore({ path, root, device, pendingPrefix, fs, clock });
     try {
       if (access === 'write') store.#checkPending();
       return store;
@@ -554,7 +568,7 @@ export class LocalStore implements Store {
    * the one change the other. `cp` keeps owner, mode, times, xattrs and holes.
    */
   async #copyTo(item: PutBackItem): Promise<PutBackOutcome> {
-    const directories = new Directories(this.#fs, this.#root, this.url);
+    const directories = this.#directories();
     try {
       const before = this.#liveIs(item, directories);
       if (before !== undefined) return { outcome: before };
@@ -582,8 +596,11 @@ export class LocalStore implements Store {
           throw new Error('the copy is not the revision that was to be copied');
         }
         const fd = this.#fs.open(temporary, constants.O_RDONLY | constants.O_NOFOLLOW);
-        this.#fs.fsync(fd);
-        this.#fs.close(fd);
+        try {
+          this.#fs.fsync(fd);
+        } finally {
+          this.#fs.close(fd);
+        }
         const target = directories.make(directory, (path) => this.#liveLook(directories, path));
         this.#fs.link(temporary, at(target, base));
         directories.syncWithAbove([directory]);
@@ -603,7 +620,7 @@ export class LocalStore implements Store {
   async remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]> {
     const outcomes: RemoveOutcome[] = [];
     for (let from = 0; from < batch.length; ) {
-      const directories = new Directories(this.#fs, this.#root, this.url);
+      const directories = this.#directories();
       try {
         const chunk: RemoveItem[] = [];
         const checked: (RemoveOutcome | { path: string })[] = [];
@@ -703,7 +720,7 @@ export class LocalStore implements Store {
     let group: Group | undefined;
     try {
       for (const item of batch) {
-        group ??= new Group(this.#fs, new Directories(this.#fs, this.#root, this.url));
+        group ??= new Group(this.#fs, this.#directories());
         outcomes.push(act(item, group));
         if (group.directories.size < MAX_OPEN) continue;
         group.finish();
@@ -717,9 +734,13 @@ export class LocalStore implements Store {
     return outcomes;
   }
 
+  #directories(): Directories {
+    return new Directories(this.#fs, this.#root, this.#device, this.url, this.#durable);
+  }
+
   /** Looks at something that `name` stands for in errors. */
   #withDirectories<T>(name: string, use: (directories: Directories) => T): T {
-    const directories = new Directories(this.#fs, this.#root, this.url);
+    const directories = this.#directories();
     try {
       return use(directories);
     } catch (error) {
