@@ -21,7 +21,12 @@ export function runLockFile(catalogFile: string, runId: string): string {
 
 /** Takes a lock, and makes its file; undefined when another process has it. */
 export function takeLock(file: string): FileLock | undefined {
-  mkdirSync(path.dirname(file), { recursive: true, mode: 0o750 });
+  const directory = path.dirname(file);
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o750 });
+  } catch (error) {
+    throw catalogError(directory, error);
+  }
   return lock(file, { mustExist: false });
 }
 

@@ -1,6 +1,7 @@
 // A second process at a catalog. Says `ready`, does what it is told by its first message, and answers once.
 import Database from 'better-sqlite3';
 import { Catalog } from '../../lib/catalog/catalog.ts';
+import { say } from '../run/say.ts';
 import { seeded } from '../support/place.ts';
 import { intent } from './temp-catalog.ts';
 
@@ -22,11 +23,10 @@ export interface Answer {
 }
 
 process.once('message', (task: Task) => {
-  process.send?.(answer(task), () => {
-    if (task.do !== 'hold-transaction') process.disconnect();
-  });
+  say(answer(task));
+  if (task.do !== 'hold-transaction') process.disconnect();
 });
-process.send?.('ready');
+say('ready');
 
 function answer(task: Task): Answer {
   if (task.do === 'hold-transaction') return holdTransaction(task.ms);
