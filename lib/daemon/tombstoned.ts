@@ -1,3 +1,4 @@
+import { becomeOwnerOf } from '../app/become-owner.ts';
 import { realSurroundings } from '../app/open.ts';
 import { programVersion } from '../app/version.ts';
 import type { Config } from '../config/config.ts';
@@ -31,6 +32,7 @@ export async function tombstoned(args: readonly string[]): Promise<number> {
 }
 
 async function run(config: Config): Promise<number> {
+  becomeOwnerOf(config.catalog); // before the log's file is opened, which may be made
   const { clock, random, actor } = realSurroundings(() => undefined);
   const { noColor } = readEnvironment();
   const log = new Log(config.log, { out: process.stdout, noColor, now: () => clock.now() });
