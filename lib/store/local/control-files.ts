@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { CONTROL_SEGMENT } from '../../domain/key.ts';
@@ -21,7 +22,6 @@ export class ControlFiles implements ControlSpace {
   readonly #fs: LocalFs;
   readonly #path: string;
   readonly #root: number;
-  #count = 0;
 
   constructor(fs: LocalFs, path: string, root: number) {
     this.#fs = fs;
@@ -105,8 +105,7 @@ export class ControlFiles implements ControlSpace {
       this.#inDirectory(directoryOf(name), true, (fd) => {
         if (tmp === undefined || fd === undefined)
           throw this.#error(name, new Error('its directory has gone'));
-        const temporary = at(tmp, `${process.pid}-${Date.now()}-${this.#count++}`);
-        const file = this.#fs.open(temporary, NEW_FILE, 0o644);
+        const { temporary, file } = this.#openTemporary(tmp);
         try {
           this.#fs.fchmod(file, 0o644);
           this.#fs.write(file, body);
@@ -122,6 +121,18 @@ export class ControlFiles implements ControlSpace {
         return result;
       }),
     );
+  }
+
+  /** A new file under a name that nobody has: a process of this id may have left some. */
+  #openTemporary(tmp: number): { temporary: string; file: number } {
+    for (;;) {
+      const temporary = at(tmp, randomUUID());
+      try {
+        return { temporary, file: this.#fs.open(temporary, NEW_FILE, 0o644) };
+      } catch (error) {
+        if (errnoOf(error) !== 'EEXIST') throw error;
+      }
+    }
   }
 
   /** Opens a directory below `.tombstoned` for `use`; made with the store's group and setgid. */

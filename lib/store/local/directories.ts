@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { CONTROL_SEGMENT, printable } from '../../domain/key.ts';
@@ -75,7 +76,6 @@ export class Directories {
   /** Directories that must be fsynced for what was done in them to last. */
   readonly #made = new Set<string>();
   readonly #durable: DurableDirectories;
-  #count = 0;
 
   /** `device` is the root's. */
   constructor(fs: LocalFs, root: number, device: bigint, url: string, durable: DurableDirectories) {
@@ -156,7 +156,7 @@ export class Directories {
   /** A new directory under a name that nobody has: a killed process of this id may have left some. */
   #makeTemporary(tmp: number): string {
     for (;;) {
-      const temporary = at(tmp, `dir-${process.pid}-${this.#count++}`);
+      const temporary = at(tmp, `dir-${randomUUID()}`);
       try {
         this.#fs.mkdir(temporary, 0o700);
         return temporary;
