@@ -3,6 +3,7 @@ import { expect } from 'chai';
 import { recover } from '../../lib/app/recover.ts';
 import { newestOfKey } from '../../lib/app/restorable.ts';
 import { runLockFile } from '../../lib/catalog/run-lock.ts';
+import { BATCH } from '../../lib/sweep/sweep.ts';
 import { dieAt } from '../support/dying.ts';
 import { allTombstones, bringBack, sweepOld } from '../support/phases.ts';
 import { DAY, TempPlace } from '../support/place.ts';
@@ -29,7 +30,7 @@ describe('a sweep whose process died', () => {
   });
 
   it('has counted the batches that it recorded', async () => {
-    for (let i = 0; i < 1500; i++) temp.write(`many/${i}`, 'x', 3 * DAY);
+    for (let i = 0; i < BATCH; i++) temp.write(`many/${i}`, 'x', 3 * DAY);
     const place = temp.open();
     const { store } = place;
     const move = store.move.bind(store);
@@ -43,7 +44,7 @@ describe('a sweep whose process died', () => {
       died = error;
     });
     expect(String(died)).to.contain('died');
-    expect(place.catalog.sweeps.latest(place.row.n, 1)[0]).to.include({ planned: 1501, moved: 1000 });
+    expect(place.catalog.sweeps.latest(place.row.n, 1)[0]).to.include({ planned: BATCH + 1, moved: BATCH });
   });
 
   it('has the newest tombstone of a key while it moves: a restore does not take an older one', async () => {
