@@ -13,7 +13,7 @@ import { type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
 /** How many objects one batch moves. */
 export const BATCH = 2000;
 
-export interface PlannedObject {
+interface PlannedObject {
   readonly key: string;
   readonly size: number;
   readonly policy: string | null;

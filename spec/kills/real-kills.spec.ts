@@ -76,7 +76,7 @@ describe('a daemon that is killed again and again', () => {
   let kept: Written;
   let purged: Written;
   let daemon: ChildProcess | undefined;
-  let isOver = false;
+  const over = new AbortController();
 
   before(async function () {
     this.timeout(120_000);
@@ -100,15 +100,15 @@ describe('a daemon that is killed again and again', () => {
   });
 
   after(() => {
-    isOver = true;
+    over.abort();
     daemon?.kill('SIGKILL');
     temp.remove();
   });
 
   /** Replaces keys for as long as the spec goes on. */
   async function replacing(written: Written): Promise<void> {
-    for (let generation = 0; !isOver; generation++) {
-      for (let i = 0; i < REPLACED && !isOver; i++) {
+    for (let generation = 0; !over.signal.aborted; generation++) {
+      for (let i = 0; i < REPLACED && !over.signal.aborted; i++) {
         written.write(`churn/${i}.meta`, `churn ${i} ${generation}`);
         written.write(`fresh/${i}.meta`, `fresh ${i} ${generation}`, Math.floor(Date.now() / 1000));
         await delay(5); // to replace a file takes this disk a millisecond
@@ -119,7 +119,7 @@ describe('a daemon that is killed again and again', () => {
   /** Reads keys that are never due, at random, for as long as the spec goes on. */
   async function reading(reader: Reader, failures: string[]): Promise<number> {
     let reads = 0;
-    while (!isOver) {
+    while (!over.signal.aborted) {
       const keys = [...kept.newest.keys()];
       for (let i = 0; i < 50; i++) {
         const key = keys[random(keys.length)] ?? '';
@@ -180,7 +180,7 @@ describe('a daemon that is killed again and again', () => {
         failures.push(...(await commands));
       }
     } finally {
-      isOver = true;
+      over.abort();
     }
     const [, , ...reads] = await Promise.all(others);
     reader.close();

@@ -85,11 +85,11 @@ export class TempPlace {
   }
 
   /** Writes a live file, last modified so many ms before now. */
-  write(key: string, content: string, age = 0): void {
+  write(key: string, content: string, old = 0): void {
     const file = path.join(this.root, key);
     mkdirSync(path.dirname(file), { recursive: true });
     writeFileSync(file, content);
-    const at = (this.clock.wall - age) / 1000;
+    const at = (this.clock.wall - old) / 1000;
     utimesSync(file, at, at);
   }
 
