@@ -116,7 +116,7 @@ export class Catalog {
     return row === undefined ? undefined : toStore(row);
   }
 
-  /** Room for commits on a full disk: makes it where it is missing. */
+  /** Room for commits on a full disk: makes it where it is missing; false when there is not enough for all of it. */
   keepReserve(): boolean {
     return keepReserve(this.file);
   }
@@ -133,6 +133,12 @@ export class Catalog {
 
   close(): void {
     this.#sql.db.close();
+    if (!this.#mayUseReserve) return;
+    try {
+      this.keepReserve(); // the WAL that had its room is gone by now
+    } catch {
+      // Each run has told why it can't be made.
+    }
   }
 }
 

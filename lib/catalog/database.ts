@@ -198,19 +198,22 @@ function isFull(error: unknown): boolean {
   return code === 'SQLITE_FULL' || code === 'ENOSPC' || code === 'EDQUOT' || code === 'SQLITE_IOERR_SHMSIZE';
 }
 
-/** Makes the reserve beside the catalog where it is missing; says whether it is there. */
+/**
+ * Makes the reserve beside the catalog where it is missing or not whole, on a
+ * full disk as much of it as there is room for; says whether it is whole.
+ */
 export function keepReserve(file: string): boolean {
   const reserve = `${file}.reserve`;
-  if (statSync(reserve, { throwIfNoEntry: false })?.size === RESERVE_BYTES) return true;
+  const size = statSync(reserve, { throwIfNoEntry: false })?.size ?? 0;
+  if (size >= RESERVE_BYTES) return true;
   let fd: number | undefined;
   try {
-    fd = openSync(reserve, 'w', 0o600);
-    const block = Buffer.alloc(1024 * 1024, 0x20);
-    for (let written = 0; written < RESERVE_BYTES; written += block.length) writeSync(fd, block);
+    fd = openSync(reserve, 'a', 0o600);
+    const block = Buffer.alloc(256 * 1024, 0x20);
+    for (let written = size; written < RESERVE_BYTES; ) written += writeSync(fd, block);
     fsyncSync(fd);
     return true;
   } catch (error) {
-    rmSync(reserve, { force: true });
     if (isFull(error)) return false;
     throw catalogError(file, error);
   } finally {
@@ -233,6 +236,7 @@ const HINTS: Readonly<Record<string, string>> = {
   SQLITE_FULL: 'the disk with the catalog is full; free some space there',
   SQLITE_READONLY: 'the catalog or its directory can’t be written; run as its owner',
   SQLITE_CANTOPEN: 'check that its directory is there and can be written; run as the catalog’s owner',
+  SQLITE_IOERR_SHMSIZE: 'the disk with the catalog is full; free some space there',
   SQLITE_IOERR: 'the disk with the catalog fails; look at the kernel’s log',
   ENOSPC: 'the disk with the catalog is full; free some space there',
   EDQUOT: 'the quota of the catalog’s owner is used up; free some space there',
@@ -250,7 +254,8 @@ export function catalogError(file: string, error: unknown): unknown {
   const code = errnoOf(error);
   if (code === undefined) return error;
   const family = Object.keys(HINTS).find((name) => code === name || code.startsWith(`${name}_`));
-  return new TombstonedError('failed', `the catalog ${file}: ${messageOf(error)} (${code})`, {
+  const what = code === 'SQLITE_IOERR_SHMSIZE' ? 'the disk is full' : messageOf(error);
+  return new TombstonedError('failed', `the catalog ${file}: ${what} (${code})`, {
     key: file,
     hint: family === undefined ? undefined : HINTS[family],
     cause: error,
