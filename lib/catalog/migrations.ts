@@ -39,6 +39,7 @@ CREATE TABLE sweeps (
   run INTEGER NOT NULL REFERENCES runs (n),
   state TEXT NOT NULL CHECK (state IN ('planning', 'moving', 'done', 'failed', 'interrupted', 'blocked')),
   reason TEXT,
+  dry INTEGER NOT NULL DEFAULT 0,      -- 1: it only plans
   started_at INTEGER NOT NULL,
   ended_at INTEGER,
   planned INTEGER NOT NULL DEFAULT 0,

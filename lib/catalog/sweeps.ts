@@ -65,14 +65,23 @@ export class Sweeps {
     this.#sql = sql;
   }
 
-  /** Begins a sweep; gives its row number. */
-  begin(sweep: { id: string; store: number; run: number; reason: string | null; now: number }): number {
+  /** Begins a sweep; gives its row number. A dry one is never listed. */
+  begin(sweep: {
+    id: string;
+    store: number;
+    run: number;
+    reason: string | null;
+    isDry?: boolean;
+    now: number;
+  }): number {
     return this.#sql.number(
-      `INSERT INTO sweeps (id, store, run, state, reason, started_at) VALUES (?, ?, ?, 'planning', ?, ?) RETURNING n`,
+      `INSERT INTO sweeps (id, store, run, state, reason, dry, started_at)
+       VALUES (?, ?, ?, 'planning', ?, ?, ?) RETURNING n`,
       sweep.id,
       sweep.store,
       sweep.run,
       sweep.reason,
+      sweep.isDry === true ? 1 : 0,
       sweep.now,
     );
   }
@@ -258,7 +267,7 @@ export class Sweeps {
     return this.#sql
       .all(
         `SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store
-         WHERE w.store = ? ${moving ? `AND ${HAS_MOVED}` : ''} ORDER BY w.n DESC LIMIT ?`,
+         WHERE w.store = ? AND w.dry = 0 ${moving ? `AND ${HAS_MOVED}` : ''} ORDER BY w.n DESC LIMIT ?`,
         store,
         limit,
       )

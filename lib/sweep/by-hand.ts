@@ -43,7 +43,8 @@ export async function tombstoneByHand(place: Place, options: ByHand): Promise<st
 export async function byHandIn(place: Place, run: Run, options: ByHand): Promise<string | null> {
   const { catalog, row, clock, random } = place;
   const id = makePlainId('s', clock.now(), random);
-  const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason: options.reason, now: clock.now() });
+  const { reason, dryRun: isDry } = options;
+  const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason, isDry, now: clock.now() });
   const cause = catalog.sweeps.cause(null, options.reason);
   let count = 0;
   try {

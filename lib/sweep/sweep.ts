@@ -56,7 +56,8 @@ export async function sweep(place: Place, options: SweepOptions): Promise<SweepR
 async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<SweepResult> {
   const { catalog, row, clock, random } = place;
   const id = makePlainId('s', clock.now(), random);
-  const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason: null, now: clock.now() });
+  const isDry = options.dryRun;
+  const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason: null, isDry, now: clock.now() });
   const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
   const kept = new Map<KeptReason, number>();
   const end = (state: SweepState): void => {
@@ -82,7 +83,7 @@ async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<S
   } catch (error) {
     tryTo(place, () => end('failed'));
     if (options.signal?.aborted !== true || error !== options.signal.reason) throw error;
-    return { sweep: id, ...counts, plans, kept, blocked: [], isCut: true };
+    return { sweep: options.dryRun ? null : id, ...counts, plans, kept, blocked: [], isCut: true };
   }
   const blocked = plans.flatMap(({ policy, over }) => (over === null ? [] : [{ policy, over }]));
   end(isCut ? 'interrupted' : blocked.length > 0 && counts.planned === 0 ? 'blocked' : 'done');

@@ -239,6 +239,15 @@ describe('looking with tombstonectl', () => {
       expect(one.stdout).to.include('moved    1 of 1 planned object, 1 B');
     });
 
+    it('are not what only pretended', async () => {
+      const store = await swept(['a']);
+      store.write('b', 'b', DAY);
+      await ctl(store, 'sweep', '--dry-run');
+      await ctl(store, 'tombstone', 'b', '--dry-run');
+      await ctl(store, 'tombstone', 'zz', '--dry-run');
+      expect((await ctl(store, '--json', 'sweeps')).objects).to.have.length(1);
+    });
+
     it('may be none', async () => {
       const store = await stores.make();
       expect((await ctl(store, 'sweeps')).stderr).to.include('no sweeps yet');
