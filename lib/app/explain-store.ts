@@ -2,7 +2,13 @@ import { parseTombstoneId } from '../domain/ids.ts';
 import { isBelowPrefix, type Key } from '../domain/key.ts';
 import { type Hold, listHolds, readHold } from '../store/control-objects.ts';
 import type { Store } from '../store/store.ts';
-import { type Because, becauseOf, type ExplainedCopy, type Explanation } from './explanation.ts';
+import {
+  type Because,
+  becauseOf,
+  type ExplainedCopy,
+  type Explanation,
+  refusePendingName,
+} from './explanation.ts';
 
 /** What a store can tell of a key by itself, without config and catalog; undefined when it has no such key. */
 export async function explainFromStore(
@@ -10,6 +16,7 @@ export async function explainFromStore(
   key: Key,
   now: number,
 ): Promise<Explanation | undefined> {
+  refusePendingName(store, key);
   const object = await store.head(key);
   const ids = await store.pendingIds(key);
   if (object === undefined && ids.length === 0) return undefined;

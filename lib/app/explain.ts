@@ -16,6 +16,7 @@ import {
   type ExplainedCopy,
   type ExplainedLive,
   type Explanation,
+  refusePendingName,
   shellWord,
 } from './explanation.ts';
 import { standingOf } from './kept.ts';
@@ -30,8 +31,9 @@ export async function explainKey(
   key: Key,
   signal?: AbortSignal,
 ): Promise<Explanation | undefined> {
-  await refreshHolds(place);
   const { store, catalog, row, clock, config } = place;
+  refusePendingName(store, key);
+  await refreshHolds(place);
   const now = clock.now();
   const object = await store.head(key);
   const live = object === undefined ? null : await explainLive(place, object, now, signal);

@@ -1,7 +1,10 @@
 import type { CachedHold } from '../catalog/holds.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import { splitPendingName } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
-import { type Key, printable } from '../domain/key.ts';
+import { isBelowPrefix, type Key, printable } from '../domain/key.ts';
 import type { State } from '../domain/state.ts';
+import type { Store } from '../store/store.ts';
 
 /** One reason why something is kept, and what would change that. */
 export interface Because {
@@ -42,6 +45,20 @@ export interface Explanation {
   readonly live: ExplainedLive | null;
   /** Newest first. */
   readonly copies: readonly ExplainedCopy[];
+}
+
+/** Throws `usage` for the name of a pending copy: it is no object's key. */
+export function refusePendingName(store: Store, key: Key): void {
+  if (!isBelowPrefix(`${key}/`, store.pendingPrefix)) return;
+  const parts = splitPendingName(key.slice(store.pendingPrefix.length));
+  throw new TombstonedError(
+    'usage',
+    `${printable(key)} is below ${store.pendingPrefix}, where pending copies are`,
+    {
+      key,
+      hint: parts === undefined ? 'name an object by its key' : `see tombstonectl explain ${parts.id}`,
+    },
+  );
 }
 
 /** What a hold or exemption says. `byHand` is the command that goes past an exemption, or null. */

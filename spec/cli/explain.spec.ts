@@ -202,6 +202,21 @@ describe('tombstonectl explain', () => {
     expect((await explain(store, 'd/unknown')).copies[0]).to.include({ state: null, dueAt: null });
   });
 
+  it('refuses the name of a pending copy, and says what to ask instead', async () => {
+    const store = await stores.make({ policies: [OLD] });
+    store.write('a', 'a', DAY);
+    await ctl(store, 'sweep');
+    const name = `pending_deletion/${store.pending()[0] ?? ''}`;
+    for (const where of [
+      ['--config', store.configFile],
+      ['--url', store.url],
+    ]) {
+      const answer = await ctlWith({}, ...where, '--json', 'explain', name);
+      expect(answer).to.include({ code: 2, stdout: '' });
+      expect(answer.error?.['hint']).to.equal(`see tombstonectl explain ${name.slice(-34)}`);
+    }
+  });
+
   it('says when another catalog owns the store', async () => {
     const store = await stores.make({ policies: [OLD] });
     store.write('a', '', DAY);
