@@ -154,6 +154,19 @@ export class LocalStore implements Store {
     await this.control.remove(name);
   }
 
+  async checkWritable(): Promise<void> {
+    try {
+      this.#fs.access(at(this.#root, '.'), constants.W_OK);
+    } catch (cause) {
+      if (errnoOf(cause) !== 'EROFS') return; // what else forbids it is told of each object
+      throw new TombstonedError('failed', `${this.#path} is mounted read-only: nothing can be moved`, {
+        key: this.#path,
+        hint: 'remount it read-write; if the kernel made it read-only, look at its log',
+        cause,
+      });
+    }
+  }
+
   close(): void {
     this.#fs.close(this.#root);
   }
@@ -163,7 +176,7 @@ export class LocalStore implements Store {
   }
 
   listPending(prefix: string, signal?: AbortSignal): AsyncIterable<ListedPending[]> {
-    return walkPending(this.#walked(), prefix, signal);
+    return walkPending({ ...this.#walked(), refusalOf: () => null }, prefix, signal);
   }
 
   #walked(): Parameters<typeof walkLive>[0] {
@@ -174,7 +187,28 @@ export class LocalStore implements Store {
       root: this.#root,
       path: this.#path,
       pendingPrefix: this.pendingPrefix,
+      refusalOf: (fd, path) => this.#refusalOf(fd, path.replace(/\/$/, '')),
     };
+  }
+
+  /** Why nothing can be moved out of a live directory, or into its pending one; or null. */
+  #refusalOf(fd: number, path: string): string | null {
+    const refusal = directoryRefusal(this.#fs, fd);
+    if (refusal !== null || this.#rights.uid === 0) return refusal;
+    try {
+      return this.#withDirectories(path, (directories) => {
+        const pending = `${this.pendingPrefix}${path}`.replace(/\/$/, '');
+        for (let nearest = pending; ; nearest = splitKey(nearest).directory) {
+          const there = directories.open(nearest);
+          if (there === undefined) continue;
+          if (directoryRefusal(this.#fs, there) === null) return null;
+          return 'its pending directory can’t be written by this user';
+        }
+      });
+    } catch (error) {
+      if (!(error instanceof TombstonedError)) throw error;
+      return error.message; // a listing only says what could not be moved
+    }
   }
 
   async head(key: Key): Promise<LiveObject | undefined> {
@@ -185,7 +219,7 @@ export class LocalStore implements Store {
       const file = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
       if (fd === undefined || file === undefined || file.isDirectory()) return undefined;
       const refusal = file.isFile()
-        ? (directoryRefusal(this.#fs, fd) ??
+        ? (this.#refusalOf(fd, directory) ??
           fileRefusal(this.#fs, fd, this.#fs.fstat(fd), base, file, this.#rights))
         : 'it is not a regular file';
       return {

@@ -6,7 +6,7 @@ import { asKey, CONTROL_SEGMENT, isBelowPrefix, keyProblem, printable } from '..
 import type { Listed, ListedPending } from '../store.ts';
 import { at } from './directories.ts';
 import { type EntryName, type LocalFs, type OpenNames, systemMessage } from './local-fs.ts';
-import { directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
+import { fileRefusal, type Rights } from './may-move.ts';
 import { modifiedAt, revisionOf } from './revision-of.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
@@ -25,6 +25,8 @@ export interface Walked {
   readonly root: number;
   readonly path: string;
   readonly pendingPrefix: string;
+  /** Why nothing in a directory (its path is `""`, or ends in `/`) can be moved, or null. */
+  refusalOf(fd: number, path: string): string | null;
 }
 
 /** Every live object below a byte prefix, directory by directory (R6). */
@@ -174,7 +176,7 @@ async function* directories(
       fd,
       path,
       stats: fs.fstat(fd),
-      refusal: directoryRefusal(fs, fd),
+      refusal: walked.refusalOf(fd, path),
       names: collect(names, path, enter, children),
     };
   };
