@@ -1,5 +1,5 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
-import { messageOf } from '../domain/errors.ts';
+import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import { claimsOn, inBatch, refreshHolds } from '../run/batch.ts';
@@ -42,6 +42,7 @@ export interface PurgeResult {
 export async function purge(place: Place, options: PurgeOptions): Promise<PurgeResult> {
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
+  if (!options.dryRun) await place.store.checkWritable();
   return inRun(place, 'purge', async (run) => new Purger(place, options).run(run));
 }
 
@@ -159,6 +160,10 @@ class Purger {
         if (reason === 'error') this.#failed++;
         this.#keep(tombstone, reason ?? 'window', detail ?? '');
       }
+    }
+    for (const end of outcomes) {
+      // The file system went read-only: nothing more can be removed.
+      if (end.outcome === 'failed' && errnoOf(end.error.cause) === 'EROFS') throw end.error;
     }
   }
 

@@ -62,6 +62,9 @@ export interface Store {
   /** Phase two of a batch: removes pending copies that still are what was tombstoned. */
   remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]>;
 
+  /** Throws when nothing here can be moved or removed at all: the store is mounted read-only. */
+  checkWritable(): Promise<void>;
+
   /** Gives back what the store holds open. */
   close(): void;
 }

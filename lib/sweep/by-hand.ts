@@ -36,6 +36,7 @@ export interface ByHand {
 export async function tombstoneByHand(place: Place, options: ByHand): Promise<string | null> {
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
+  if (!options.dryRun) await place.store.checkWritable();
   return inRun(place, 'sweep', async (run) => byHandIn(place, run, options));
 }
 

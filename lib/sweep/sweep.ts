@@ -50,6 +50,7 @@ export interface SweepResult extends SweepCounts {
 export async function sweep(place: Place, options: SweepOptions): Promise<SweepResult> {
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
+  if (!options.dryRun) await place.store.checkWritable();
   return inRun(place, 'sweep', async (run) => sweepIn(place, run, options));
 }
 
