@@ -186,33 +186,42 @@ export class Tombstones {
           )
         : this.#sql.change(`DELETE FROM open_batches WHERE run = ? AND batch_at = ?`, run, open.batchAt);
     if (closed !== 1) throw raced(open.moves[0]?.id ?? '');
-    const rows: unknown[] = [];
+    // A clock that stepped back since the batch began must not make anything due earlier.
+    const goneAt = Math.max(now, open.batchAt);
+    const rows = new Map<State, unknown[]>();
     const tallies = new Map<State, { count: number; bytes: number }>();
     for (const move of open.moves) {
       const end = exceptions.get(move.id);
       const state = end?.to ?? 'pending';
       if (state === 'open' || state === 'dropped') continue;
       const revision = end !== undefined && 'revision' in end ? end.revision : move.revision;
-      rows.push([move.id, move.key, state, revision.size, revisionText(revision), move.cause]);
+      const row = [move.id, move.key, revision.size, revisionText(revision), move.cause];
+      const ofState = rows.get(state);
+      if (ofState === undefined) rows.set(state, [row]);
+      else ofState.push(row);
       const tally = tallies.get(state) ?? { count: 0, bytes: 0 };
       tallies.set(state, { count: tally.count + 1, bytes: tally.bytes + revision.size });
     }
-    this.#sql.run(
-      `INSERT INTO tombstones (id, store, key, state, size, revision, cause, sweep, run, gone_at, purge_after, ended_at)
-       SELECT value->>0, @store, value->>1, value->>2, value->>3, value->>4, value->>5, @sweep, @run,
-         iif(value->>2 = 'abandoned', NULL, @now), CASE value->>2 WHEN 'abandoned' THEN NULL WHEN 'restored' THEN @staysUntil ELSE @purgeAfter END,
-         iif(value->>2 = 'abandoned', @now, NULL)
-       FROM json_each(@rows)`,
-      {
-        store,
-        sweep: open.sweep,
-        run,
-        now,
-        purgeAfter: now + window,
-        staysUntil: now + Math.max(window, LEAST_STAY_MS),
-        rows: JSON.stringify(rows),
-      },
-    );
+    for (const [state, ofState] of rows) {
+      const isGone = state !== 'abandoned';
+      const stays = state === 'restored' ? Math.max(window, LEAST_STAY_MS) : window;
+      this.#sql.run(
+        `INSERT INTO tombstones (id, store, key, state, size, revision, cause, sweep, run, gone_at, purge_after, ended_at)
+         SELECT value->>0, @store, value->>1, @state, value->>2, value->>3, value->>4, @sweep, @run,
+           @goneAt, @purgeAfter, @endedAt
+         FROM json_each(@rows)`,
+        {
+          store,
+          state,
+          sweep: open.sweep,
+          run,
+          goneAt: isGone ? goneAt : null,
+          purgeAfter: isGone ? goneAt + stays : null,
+          endedAt: isGone ? null : now,
+          rows: JSON.stringify(ofState),
+        },
+      );
+    }
     this.#tally(store, 'moving', stay.length - open.moves.length, sum(stay) - sum(open.moves));
     for (const [state, { count, bytes }] of tallies) this.#tally(store, state, count, bytes);
   }
@@ -549,29 +558,6 @@ export class Tombstones {
         count: asNumber(row['count']),
         bytes: asNumber(row['bytes']),
       }));
-  }
-
-  /** How many tombstones, and bytes, have a recorded purge time in [from, to). */
-  dueBetween(store: number, from: number, to: number): { count: number; bytes: number } {
-    const row = this.#sql.all(
-      `SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes FROM tombstones INDEXED BY tombstones_due
-       WHERE store = ? AND state IN ('pending', 'restored') AND purge_after >= ? AND purge_after < ?`,
-      store,
-      from,
-      to,
-    )[0];
-    return { count: asNumber(row?.['count']), bytes: asNumber(row?.['bytes']) };
-  }
-
-  /** The earliest recorded purge time at or after a time, or null. */
-  nextPurge(store: number, after: number): number | null {
-    const row = this.#sql.all(
-      `SELECT min(purge_after) AS at FROM tombstones INDEXED BY tombstones_due
-       WHERE store = ? AND state IN ('pending', 'restored') AND purge_after >= ?`,
-      store,
-      after,
-    )[0];
-    return typeof row?.['at'] === 'number' ? row['at'] : null;
   }
 
   /** Forgets tombstones that were purged or abandoned before a time, at most `limit`; says how many. */

@@ -33,6 +33,8 @@ export async function planPolicy(
     sweep: number;
     policy: Policy;
     guards: Guards;
+    /** Then also a plan that is over a limit is written, to be looked at. */
+    dryRun: boolean;
     onRefusal: (refusal: Refusal) => void;
     signal?: AbortSignal | undefined;
   },
@@ -73,6 +75,7 @@ class Planner {
   readonly #sweep: number;
   readonly #cause: number;
   readonly #now: number;
+  readonly #dryRun: boolean;
   readonly #onRefusal: (refusal: Refusal) => void;
   readonly #kept = new Map<KeptReason, number>();
   #rows: PlanItem[] = [];
@@ -82,13 +85,20 @@ class Planner {
 
   constructor(
     place: Place,
-    plan: { sweep: number; policy: Policy; guards: Guards; onRefusal: (refusal: Refusal) => void },
+    plan: {
+      sweep: number;
+      policy: Policy;
+      guards: Guards;
+      dryRun: boolean;
+      onRefusal: (refusal: Refusal) => void;
+    },
   ) {
     this.#place = place;
     this.#policy = plan.policy;
     this.#guards = plan.guards;
     this.#sweep = plan.sweep;
     this.#onRefusal = plan.onRefusal;
+    this.#dryRun = plan.dryRun;
     this.#now = place.clock.now();
     this.#cause = place.catalog.sweeps.cause(plan.policy.name, plan.policy.reason);
   }
@@ -177,10 +187,10 @@ class Planner {
     if (older > 0) this.#keep('keep-last', before - count);
     const selected = this.#selected;
     const over = overLimit(policy.limits, { objects: count, bytes, selected });
-    if (over !== null) {
+    if (over !== null && !this.#dryRun) {
       sweeps.unplanCause(this.#sweep, this.#cause);
-      this.#keep('limit', count);
     }
+    if (over !== null) this.#keep('limit', count);
     return {
       policy: policy.name,
       selected,

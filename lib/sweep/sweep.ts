@@ -97,6 +97,7 @@ async function planOne(place: Place, n: number, policy: Policy, options: SweepOp
     sweep: n,
     policy,
     guards: options.guards,
+    dryRun: options.dryRun,
     onRefusal,
     signal: options.signal,
   });

@@ -109,8 +109,6 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   tombstones.ofKey(store, 'a/b', 10);
   for (const filter of filters(store, ids[0] ?? '', now)) tombstones.page(filter);
   tombstones.tallies(store);
-  tombstones.dueBetween(store, now, now + DAY);
-  tombstones.nextPurge(store, now);
   tombstones.forget(now, 10);
   const event = { store, run, what: 'moved' as const, now, tombstone: tombstone.id };
   events.add(event);

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { constants } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { CONTROL_SEGMENT, printable } from '../../domain/key.ts';
 import { type LocalFs, systemMessage } from './local-fs.ts';
@@ -34,10 +34,11 @@ export function isForeign(error: unknown): boolean {
 
 /** The directories that this store's names are known to last in: each is fsynced into its parent once. */
 export class DurableDirectories {
-  #known = new Map<string, bigint>();
+  #known = new Map<string, string>();
 
-  /** Whether the directory of this path and inode was noted before; it is from now on. */
-  note(path: string, inode: bigint): boolean {
+  /** Whether this directory was noted before at this path; it is from now on. */
+  note(path: string, stats: BigIntStats): boolean {
+    const inode = `${stats.ino} ${stats.birthtimeNs}`; // an inode number is soon used again
     const isKnown = this.#known.get(path) === inode;
     if (!isKnown) {
       if (this.#known.size >= MAX_KNOWN) this.#known = new Map();
@@ -279,7 +280,7 @@ export class Directories {
       all.add(path);
       for (let below = path; below !== ''; below = splitKey(below).directory) {
         const fd = this.open(below);
-        if (fd !== undefined && !this.#durable.note(below, this.#fs.fstat(fd).ino)) {
+        if (fd !== undefined && !this.#durable.note(below, this.#fs.fstat(fd))) {
           all.add(splitKey(below).directory);
         }
       }
