@@ -12,6 +12,8 @@ import { type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
 
 /** How many objects one batch moves. */
 export const BATCH = 2000;
+/** How many objects that were gone or changed are named: two sweeps at once meet thousands. */
+const MOST_TOLD = 20;
 
 interface PlannedObject {
   readonly key: string;
@@ -82,8 +84,9 @@ async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<S
       isCut = await movePlan(place, run, n, options, counts, kept);
     }
   } catch (error) {
-    tryTo(place, () => end('failed'));
-    if (options.signal?.aborted !== true || error !== options.signal.reason) throw error;
+    const isStopped = options.signal?.aborted === true && error === options.signal.reason;
+    tryTo(place, () => end(isStopped ? 'interrupted' : 'failed'));
+    if (!isStopped) throw error;
     return { sweep: options.dryRun ? null : id, ...counts, plans, kept, blocked: [], isCut: true };
   }
   const blocked = plans.flatMap(({ policy, over }) => (over === null ? [] : [{ policy, over }]));
@@ -131,10 +134,14 @@ async function movePlan(
   const { sweeps } = place.catalog;
   let done = 0;
   for (let after = ''; ; ) {
-    if (options.signal?.aborted === true) return true;
-    const items = sweeps.planPage(n, after, BATCH);
+    const isCut = options.signal?.aborted === true;
+    const items = isCut ? [] : sweeps.planPage(n, after, BATCH);
     const last = items.at(-1);
-    if (last === undefined) return false;
+    if (last === undefined) {
+      const untold = counts.abandoned - MOST_TOLD;
+      if (untold > 0) place.report('info', `${untold} more were gone or changed before they were moved`);
+      return isCut;
+    }
     for (const end of await moveBatch(place, run, { sweep: n, items, asker: 'policy' })) {
       count(place, end, counts, kept, options.onRefusal);
     }
@@ -168,6 +175,7 @@ function count(
     case 'gone':
     case 'changed':
       counts.abandoned++;
+      if (counts.abandoned > MOST_TOLD) return;
       place.report(
         'info',
         `${printable(end.key)} was ${end.end.as === 'gone' ? 'gone' : 'changed'} before it was moved`,

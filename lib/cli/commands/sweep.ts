@@ -111,7 +111,7 @@ function summarize(out: Output, store: string, result: SweepResult, dryRun: bool
     );
     return;
   }
-  if (plans.length === 0) out.line(`${store}: no policy, so nothing expires`);
+  if (plans.length === 0 && !result.isCut) out.line(`${store}: no policy, so nothing expires`);
   for (const plan of plans) {
     const takes = `${plan.policy} takes ${plan.planned} of ${counted(plan.selected, 'object')}`;
     out.line(`${store}: ${takes}${plan.kept.size === 0 ? '' : `, keeps ${byReason(plan.kept)}`}`);
