@@ -61,7 +61,7 @@ function noted(catalog: Catalog, called: Set<string>): Catalog {
 
 /** Calls everything that a catalog's parts can do. */
 function useAll(catalog: Catalog, temp: TempCatalog): void {
-  const { tombstones, sweeps, runs, events, holds } = catalog;
+  const { tombstones, sweeps, runs, events, holds, schedule } = catalog;
   const store = catalog.storeByName('a')?.n ?? 0;
   const { now } = temp;
   const run = runs.begin({
@@ -109,6 +109,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   tombstones.ofKey(store, 'a/b', 10);
   for (const filter of filters(store, ids[0] ?? '', now)) tombstones.page(filter);
   tombstones.tallies(store);
+  schedule.of(store, DAY, [now, now + DAY]);
   tombstones.forget(now, 10);
   const event = { store, run, what: 'moved' as const, now, tombstone: tombstone.id };
   events.add(event);
@@ -175,8 +176,8 @@ describe('the catalog’s statements', () => {
   });
 
   it('are all looked at here', () => {
-    const { tombstones, sweeps, runs, events, holds } = temp.catalog;
-    const methods = [tombstones, sweeps, runs, events, holds].flatMap((part) =>
+    const { tombstones, sweeps, runs, events, holds, schedule } = temp.catalog;
+    const methods = [tombstones, sweeps, runs, events, holds, schedule].flatMap((part) =>
       Object.getOwnPropertyNames(Object.getPrototypeOf(part))
         .filter((name) => name !== 'constructor')
         .map((name) => `${part.constructor.name}.${name}`),
@@ -214,6 +215,13 @@ describe('the catalog’s statements', () => {
       expect(plan.join('\n'), sql).to.match(/SEARCH (t|tombstones) USING PRIMARY KEY \(id=\?\)/);
     }
     expect(byId).to.be.greaterThan(3);
+  });
+
+  it('find what is due, and count what waits, without a look at the tombstones themselves', () => {
+    const due = plans().filter(([sql]) => sql.includes('gone_at'));
+    const steps = due.flatMap(([, plan]) => plan.filter((step) => step.includes('INDEX tombstones_due')));
+    expect(steps.length).to.be.greaterThan(1);
+    for (const step of steps) expect(step).to.include('USING COVERING INDEX');
   });
 
   it('find what holds an object by that object, however many members all holds have', () => {
