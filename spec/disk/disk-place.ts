@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { initStore } from '../../lib/app/init.ts';
 import { openPlace } from '../../lib/app/open.ts';
@@ -84,12 +84,6 @@ export class DiskPlace {
 
 export function contentOf(key: string): string {
   return `content of ${key}\n`.repeat(300);
-}
-
-/** How many files are below a directory. */
-export function countFiles(directory: string): number {
-  return readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-    .length;
 }
 
 /** The error that some work ends in: ours, one line, with a key and what to do. */
