@@ -70,7 +70,7 @@ export class Outcomes {
   }
 
   #tell({ name, outcome }: Failure): void {
-    if (!this.#out.isJson) this.#out.talk(`${name}: ${outcome.outcome}${detailOf(outcome)}`);
+    if (!this.#out.isJson) this.#out.talk(failureText(name, outcome));
   }
 
   /**
@@ -100,8 +100,8 @@ export class Outcomes {
     const { code, name, outcome } = worst;
     const message =
       this.#total === 1
-        ? `${name}: ${outcome.outcome}${detailOf(outcome)}`
-        : `${this.#failed} of ${this.#total} failed, such as ${name}: ${outcome.outcome}${detailOf(outcome)}`;
+        ? failureText(name, outcome)
+        : `${this.#failed} of ${this.#total} failed, such as ${failureText(name, outcome)}`;
     return new TombstonedError(code, message, {
       reason: outcome.reason ?? undefined,
       key: outcome.key ?? outcome.id ?? undefined,
@@ -115,6 +115,8 @@ function isWorse(code: ErrorCode, than: ErrorCode): boolean {
   return a !== b && worstExitCode(a, b) === a;
 }
 
-function detailOf({ detail }: Outcome): string {
-  return detail === null ? '' : `: ${detail}`;
+/** `KEY: OUTCOME: WHY`; errors about a key begin with it already. */
+function failureText(name: string, { outcome, detail }: Outcome): string {
+  if (detail === null) return `${name}: ${outcome}`;
+  return `${name}: ${outcome}: ${detail.startsWith(`${name}: `) ? detail.slice(name.length + 2) : detail}`;
 }

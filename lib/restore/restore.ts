@@ -3,7 +3,7 @@ import type { Tombstone } from '../catalog/tombstones.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
-import type { Key } from '../domain/key.ts';
+import { type Key, printable } from '../domain/key.ts';
 import { sameRevision } from '../domain/revision.ts';
 import { inBatch } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
@@ -61,7 +61,10 @@ async function restorePage(
   }
   if (ready.length === 0) return;
   if (options.dryRun) {
-    for (const { tombstone } of ready) options.onOutcome(ended(tombstone, 'restored', 'would be'));
+    for (const { tombstone } of ready) {
+      const as = otherKey(options);
+      options.onOutcome(ended(tombstone, 'restored', as === null ? 'would be' : `would be ${as}`));
+    }
     return;
   }
   await inBatch(place, async () => restoreBatch(place, run, ready, options));
@@ -105,11 +108,11 @@ async function before(
   if (sameRevision(live.revision, tombstone.revision)) {
     // A crash or another restore may have left it so: the catalog must know.
     return tombstone.state === 'restored' || options.to !== null
-      ? ended(tombstone, 'unchanged', null)
+      ? ended(tombstone, 'unchanged', otherKey(options))
       : { tombstone, isInTheWay: false };
   }
   if (!options.force)
-    return ended(tombstone, 'conflict', `another object is at ${to}; --force tombstones it first`);
+    return ended(tombstone, 'conflict', `another object is at ${printable(to)}; --force tombstones it first`);
   return (await whyNotBack(place, tombstone)) ?? { tombstone, isInTheWay: true };
 }
 
@@ -221,7 +224,7 @@ async function putBack(
     throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
   if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
   settleRestores(place, run.n, taken, outcomes);
-  for (const [i, tombstone] of taken.entries()) options.onOutcome(outcomeOf(tombstone, outcomes[i]));
+  for (const [i, tombstone] of taken.entries()) options.onOutcome(outcomeOf(tombstone, outcomes[i], options));
   return outcomes.some(({ outcome }) => outcome === 'restored' || outcome === 'unchanged');
 }
 
@@ -292,11 +295,20 @@ async function exempt(place: Place, keys: readonly Key[], exemptFor: number): Pr
   return { id: hold.id, cached: { ...rest, name: `${hold.id}.json`, scope: 'keys', prefix: null }, keys };
 }
 
-function outcomeOf(tombstone: Tombstone, outcome: PutBackOutcome | undefined): RestoreOutcome {
+/** Where it is restored to, when that is not its own key. */
+function otherKey({ to }: Pick<RestoreOptions, 'to'>): string | null {
+  return to === null ? null : `as ${printable(to)}`;
+}
+
+function outcomeOf(
+  tombstone: Tombstone,
+  outcome: PutBackOutcome | undefined,
+  options: Pick<RestoreOptions, 'to'>,
+): RestoreOutcome {
   switch (outcome?.outcome) {
     case 'restored':
     case 'unchanged':
-      return ended(tombstone, outcome.outcome, null);
+      return ended(tombstone, outcome.outcome, otherKey(options));
     case 'conflict':
       return ended(tombstone, 'conflict', 'another object came to its key meanwhile');
     case 'gone':

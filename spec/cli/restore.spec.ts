@@ -94,7 +94,14 @@ describe('tombstonectl restore', () => {
 
   it('makes another key with --to, and leaves the tombstone pending', async () => {
     const store = await swept('a');
-    expect((await outcomes(store, 'a', '--to', 'other/a')).outcomes).to.deep.equal(['a restored']);
+    const made = await outcomes(store, 'a', '--to', 'other/a');
+    expect(made.outcomes).to.deep.equal(['a restored']);
+    expect(made.objects[0]).to.include({ detail: 'as other/a' });
+    expect((await ctl(store, 'restore', 'a', '--to', 'other/a')).stdout).to.match(
+      /^unchanged .*, as other\/a\)$/m,
+    );
+    const dry = await ctl(store, 'restore', 'a', '--to', 'b', '--dry-run');
+    expect(dry.stdout).to.match(/^restored .*, would be as b\)$/m);
     expect(store.live()).to.deep.equal({ 'other/a': 'a' });
     expect(await idsOf(store, '--state', 'pending')).to.have.length(1);
   });

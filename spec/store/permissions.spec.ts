@@ -94,6 +94,15 @@ describe('an unprivileged user’s sweep (needs root, to become one, and sources
     for (const key of moved) expect(readFileSync(inRoot(key), 'utf8')).to.equal(`content of ${key}`);
   });
 
+  it('can not begin in a store of a group it is not of, and is told what would help', function () {
+    this.timeout(20_000);
+    dir('', USER, 0o755, 0);
+    const [swept] = did({ do: 'sweep', prefix: '' });
+    expect(swept?.error?.message).to.match(
+      /store is of group 0, and this user can't make a directory of that/,
+    );
+  });
+
   it('that meets a directory it may not read is an error that names it; so is a read there', function () {
     this.timeout(20_000);
     dir('own', USER, 0o755);

@@ -195,7 +195,7 @@ export class ControlFiles implements ControlSpace {
     try {
       const root = this.#fs.fstat(this.#root);
       const made = this.#fs.fstat(fd);
-      if (made.gid !== root.gid) this.#fs.fchown(fd, Number(made.uid), Number(root.gid));
+      if (made.gid !== root.gid) this.#giveGroup(fd, Number(made.uid), Number(root.gid));
       this.#fs.fchmod(fd, (Number(root.mode) & 0o777) | 0o2700);
       this.#fs.fsync(parent);
       return fd;
@@ -205,9 +205,27 @@ export class ControlFiles implements ControlSpace {
     }
   }
 
+  #giveGroup(fd: number, uid: number, gid: number): void {
+    try {
+      this.#fs.fchown(fd, uid, gid);
+    } catch (cause) {
+      if (errnoOf(cause) !== 'EPERM') throw cause;
+      throw new TombstonedError(
+        'failed',
+        `${this.#path} is of group ${gid}, and this user can't make a directory of that group in it: ${systemMessage(cause)}`,
+        {
+          key: this.#path,
+          hint: 'let this user be of that group, give the store one of its own (chgrp), or run as root',
+          cause,
+        },
+      );
+    }
+  }
+
   #error(name: string, cause: unknown): TombstonedError {
     if (cause instanceof TombstonedError) return cause;
-    const where = `${this.#path}/${name === '' ? '' : `${CONTROL_SEGMENT}/${name}`}`.replace(/\/$/, '');
+    const below = name === CONTROL_SEGMENT || name === '' ? name : `${CONTROL_SEGMENT}/${name}`;
+    const where = `${this.#path}/${below}`.replace(/\/$/, '');
     return new TombstonedError('failed', `${where}: ${systemMessage(cause)}`, {
       key: where,
       hint: 'check that the store is mounted and its permissions let this user in',

@@ -122,7 +122,9 @@ export const nodeFs: LocalFs = {
 /** What the system said, without the internal path Node adds: `EACCES: permission denied`. */
 export function systemMessage(error: unknown): string {
   const text = messageOf(error);
-  return errnoOf(error) === undefined ? text : text.replace(/,? *(?:[a-z]+ )?'?\/proc\/self\/fd\/.*$/, '');
+  return errnoOf(error) === undefined
+    ? text
+    : text.replace(/,? *(?:[a-z]+ )?(?:'.*' -> )?'?\/proc\/self\/fd\/.*$/s, '');
 }
 
 // The types know this option, and not that it takes `buffer`, nor what that does to the names.

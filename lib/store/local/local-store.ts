@@ -167,19 +167,6 @@ export class LocalStore implements Store {
     }
   }
 
-  async checkWritable(): Promise<void> {
-    try {
-      this.#fs.access(at(this.#root, '.'), constants.W_OK);
-    } catch (cause) {
-      if (errnoOf(cause) !== 'EROFS') return; // what else forbids it is told of each object
-      throw new TombstonedError('failed', `${this.#path} is mounted read-only: nothing can be moved`, {
-        key: this.#path,
-        hint: 'remount it read-write; if the kernel made it read-only, look at its log',
-        cause,
-      });
-    }
-  }
-
   close(): void {
     this.#fs.close(this.#root);
   }
