@@ -211,9 +211,10 @@ describe('the daemon', function () {
     const recovered = lines.findIndex(({ message }) =>
       /^recovered run r-\S+, whose process/.test(String(message)),
     );
-    expect(lines[recovered]).to.include({ level: 'warn', store: 'main', moved: 20 });
+    expect(lines[recovered]).to.include({ level: 'warn', store: 'main', moved: 0, abandoned: 20 });
     expect(lines.findIndex(({ type }) => type === 'sweep')).to.be.greaterThan(recovered);
-    expect(states()).to.deep.equal({ pending: 20 });
+    // What had not been moved was planned anew.
+    expect(states()).to.deep.equal({ abandoned: 20, pending: 20 });
   });
 
   /** A sweep whose process dies when its intents are written: they stay, and the kernel frees its lock. */
@@ -233,7 +234,7 @@ describe('the daemon', function () {
   }
 
   describe('when a store goes away', () => {
-    const FILES = 1500; // two batches
+    const FILES = 2500; // two batches
     let isAway: boolean;
     let away: string;
 
