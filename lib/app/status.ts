@@ -1,4 +1,5 @@
 import type { Catalog } from '../catalog/catalog.ts';
+import { runLockFile, takeDeadLock } from '../catalog/run-lock.ts';
 import type { RunRow } from '../catalog/runs.ts';
 import type { ScheduleBin } from '../catalog/schedule.ts';
 import type { Sweep } from '../catalog/sweeps.ts';
@@ -20,6 +21,11 @@ const BARS = [
   { label: '30d', within: 30 * DAY },
 ] as const;
 
+/** A run that is not closed. `unclear`: its lock file is missing, which proves nothing (design, section 5). */
+export interface OpenRun extends RunRow {
+  readonly life: 'running' | 'died' | 'unclear';
+}
+
 /** How a store stands, as the catalog knows it. Times in ms since 1970. */
 export interface StoreStatus {
   readonly name: string;
@@ -37,7 +43,7 @@ export interface StoreStatus {
   readonly lastSweep: Sweep | null;
   readonly lastPurge: RunRow | null;
   /** Runs that are under way, or whose process died. */
-  readonly openRuns: readonly RunRow[];
+  readonly openRuns: readonly OpenRun[];
   /** What goes when: what is due, then what is due within each time and not within the one before. */
   readonly goes: readonly ({ readonly label: string } & ScheduleBin)[];
 }
@@ -63,9 +69,20 @@ export function storeStatus(catalog: Catalog, { config, row }: KnownStore, now: 
     exemptions: inForce.length - holds,
     lastSweep: catalog.sweeps.latest(row.n, 1)[0] ?? null,
     lastPurge: catalog.runs.last(row.n, 'purge') ?? null,
-    openRuns: catalog.runs.open(row.n),
+    openRuns: openRuns(catalog, row.n),
     goes: labels.map((label, i) => ({ label, count: bins[i]?.count ?? 0, bytes: bins[i]?.bytes ?? 0 })),
   };
+}
+
+function openRuns(catalog: Catalog, store: number): OpenRun[] {
+  return catalog.runs.open(store).flatMap((run): OpenRun[] => {
+    const lock = takeDeadLock(runLockFile(catalog.file, run.id), run.lock);
+    if (lock === 'held') return [{ ...run, life: 'running' }];
+    if (lock !== 'missing') lock.release();
+    // It may have been closed between the two looks.
+    if (catalog.runs.get(run.n)?.endedAt !== null) return [];
+    return [{ ...run, life: lock === 'missing' ? 'unclear' : 'died' }];
+  });
 }
 
 const PAGE = 1000;

@@ -1,6 +1,8 @@
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { Catalog } from '../../lib/catalog/catalog.ts';
+import { runLockFile, takeLock } from '../../lib/catalog/run-lock.ts';
 import { OLD, type TempStore } from '../support/temp-store.ts';
 import { beforeAllBuild, ctl, ctlWith, hold, tempStores } from './ctl.ts';
 
@@ -292,6 +294,33 @@ describe('looking with tombstonectl', () => {
       const [after] = partsOf((await ctl(store, '--json', 'status')).objects, 'stores');
       expect(after?.['lastPurge']).to.include({ kind: 'purge', outcome: 'done' });
       expect(after?.['counts']).to.include({ pending: 1, purged: 1 });
+    });
+
+    it('tells a run whose process lives from what a dead one has left', async () => {
+      const store = await swept(['a']);
+      const id = 'r-20261122T101500123Z-k3v0q8';
+      const file = runLockFile(store.catalogFile, id);
+      const held = takeLock(file);
+      const catalog = Catalog.open(store.catalogFile);
+      const n = catalog.storeByName('main')?.n ?? 0;
+      const of = { pid: 4711, host: 'h', boot: 'b', by: 'a@h', now: Date.now(), lock: held?.identity ?? '' };
+      catalog.runs.begin({ id, store: n, kind: 'sweep', ...of });
+      catalog.close();
+      const life = async (): Promise<unknown> => {
+        const [one] = partsOf((await ctl(store, '--json', 'status')).objects, 'stores');
+        return partsOf([one ?? {}], 'openRuns').map((run) => run['life']);
+      };
+      expect(await life()).to.deep.equal(['running']);
+      expect((await ctl(store, 'status')).stdout).to.match(
+        /^ {2}running {5}sweep by a@h, pid 4711, since \S+$/m,
+      );
+      held?.release();
+      expect(await life()).to.deep.equal(['died']);
+      expect((await ctl(store, 'status')).stdout).to.match(
+        /^ {2}died {8}sweep by .*: the next sweep, purge/m,
+      );
+      rmSync(file);
+      expect(await life()).to.deep.equal(['unclear']);
     });
 
     it('draws what goes when, in the characters of the locale', async () => {

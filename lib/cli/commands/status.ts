@@ -1,5 +1,5 @@
 import { knownStores, refreshHoldsOf } from '../../app/known-stores.ts';
-import { type StoreStatus, storeStatus } from '../../app/status.ts';
+import { type OpenRun, type StoreStatus, storeStatus } from '../../app/status.ts';
 import type { RunRow } from '../../catalog/runs.ts';
 import type { Sweep } from '../../catalog/sweeps.ts';
 import { selectStores } from '../../config/load.ts';
@@ -59,7 +59,7 @@ function objectOf(status: StoreStatus) {
     exemptions,
     lastSweep: lastSweep === null ? null : sweepObject(lastSweep),
     lastPurge: lastPurge === null ? null : runObject(lastPurge),
-    openRuns: status.openRuns.map(runObject),
+    openRuns: status.openRuns.map((run) => ({ ...runObject(run), life: run.life })),
     goes: status.goes,
   };
 }
@@ -83,14 +83,21 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
   if (holds + exemptions > 0)
     lines.push(`  in force    ${counted(holds, 'hold')}, ${counted(exemptions, 'exemption')}`);
   lines.push(`  last sweep  ${sweepText(status.lastSweep)}`, `  last purge  ${runText(status.lastPurge)}`);
-  for (const { kind, by, pid, startedAt } of status.openRuns) {
-    lines.push(`  running     ${kind} by ${by}, pid ${pid}, since ${isoTime(startedAt)}`);
+  for (const { kind, by, pid, startedAt, life } of status.openRuns) {
+    const run = `${kind} by ${by}, pid ${pid}, since ${isoTime(startedAt)}`;
+    lines.push(`  ${life.padEnd(10)}  ${run}${AFTER[life]}`);
   }
   if (status.goes.some(({ count }) => count > 0)) {
     lines.push('  goes', ...histogram(status.goes, out.isUnicode).map((line) => `    ${line}`));
   }
   return lines.join('\n');
 }
+
+const AFTER = {
+  running: '',
+  died: ': the next sweep, purge or restore finishes what it left',
+  unclear: ': its lock file is missing, so what it left is not touched',
+} as const satisfies Record<OpenRun['life'], string>;
 
 function sweepText(sweep: Sweep | null): string {
   if (sweep === null) return 'never';
