@@ -1,5 +1,6 @@
 import type { Argv } from 'yargs';
 import yargs from 'yargs';
+import { isNearWord } from '../domain/near-word.ts';
 import { type Command, GLOBALS, givenOf, type OptionTable } from './command.ts';
 import { usageError } from './fail.ts';
 import { helpOf, helpOfAll } from './help.ts';
@@ -28,6 +29,7 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   const commands: { names: readonly string[]; summary: string }[] = [];
   let task: Task | undefined;
   let command = '';
+  let known: readonly string[] = Object.keys(GLOBALS);
 
   function add<O extends OptionTable>(
     names: readonly string[],
@@ -40,7 +42,9 @@ async function understand(words: readonly string[], flags: readonly string[]): P
       summary,
       async (inner: Argv) => {
         command = names[0] ?? '';
-        return inner.options(forYargs((await load()).options));
+        const { options } = await load();
+        known = [...Object.keys(options), ...Object.keys(GLOBALS)];
+        return inner.options(forYargs(options));
       },
       async (read: Read) => {
         refuseOddFlags(flags, read);
@@ -68,12 +72,12 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   add(['status'], 'how the stores stand, and what goes when', () => import('./commands/status.ts'));
 
   parser.fail((message: string | null, error: Error | undefined) => {
-    throw error ?? misuse(message ?? '', command);
+    throw error ?? misuse(message ?? '', command, known);
   });
   const read = await parser.parseAsync().catch((error: unknown) => {
     // A missing value gets past `fail` where a command is loaded first.
     const isMisuse = error instanceof Error && error.name === 'YError';
-    throw isMisuse ? misuse(error.message, command) : error;
+    throw isMisuse ? misuse(error.message, command, known) : error;
   });
   return task ?? (async (out) => withoutCommand(out, read, () => helpOfAll(commands)));
 }
@@ -146,14 +150,17 @@ function refuseOddFlags(flags: readonly string[], read: Read): void {
   }
 }
 
-/** What yargs found wrong, in our words. */
-function misuse(message: string, command: string): Error {
+/** What yargs found wrong, in our words; `known` are the options there are. */
+function misuse(message: string, command: string, known: readonly string[]): Error {
   const see = command === '' ? SEE_HELP : `see tombstonectl ${command} --help`;
   const [, unknown] = /^Unknown arguments?: (.*)$/s.exec(message) ?? [];
   if (unknown !== undefined) {
-    const names = unknown.split(', ').map((name) => `-${name.length > 1 ? '-' : ''}${name}`);
+    const given = unknown.split(', ');
+    const names = given.map((name) => `-${name.length > 1 ? '-' : ''}${name}`);
     const hint = `${see}; a key that begins with - goes after --`;
-    return usageError(`there is no option ${names.join(', ')}`, hint);
+    const meant = known.find((one) => given.some((name) => name.length > 1 && isNearWord(one, name)));
+    const mean = meant === undefined ? '' : `; did you mean --${meant}?`;
+    return usageError(`there is no option ${names.join(', ')}${mean}`, hint);
   }
   const [, needy] = /^Not enough arguments following: (.*)$/s.exec(message) ?? [];
   if (needy !== undefined) return usageError(`--${needy} needs a value`, see);

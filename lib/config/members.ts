@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { isNearWord } from '../domain/near-word.ts';
 import { expected } from './wording.ts';
 
 /** A member's own words for what is wrong, where "expected …, got …" says too little. */
@@ -85,23 +86,8 @@ function memberProblem(entries: v.ObjectEntries, issue: v.StrictObjectIssue): st
     return expected((entry && v.getDescription(entry)) ?? 'a value', undefined);
   }
   const known = Object.keys(entries);
-  const meant = known.find((one) => isNear(one, name));
+  const meant = known.find((one) => isNearWord(one, name));
   return meant === undefined
     ? `no such member; there are ${known.join(', ')}`
     : `no such member; did you mean ${meant}?`;
-}
-
-/** Whether two words are one apart: a letter more, less, other or swapped, or only the case. */
-function isNear(a: string, b: string): boolean {
-  const [x, y] = [a.toLowerCase(), b.toLowerCase()];
-  let start = 0;
-  while (start < x.length && x[start] === y[start]) start++;
-  const rest = (text: string, skip: number): string => text.slice(start + skip);
-  return (
-    x === y ||
-    rest(x, 1) === rest(y, 1) ||
-    rest(x, 1) === rest(y, 0) ||
-    rest(x, 0) === rest(y, 1) ||
-    (x[start] === y[start + 1] && x[start + 1] === y[start] && rest(x, 2) === rest(y, 2))
-  );
 }

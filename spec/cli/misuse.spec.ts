@@ -35,11 +35,14 @@ describe('misuse of tombstonectl', () => {
 
   it('is an option that there is not, one without its value, and a value where there is none', async () => {
     expect(await refused('sweep', '--dryrun'))
-      .to.include('no option --dryrun')
+      .to.include('no option --dryrun; did you mean --dry-run?')
       .and.include('sweep --help');
     expect(await refused('cat', '-x'))
       .to.include('no option -x')
       .and.include('goes after --');
+    expect(await refused('--jsn', 'ls')).to.include('did you mean --json?');
+    expect(await refused('restore', '--forces')).to.include('did you mean --force?');
+    expect(await refused('sweep', '--force')).not.to.include('did you mean');
     expect(await refused('ls', '--store')).to.include('--store needs a value');
     expect(await refused('ls', '--store', '--key')).to.include('--store needs a value');
     expect(await refused('sweep', '--dry-run=yes')).to.include('--dry-run takes no value');
