@@ -123,7 +123,7 @@ function guardSays(
         reason,
         until: null,
         detail: `it can’t be moved: ${detail ?? 'unknown'}`,
-        change: 'let this user move it',
+        change: 'make it a regular file that this user may move',
       };
   }
 }
@@ -148,10 +148,14 @@ async function explainCopy(
   const restoreIt = `tombstonectl --store ${config.name} restore ${id}`;
   const [standing] = standingOf(catalog, row, { safetyWindow, now }, [tombstone]);
   for (const { reason, until, hold } of standing?.kept ?? []) {
+    // An exemption is told of the live object: it keeps no copy from the purge.
+    if (reason === 'exempt') continue;
     if (hold !== null) kept.push(becauseOf(hold, null));
     else {
       const detail = `its safety window of ${formatDuration(safetyWindow)} has not passed`;
-      kept.push({ reason, until, detail, change: `to have it back: ${restoreIt}` });
+      const change =
+        tombstone.state === 'restored' ? 'it is live again, and this copy goes by itself' : restoreIt;
+      kept.push({ reason, until, detail, change });
     }
   }
   const isThere = COPY_STATES.some((state) => state === tombstone.state);

@@ -159,6 +159,8 @@ describe('tombstonectl explain', () => {
     const after = await explain(store, 'a');
     expect(after.live?.kept[0]?.change).to.include('tombstonectl --store main tombstone a');
     expect(after.copies[0]).to.include({ state: 'restored' });
+    expect(after.copies[0]?.kept.map(({ reason }) => reason)).to.deep.equal(['window']);
+    expect(after.copies[0]?.kept[0]?.change).to.include('live again');
   });
 
   it('says when a copy goes with the next purge, and when it has gone', async () => {

@@ -134,7 +134,7 @@ function copyLines({ id, state, size, tombstonedAt, dueAt, kept }: ExplainedCopy
   const where = size === null ? 'no pending copy' : `pending copy of ${formatSize(size)}`;
   const lines = [`  ${id}: ${state ?? 'pending'}, ${where}, tombstoned ${isoTime(tombstonedAt)}`];
   const isDue = dueAt !== null && dueAt <= Date.now();
-  if (isDue && kept.every(({ reason }) => reason === 'exempt')) lines.push('    goes with the next purge');
+  if (isDue && kept.length === 0) lines.push('    goes with the next purge');
   return [...lines, ...kept.flatMap(becauseLines)];
 }
 
