@@ -59,7 +59,7 @@ function objectOf(status: StoreStatus) {
     exemptions,
     lastSweep: lastSweep === null ? null : sweepObject(lastSweep),
     lastPurge: lastPurge === null ? null : runObject(lastPurge),
-    openRuns: status.openRuns.map((run) => ({ ...runObject(run), life: run.life })),
+    openRuns: status.openRuns.map((open) => ({ ...runObject(open), life: open.life })),
     goes: status.goes,
   };
 }
@@ -84,8 +84,8 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
     lines.push(`  in force    ${counted(holds, 'hold')}, ${counted(exemptions, 'exemption')}`);
   lines.push(`  last sweep  ${sweepText(status.lastSweep)}`, `  last purge  ${runText(status.lastPurge)}`);
   for (const { kind, by, pid, startedAt, life } of status.openRuns) {
-    const run = `${kind} by ${by}, pid ${pid}, since ${isoTime(startedAt)}`;
-    lines.push(`  ${life.padEnd(10)}  ${run}${AFTER[life]}`);
+    const what = `${kind} by ${by}, pid ${pid}, since ${isoTime(startedAt)}`;
+    lines.push(`  ${life.padEnd(10)}  ${what}${AFTER[life]}`);
   }
   if (status.goes.some(({ count }) => count > 0)) {
     lines.push('  goes', ...histogram(status.goes, out.isUnicode).map((line) => `    ${line}`));
