@@ -62,7 +62,7 @@ async function explainLive(
   if (guarded !== null) kept.push(guardSays(place, live, guarded));
   const policies = policiesOf(config).filter((policy) => policy.selects(live.key));
   if (policies.length === 0) {
-    const change = `${command(place, live.key)}, or a policy in ${config.name}’s config that selects it`;
+    const change = `${command(place, live.key)}, or a policy in ${config.name}'s config that selects it`;
     kept.push({ reason: 'no-policy', until: null, detail: 'no policy selects it', change });
   }
   let takenBy: string | null = null;
@@ -102,7 +102,7 @@ function guardSays(
   guarded: { reason: 'protected' | 'too-young' | 'error'; detail: string | null },
 ): Because {
   const { reason, detail } = guarded;
-  const where = `in ${config.name}’s config`;
+  const where = `in ${config.name}'s config`;
   switch (reason) {
     case 'protected':
       return {
@@ -122,7 +122,7 @@ function guardSays(
       return {
         reason,
         until: null,
-        detail: `it can’t be moved: ${detail ?? 'unknown'}`,
+        detail: `it can't be moved: ${detail ?? 'unknown'}`,
         change: 'make it a regular file that this user may move',
       };
   }

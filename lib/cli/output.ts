@@ -127,7 +127,7 @@ export class Output {
     this.flush();
     if (this.#failure === undefined) return;
     throw new TombstonedError('failed', `stdout can't be written: ${messageOf(this.#failure)}`, {
-      hint: 'what was done is done; the command’s result is not complete',
+      hint: "what was done is done; the command's result is not complete",
       cause: this.#failure,
     });
   }

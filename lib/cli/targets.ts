@@ -150,7 +150,7 @@ function keyOf(text: string, where: string): Key {
   if (key !== undefined) return key;
   throw usageError(
     `${where}${quote(text)} is not a key: it ${keyProblem(text)}`,
-    'a key is the object’s path below the store’s root, such as metadata/a.meta',
+    "a key is the object's path below the store's root, such as metadata/a.meta",
     text,
   );
 }

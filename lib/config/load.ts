@@ -65,7 +65,7 @@ function unreadable(file: string, cause: unknown): TombstonedError {
       return refused(file, 'there is no such file', 'make one with `tombstonectl init URL`', cause);
     case 'EACCES':
     case 'EPERM':
-      return refused(file, 'may not be read by this user', 'run as the catalog’s owner, or as root', cause);
+      return refused(file, 'may not be read by this user', "run as the catalog's owner, or as root", cause);
     case 'ERR_ENCODING_INVALID_ENCODED_DATA':
       return refused(file, 'is not valid UTF-8', undefined, cause);
     default:

@@ -32,7 +32,7 @@ export function parseKey(text: string): Key {
   if (isKey(text)) return text;
   throw new TombstonedError('usage', `${quote(text)} is not a key: it ${keyProblem(text)}`, {
     key: text,
-    hint: 'give the object’s path below the store’s root, such as metadata/a.meta',
+    hint: "give the object's path below the store's root, such as metadata/a.meta",
   });
 }
 

@@ -129,7 +129,7 @@ async function lookAt(store: Store, key: Key): Promise<LiveObject | HandOutcome>
 const GUARD_TEXT = {
   protected: 'it is protected by the config',
   'too-young': 'it is younger than minimumAge',
-  error: 'it can’t be moved',
+  error: "it can't be moved",
 } as const;
 
 /** The limits of a plan by hand are of the whole store; it is listed only as far as that takes. */

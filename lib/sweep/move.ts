@@ -200,7 +200,7 @@ async function adoptStrays(place: Place, run: number, sweep: number, directory: 
     if (isMore) continue;
     for (const stray of strays) {
       const path = stray.type === 'refused' ? stray.path : stray.at;
-      const why = stray.type === 'refused' ? stray.why : 'it can’t be moved';
+      const why = stray.type === 'refused' ? stray.why : "it can't be moved";
       place.report('error', `${printable(path)} stays there, and has no tombstone: ${why}`, {
         hint: 'move it to where it belongs by hand',
       });

@@ -123,7 +123,7 @@ class Planner {
       const reason = claim ?? guarded?.reason;
       if (reason !== undefined) this.#keep(reason, 1);
       if (guarded?.reason === 'error' && claim === undefined) {
-        this.#onRefusal({ key: object.key, why: guarded.detail ?? 'it can’t be moved' });
+        this.#onRefusal({ key: object.key, why: guarded.detail ?? "it can't be moved" });
       }
     }
     const unit = this.#unit;

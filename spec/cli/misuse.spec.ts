@@ -52,8 +52,8 @@ describe('misuse of tombstonectl', () => {
     expect(await refused('sweep', 'mainnet')).to.include('sweep takes no "mainnet"');
     expect(await refused('cat')).to.include('cat needs one key');
     expect(await refused('cat', 'a', 'b')).to.include('cat needs one key');
-    expect(await refused('show')).to.include('show needs one tombstone’s id');
-    expect(await refused('show', 'a', 'b')).to.include('show needs one tombstone’s id');
+    expect(await refused('show')).to.include("show needs one tombstone's id");
+    expect(await refused('show', 'a', 'b')).to.include("show needs one tombstone's id");
     expect(await refused('explain')).to.include('explain needs one key or id');
     expect(await refused('tombstone')).to.include('tombstone needs a key');
     expect(await refused('restore')).to.include('restore needs an id, a key, --sweep or --prefix');
@@ -71,7 +71,7 @@ describe('misuse of tombstonectl', () => {
     expect(await refused('ls', '--prefix', '../')).to.include('--prefix "../"');
     expect(await refused('restore', '--prefix', 'a', '--since', 'x')).to.include('--since "x"');
     expect(await refused('show', 'metadata/a'))
-      .to.include('no tombstone’s id')
+      .to.include("no tombstone's id")
       .and.include('explain KEY');
   });
 

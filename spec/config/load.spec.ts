@@ -700,7 +700,7 @@ describe('a config that cannot be read', () => {
   function expectForbidden(): void {
     const error = failure(() => loadConfig(file));
     expect(error.message).to.equal(`${file}: may not be read by this user`);
-    expect(error.hint).to.equal('run as the catalog’s owner, or as root');
+    expect(error.hint).to.equal("run as the catalog's owner, or as root");
   }
 
   for (const [what, text] of [

@@ -80,12 +80,12 @@ describe('an unprivileged user’s sweep (needs root, to become one, and sources
       { do: 'read', key: 'own/mine' },
       { do: 'restore' },
     );
-    const foreign = 'it is another owner’s file, and protected_hardlinks would not let it be linked back';
+    const foreign = "it is another owner's file, and protected_hardlinks would not let it be linked back";
     const unlinkable = ['own/readable', 'own/closed', 'own/setuid', 'own/setgid'];
     expect(swept?.refused).to.have.members([
       ...(isProtected ? unlinkable.map((key) => `${key}: ${foreign}`) : []),
-      'sticky/theirs: it is another owner’s file in a sticky directory',
-      'read-only/mine: its directory can’t be written by this user',
+      "sticky/theirs: it is another owner's file in a sticky directory",
+      "read-only/mine: its directory can't be written by this user",
     ]);
     const moved = ['own/mine', 'own/writable', 'sticky/mine', 'my-sticky/theirs', 'group/mine'];
     expect([swept?.moved, swept?.failed]).to.deep.equal([moved.length + (isProtected ? 0 : 4), 0]);
@@ -174,7 +174,7 @@ describe('an unprivileged user’s sweep (needs root, to become one, and sources
     dir('pending_deletion/a', 0, 0o755);
     const [swept] = did({ do: 'sweep', prefix: '' });
     expect([swept?.moved, swept?.failed]).to.deep.equal([1, 0]);
-    const why = 'its pending directory can’t be written by this user';
+    const why = "its pending directory can't be written by this user";
     expect(swept?.refused).to.have.members([`a/x: ${why}`, `a/b/x: ${why}`]);
     chownSync(inRoot('pending_deletion'), 0, 0);
     file('c/y', USER, 0o600);

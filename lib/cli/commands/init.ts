@@ -42,8 +42,8 @@ export async function run(call: Call<typeof options>): Promise<number> {
     () =>
       [
         line(configIs, 'the config', config.file),
-        line(made.identity, 'the store’s identity', `${store.url} (${uuid ?? 'new'})`),
-        line(made.owner, 'the store’s owner', store.url),
+        line(made.identity, "the store's identity", `${store.url} (${uuid ?? 'new'})`),
+        line(made.owner, "the store's owner", store.url),
         line(made.catalog, 'the catalog', config.catalog),
       ].join('\n'),
   );

@@ -29,10 +29,10 @@ export async function run(call: Call<typeof options>): Promise<number> {
   const { operands, out, options: given } = call;
   const [id, more] = operands;
   if (id === undefined || more !== undefined) {
-    throw usageError('show needs one tombstone’s id', 'see tombstonectl ls', more);
+    throw usageError("show needs one tombstone's id", 'see tombstonectl ls', more);
   }
   if (given.key || parseTombstoneId(id) === undefined) {
-    throw usageError(`${JSON.stringify(id)} is no tombstone’s id`, 'of a key: tombstonectl explain KEY', id);
+    throw usageError(`${JSON.stringify(id)} is no tombstone's id`, 'of a key: tombstonectl explain KEY', id);
   }
   const config = configOf(call);
   return withCatalog(config, async (catalog) => {

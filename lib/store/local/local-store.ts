@@ -202,7 +202,7 @@ export class LocalStore implements Store {
           const there = directories.open(nearest);
           if (there === undefined) continue;
           if (directoryRefusal(this.#fs, there) === null) return null;
-          return 'its pending directory can’t be written by this user';
+          return "its pending directory can't be written by this user";
         }
       });
     } catch (error) {
@@ -857,7 +857,7 @@ function notBegun(error: unknown, key: string): { outcome: 'failed'; error: Erro
     outcome: 'failed',
     error: new TombstonedError('failed', `${printable(key)}: ${systemMessage(error)}`, {
       key,
-      hint: 'look at the disk (the kernel’s log, fsck): this object was left alone',
+      hint: "look at the disk (the kernel's log, fsck): this object was left alone",
       cause: error,
     }),
   };

@@ -46,7 +46,7 @@ export function directoryRefusal(fs: LocalFs, fd: number): string | null {
   } catch (error) {
     const code = errnoOf(error) ?? '';
     if (code === 'EROFS') return 'its file system is mounted read-only';
-    if (code === 'EACCES' || code === 'EPERM') return 'its directory can’t be written by this user';
+    if (code === 'EACCES' || code === 'EPERM') return "its directory can't be written by this user";
     throw error;
   }
 }
@@ -70,7 +70,7 @@ export function fileRefusal(
   if (file.dev !== directory.dev) return 'it is on another file system than its directory';
   if (Number(file.uid) === rights.uid || rights.foreign) return null;
   if ((directory.mode & STICKY) !== 0n && Number(directory.uid) !== rights.uid) {
-    return 'it is another owner’s file in a sticky directory';
+    return "it is another owner's file in a sticky directory";
   }
   if (!rights.protectedLinks) return null;
   if ((file.mode & SETUID) !== 0n || (file.mode & SETGID_EXECUTABLE) === SETGID_EXECUTABLE) return PROTECTED;
@@ -85,4 +85,4 @@ export function fileRefusal(
   }
 }
 
-const PROTECTED = 'it is another owner’s file, and protected_hardlinks would not let it be linked back';
+const PROTECTED = "it is another owner's file, and protected_hardlinks would not let it be linked back";
