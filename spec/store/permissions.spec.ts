@@ -3,6 +3,7 @@ import {
   chownSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -101,6 +102,7 @@ describe('an unprivileged user’s sweep (needs root, to become one, and sources
     expect(swept?.error?.message).to.match(
       /store is of group 0, and this user can't make a directory of that/,
     );
+    expect(readdirSync(inRoot('')), 'nothing that a later try would take as it is').to.deep.equal([]);
   });
 
   it('that meets a directory it may not read is an error that names it; so is a read there', function () {

@@ -201,7 +201,18 @@ export class ControlFiles implements ControlSpace {
       return fd;
     } catch (error) {
       this.#fs.close(fd);
+      this.#takeBack(parent, segment);
       throw error;
+    }
+  }
+
+  /** A directory without the store's group and mode would be found by the next try, and stay so. */
+  #takeBack(parent: number, segment: string): void {
+    try {
+      this.#fs.rmdir(at(parent, segment));
+    } catch (error) {
+      // Somebody has put something into it, or taken it away: that is theirs.
+      if (!['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes(errnoOf(error) ?? '')) throw error;
     }
   }
 
