@@ -1,7 +1,7 @@
 // Whole processes side by side on real files: what a sweep and a purge cost, against the tools one would use
 // otherwise and against the disk's own limit. Each round runs every contender on a fresh tree of its own.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -83,6 +83,14 @@ async function main(): Promise<void> {
   });
   try {
     const stopwatch = new Stopwatch(scratch);
+    const treeOf = (round: number, name: string): string => path.join(scratch, `${name}-${round}`);
+    // All trees first: while deletions are fresh, ext4 without a journal is slow to make files anew.
+    console.log(`making ${count * contenders.length} trees`);
+    for (let round = 0; round < count; round++) {
+      for (const { name } of contenders) {
+        makeFiles(path.join(treeOf(round, name), 'live'), files, directories);
+      }
+    }
     const rounds: Sample[][] = [];
     for (let round = 0; round < count; round++) {
       const samples: Sample[] = [];
@@ -90,12 +98,8 @@ async function main(): Promise<void> {
       const first = round % contenders.length;
       for (const contender of [...contenders.slice(first), ...contenders.slice(0, first)]) {
         console.log(`round ${round + 1} of ${count}: ${contender.name}`);
-        const directory = path.join(scratch, contender.name);
-        const live = path.join(directory, 'live');
-        mkdirSync(directory);
-        makeFiles(live, files, directories);
-        samples.push(...(await contender.run(stopwatch, live, directory)));
-        rmSync(directory, { recursive: true });
+        const directory = treeOf(round, contender.name);
+        samples.push(...(await contender.run(stopwatch, path.join(directory, 'live'), directory)));
       }
       rounds.push(samples);
     }
