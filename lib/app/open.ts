@@ -18,11 +18,12 @@ export interface Surroundings {
   readonly random: RandomSource;
   readonly actor: Actor;
   readonly report: Report;
+  readonly isThreaded?: boolean;
 }
 
 /** The real surroundings of a process. */
 export function realSurroundings(report: Report): Surroundings {
-  return { clock: systemClock, random: systemRandom, actor: currentActor(), report };
+  return { clock: systemClock, random: systemRandom, actor: currentActor(), report, isThreaded: true };
 }
 
 function currentActor(): Actor {

@@ -105,21 +105,16 @@ export class Sweeps {
 
   /** Adds objects to a sweep's plan; a key that another policy has named already stays as it is. */
   plan(sweep: number, items: readonly PlanItem[]): void {
+    this.planFromText(sweep, planText(items));
+  }
+
+  /** The same, from what `planText` made. */
+  planFromText(sweep: number, items: string): void {
     this.#sql.run(
       `INSERT OR IGNORE INTO plan_items (sweep, key, size, revision, modified_at, cause, unit, kept)
        SELECT ?, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?)`,
       sweep,
-      JSON.stringify(
-        items.map((i) => [
-          i.key,
-          i.size,
-          revisionText(i.revision),
-          Math.trunc(i.modifiedAt),
-          i.cause,
-          i.unit,
-          i.isKept ? 1 : 0,
-        ]),
-      ),
+      items,
     );
   }
 
@@ -276,6 +271,21 @@ export class Sweeps {
       )
       .map(toSweep);
   }
+}
+
+/** Planned objects as one text, for `planFromText`. */
+export function planText(items: readonly PlanItem[]): string {
+  return JSON.stringify(
+    items.map((i) => [
+      i.key,
+      i.size,
+      revisionText(i.revision),
+      Math.trunc(i.modifiedAt),
+      i.cause,
+      i.unit,
+      i.isKept ? 1 : 0,
+    ]),
+  );
 }
 
 const SWEEP_STATES = [

@@ -631,11 +631,13 @@ function toTombstone(row: Row): Tombstone {
   };
 }
 
-function intentsText(moves: readonly IntendedMove[]): string {
+/** Intents as one text, as the catalog keeps them. */
+export function intentsText(moves: readonly IntendedMove[]): string {
   return JSON.stringify(moves.map((m) => [m.id, m.key, m.size, revisionText(m.revision), m.cause]));
 }
 
-function intentsOf(value: unknown): IntendedMove[] {
+/** Reads what `intentsText` made. Throws what a damaged catalog throws. */
+export function intentsOf(value: unknown): IntendedMove[] {
   const rows: unknown = JSON.parse(asText(value));
   if (!Array.isArray(rows)) throw new TypeError('no intents');
   return rows.map((row: unknown) => {

@@ -4,15 +4,30 @@ import { checkIdentity, checkOwner, listHolds, readHold } from '../store/control
 import type { Store } from '../store/store.ts';
 import type { Place } from './place.ts';
 
+/** A batch that is announced. */
+export interface Batch {
+  /** Takes the announcement down: the batch is over, and what became of it recorded. */
+  end(): Promise<void>;
+}
+
 /**
- * Does one batch: announces it, looks at what forbids it (identity, owner,
- * holds: R10, R5), lets `act` do what is allowed, and takes the announcement
- * down. Movers, purgers and restores all come through here.
+ * Begins one batch: announces it, and looks at what forbids it (identity, owner,
+ * holds: R10, R5). Movers, purgers and restores all come through here.
  */
-export async function inBatch<T>(place: Place, act: () => Promise<T>): Promise<T> {
+export async function begin(place: Place): Promise<Batch> {
   await setImmediate(); // a local batch blocks: signals and timers get their turn before it
   await look(place);
-  return act();
+  return { end: async () => undefined };
+}
+
+/** Does one batch between its announcement and the end of that. */
+export async function inBatch<T>(place: Place, act: () => Promise<T>): Promise<T> {
+  const batch = await begin(place);
+  try {
+    return await act();
+  } finally {
+    await batch.end();
+  }
 }
 
 /** Reads what the store says about identity, owner and holds; the catalog's cache is up to date after it. */
@@ -78,7 +93,7 @@ function isNews(store: Store, text: string): boolean {
  * holds of both kinds of blocking, a move only by those that block sweeps.
  */
 export function claimsOn(
-  place: Place,
+  place: Pick<Place, 'catalog' | 'row' | 'clock'>,
   objects: readonly { key: string; id?: string }[],
   asker: 'policy' | 'hand' | 'purge',
 ): Map<number, CachedHold> {

@@ -32,4 +32,6 @@ export interface Place {
   readonly random: RandomSource;
   readonly actor: Actor;
   readonly report: Report;
+  /** Whether large sweeps may write from a second thread, which knows only the real clock. */
+  readonly isThreaded?: boolean;
 }

@@ -7,8 +7,9 @@ import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity, checkOwner } from '../store/control-objects.ts';
 import type { LiveObject, Store } from '../store/store.ts';
-import { type MoveEnd, moveBatch } from './move.ts';
-import { BATCH, tryTo } from './sweep.ts';
+import { CatalogLedger } from './ledger.ts';
+import { BATCH, type MoveEnd, moveBatches } from './move.ts';
+import { planItems, tryTo } from './sweep.ts';
 
 /** What became of one key that was to be tombstoned by hand. */
 export interface HandOutcome {
@@ -54,20 +55,16 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
     count = planned.count;
     const over = await overOfStore(place, options, { objects: planned.count, bytes: planned.bytes });
     catalog.sweeps.progress(n, 'moving', count, null);
-    for (let after = ''; options.signal?.aborted !== true; ) {
-      const items = catalog.sweeps.planPage(n, after, BATCH);
-      const last = items.at(-1);
-      if (last === undefined) break;
-      after = last.key;
-      if (over !== null || options.dryRun) {
-        for (const { key } of items) {
-          if (over === null) options.onOutcome(ended(key, null, 'tombstoned', 'would be'));
-          else options.onOutcome(ended(key, null, 'blocked', over, 'limit'));
-        }
-        continue;
+    if (over !== null || options.dryRun) {
+      for (const { key } of planItems(place, n)) {
+        if (over === null) options.onOutcome(ended(key, null, 'tombstoned', 'would be'));
+        else options.onOutcome(ended(key, null, 'blocked', over, 'limit'));
       }
-      for (const end of await moveBatch(place, run, { sweep: n, items, asker: 'hand' })) {
-        options.onOutcome(outcomeOf(end));
+    } else {
+      const ledger = new CatalogLedger(place, run.n);
+      const { signal } = options;
+      for await (const { ends } of moveBatches(place, ledger, { sweep: n, asker: 'hand', signal })) {
+        for (const end of ends) options.onOutcome(outcomeOf(end));
       }
     }
     catalog.sweeps.progress(n, over === null ? 'done' : 'blocked', count, clock.now());

@@ -1,13 +1,14 @@
+import { setImmediate } from 'node:timers/promises';
 import type { CachedHold } from '../catalog/holds.ts';
-import type { IntendedMove, Intent, OpenBatch, Settled } from '../catalog/tombstones.ts';
-import { errnoOf } from '../domain/errors.ts';
+import type { IntendedMove, OpenBatch, Settled } from '../catalog/tombstones.ts';
+import { errnoOf, messageOf } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
-import { claimsOn, inBatch } from '../run/batch.ts';
+import { type Batch, begin } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
-import type { Run } from '../run/run.ts';
 import { checkIdentity } from '../store/control-objects.ts';
 import type { MoveOutcome, StrayFile } from '../store/store.ts';
+import type { Ledger, Take, Taken } from './ledger.ts';
 
 /** How one object of a batch ended. */
 export interface MoveEnd {
@@ -24,47 +25,119 @@ export interface MoveEnd {
 /** Errors after which more moves make no sense: the disk is full, or read-only. */
 const STOPS = new Set(['ENOSPC', 'EDQUOT', 'EROFS']);
 
+/** How many objects one batch moves. */
+export const BATCH = 2000;
+
+/** Some of a plan, as it ended. */
+export interface MovedBatch {
+  /** How many of the plan are done with. */
+  readonly count: number;
+  readonly ends: readonly MoveEnd[];
+}
+
+export interface MovePlan {
+  readonly sweep: number;
+  readonly asker: 'policy' | 'hand';
+  readonly signal?: AbortSignal | undefined;
+  /** How many objects a batch has; only specs ask for fewer. */
+  readonly batchSize?: number | undefined;
+}
+
 /**
- * Moves one batch (phase one): announces it, writes the intents in the
- * transaction that looks at holds and exemptions (R7), moves, and records what
- * the store shows. Ends with an error after the batch when the disk is full.
+ * Moves a plan (phase one), batch by batch: announces each, writes its intents in
+ * the transaction that looks at holds and exemptions (R7), moves, and records
+ * what the store shows. While one moves, the one before is recorded and the
+ * intents of the one after are written. Ends with an error after the batch when
+ * the disk is full; when the signal aborts, after the batch that is under way.
  */
-export async function moveBatch(
+export async function* moveBatches(
   place: Place,
-  run: Run,
-  batch: { sweep: number; items: readonly Intent[]; asker: 'policy' | 'hand' },
-): Promise<MoveEnd[]> {
-  return inBatch(place, async () => {
-    const { catalog, row, clock, random } = place;
-    const { sweep, items, asker } = batch;
-    const ends: MoveEnd[] = [];
-    const open = catalog.transaction(() => {
-      const claims = claimsOn(place, items, asker);
-      const free = items.filter((item, i) => {
-        const hold = claims.get(i);
-        if (hold === undefined) return true;
-        ends.push({ key: item.key, id: null, size: item.size, end: { as: 'held', hold } });
-        return false;
-      });
-      if (free.length === 0) return undefined;
-      return catalog.tombstones.intend({
-        store: row.n,
-        run: run.n,
-        sweep,
-        items: free,
-        now: clock.now(),
-        random,
-      });
-    });
-    if (open === undefined) return ends;
-    const outcomes = await place.store.move(open.moves, { resume: false });
-    await settle(place, run.n, open, outcomes);
-    const moved = open.moves.map((move, i) => endOf(move, outcomes[i]));
-    for (const { end } of moved) {
-      if (end.as === 'failed' && STOPS.has(errnoOf(end.error.cause) ?? '')) throw end.error;
+  ledger: Ledger,
+  { sweep, asker, signal, batchSize: most = BATCH }: MovePlan,
+): AsyncGenerator<MovedBatch> {
+  const isCut = (): boolean => signal?.aborted === true;
+  if (isCut()) return;
+  const take = (after: string): Promise<Ahead | undefined> =>
+    watched(takeAhead(place, ledger, { sweep, after, most, asker }));
+  const under: Promise<MovedBatch>[] = [];
+  let ahead = take('');
+  try {
+    for (let batch = await ahead; batch !== undefined; batch = await ahead) {
+      ahead = take(batch.last);
+      await setImmediate(); // a local batch blocks: what the next one asks for is on its way before it
+      under.push(watched(moveOne(place, ledger, batch)));
+      const before = under.length > 1 ? under.shift() : undefined;
+      if (before !== undefined) yield await before;
+      if (isCut()) break;
     }
-    return [...ends, ...moved];
-  });
+    for (let last = under.shift(); last !== undefined; last = under.shift()) yield await last;
+  } finally {
+    await Promise.allSettled(under);
+    await leaveUnmoved(place, ledger, ahead);
+  }
+}
+
+/** A promise that may fail before somebody waits for it. */
+function watched<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+/** The next batch of a plan: announced, looked at, its intents written, and not yet begun. */
+interface Ahead extends Taken {
+  readonly last: string;
+  readonly batch: Batch;
+}
+
+async function takeAhead(place: Place, ledger: Ledger, take: Take): Promise<Ahead | undefined> {
+  const batch = await begin(place);
+  try {
+    const taken = await ledger.take(take);
+    const { last } = taken;
+    if (last !== null) return { ...taken, last, batch };
+  } catch (error) {
+    await batch.end();
+    throw error;
+  }
+  await batch.end();
+  return undefined;
+}
+
+async function moveOne(place: Place, ledger: Ledger, ahead: Ahead): Promise<MovedBatch> {
+  const { count, held, open, batch } = ahead;
+  try {
+    const ends: MoveEnd[] = held.map(({ key, size, hold }) => ({
+      key,
+      id: null,
+      size,
+      end: { as: 'held', hold },
+    }));
+    if (open === undefined) return { count, ends };
+    const outcomes = await place.store.move(open.moves, { resume: false });
+    await settle(place, ledger, open, outcomes);
+    for (const [i, move] of open.moves.entries()) {
+      const end = endOf(move, outcomes[i]);
+      if (end.end.as === 'failed' && STOPS.has(errnoOf(end.end.error.cause) ?? '')) throw end.end.error;
+      ends.push(end);
+    }
+    return { count, ends };
+  } finally {
+    await batch.end();
+  }
+}
+
+/** What was taken and not begun is left as if it never had been; if even that fails, to recovery. */
+async function leaveUnmoved(place: Place, ledger: Ledger, taken: Promise<Ahead | undefined>): Promise<void> {
+  const ahead = await taken.catch(() => undefined);
+  if (ahead === undefined) return;
+  const { open, batch } = ahead;
+  try {
+    const dropped = open?.moves.map(({ id }): [string, Settled] => [id, { id, to: 'dropped' }]);
+    if (open !== undefined) await ledger.record(open, new Map(dropped));
+    await batch.end();
+  } catch (error) {
+    place.report('warn', `a batch that was not begun is left to recovery: ${messageOf(error)}`);
+  }
 }
 
 function endOf(move: IntendedMove, outcome: MoveOutcome | undefined): MoveEnd {
@@ -95,13 +168,13 @@ function endOf(move: IntendedMove, outcome: MoveOutcome | undefined): MoveEnd {
  */
 export async function settle(
   place: Place,
-  run: number,
+  ledger: Ledger,
   open: OpenBatch,
   found: readonly MoveOutcome[],
   isRecovery = false,
 ): Promise<readonly MoveOutcome[]> {
-  const { moves, batchAt } = open;
-  const { catalog, row, clock, store } = place;
+  const { moves } = open;
+  const { row, store } = place;
   if (found.length !== moves.length)
     throw new TypeError(`${found.length} outcomes for ${moves.length} moves`);
   const outcomes = [...found];
@@ -109,7 +182,7 @@ export async function settle(
   for (const [i, move] of moves.entries()) {
     if (outcomes[i]?.outcome !== 'stray-directory') continue;
     try {
-      await adoptStrays(place, run, open.sweep, move);
+      await adoptStrays(place, ledger, open.sweep, move);
     } catch (error) {
       if (!isRecovery || !(error instanceof Error)) throw error;
       outcomes[i] = { outcome: 'failed', error };
@@ -120,30 +193,7 @@ export async function settle(
     const end = settledAs(move.id, outcomes[i], isRecovery);
     if (end !== undefined) exceptions.set(move.id, end);
   }
-  const moved = moves.filter((move) => !exceptions.has(move.id));
-  const bytes = moved.reduce((sum, move) => sum + move.size, 0);
-  const ends = [...exceptions.values()];
-  const failed = ends.filter(({ to }) => to === 'dropped').length;
-  const left = ends.filter(({ to }) => to === 'open').length;
-  const counts = { moved: moved.length, abandoned: ends.length - failed - left, failed, bytes };
-  const now = clock.now();
-  catalog.transaction(() => {
-    catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, window: place.safetyWindow });
-    catalog.sweeps.count(open.sweep, counts);
-    const event = { store: row.n, run, now };
-    if (left > 0) {
-      // The batch's own line will tell of those that are left.
-      for (const { id } of moved) catalog.events.add({ ...event, what: 'moved', tombstone: id });
-    } else if (moved.length > 0) {
-      catalog.events.add({ ...event, what: 'moved', batchAt, count: moved.length, bytes });
-    }
-    for (const end of ends) {
-      if (end.to === 'open' || end.to === 'dropped') continue;
-      const what = end.to === 'restored' ? 'put-back' : end.to === 'pending' ? 'moved-other' : 'abandoned';
-      const detail = end.to === 'abandoned' ? end.why : 'another revision than planned was at the key';
-      catalog.events.add({ ...event, what, tombstone: end.id, detail });
-    }
-  });
+  await ledger.record(open, exceptions);
   for (const [i, { key, id }] of moves.entries()) {
     const outcome = outcomes[i];
     if (isRecovery && outcome?.outcome === 'failed') reportLeft(place, { key, id }, outcome.error);
@@ -188,13 +238,18 @@ const STRAYS = 1000;
  * of its own (R2). Looked at until there are no more: whoever had the directory
  * open may still write there.
  */
-async function adoptStrays(place: Place, run: number, sweep: number, directory: IntendedMove): Promise<void> {
+async function adoptStrays(
+  place: Place,
+  ledger: Ledger,
+  sweep: number,
+  directory: IntendedMove,
+): Promise<void> {
   for (let isMore = true; isMore; ) {
     const strays = await place.store.strayFiles(directory.key, directory.id);
     const files = strays.filter((stray) => stray.type === 'stray');
     isMore = false;
     for (let from = 0; from < files.length; from += STRAYS) {
-      const outcomes = await adopt(place, run, sweep, directory.cause, files.slice(from, from + STRAYS));
+      const outcomes = await adopt(place, ledger, sweep, directory.cause, files.slice(from, from + STRAYS));
       isMore ||= outcomes.some(({ outcome }) => outcome !== 'failed');
     }
     if (isMore) continue;
@@ -210,21 +265,19 @@ async function adoptStrays(place: Place, run: number, sweep: number, directory: 
 
 async function adopt(
   place: Place,
-  run: number,
+  ledger: Ledger,
   sweep: number,
   cause: number,
   files: readonly StrayFile[],
 ): Promise<MoveOutcome[]> {
-  const { catalog, row, clock, random, store } = place;
+  const { store } = place;
   const items = files.map(({ key, revision }) => ({ key, revision, size: revision.size, cause }));
-  const open = catalog.transaction(() =>
-    catalog.tombstones.intend({ store: row.n, run, sweep, items, now: clock.now(), random }),
-  );
+  const open = await ledger.intend(sweep, items);
   const outcomes: MoveOutcome[] = [];
   for (const [i, move] of open.moves.entries()) {
     const file = files[i];
     if (file !== undefined) outcomes.push(await store.adoptStray(file, move.id));
   }
-  await settle(place, run, open, outcomes);
+  await settle(place, ledger, open, outcomes);
   return outcomes;
 }

@@ -4,6 +4,7 @@ import { type Guards, guard, overLimit, type Policy } from '../policy/policy.ts'
 import { claimsOn, refreshHolds } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import type { LiveObject } from '../store/store.ts';
+import type { SweepLedger } from './ledger-thread.ts';
 
 /** Something a policy named, or would have, that can't be moved, and why. */
 export interface Refusal {
@@ -29,6 +30,7 @@ export interface PolicyPlan {
  */
 export async function planPolicy(
   place: Place,
+  ledger: SweepLedger,
   plan: {
     sweep: number;
     policy: Policy;
@@ -41,7 +43,7 @@ export async function planPolicy(
 ): Promise<PolicyPlan> {
   const { policy, signal } = plan;
   await refreshHolds(place);
-  const planner = new Planner(place, plan);
+  const planner = new Planner(place, ledger, plan);
   for await (const page of place.store.list(policy.prefix, signal)) {
     const objects: LiveObject[] = [];
     for (const item of page) {
@@ -52,7 +54,10 @@ export async function planPolicy(
       }
     }
     planner.add(objects);
+    await planner.flush(ROWS);
   }
+  await planner.flush(1);
+  await ledger.planned();
   return planner.finish();
 }
 
@@ -70,6 +75,7 @@ const ROWS = 5000;
 
 class Planner {
   readonly #place: Place;
+  readonly #ledger: SweepLedger;
   readonly #policy: Policy;
   readonly #guards: Guards;
   readonly #sweep: number;
@@ -85,6 +91,7 @@ class Planner {
 
   constructor(
     place: Place,
+    ledger: SweepLedger,
     plan: {
       sweep: number;
       policy: Policy;
@@ -94,6 +101,7 @@ class Planner {
     },
   ) {
     this.#place = place;
+    this.#ledger = ledger;
     this.#policy = plan.policy;
     this.#guards = plan.guards;
     this.#sweep = plan.sweep;
@@ -110,7 +118,6 @@ class Planner {
       const claim = claims.get(i);
       this.#addOne(object, claim === undefined ? undefined : claim.kind === 'exempt' ? 'exempt' : 'hold');
     }
-    if (this.#rows.length >= ROWS) this.#flush();
   }
 
   #addOne(object: LiveObject, claim: 'exempt' | 'hold' | undefined): void {
@@ -162,6 +169,18 @@ class Planner {
       if (unit.isYoung && !unit.isClaimed) this.#young++;
     }
     this.#unit = next === null ? undefined : { name: next, isYoung: false, isClaimed: false, isKept: false };
+  }
+
+  /** Writes what is planned, once it is so much. */
+  async flush(atLeast: number): Promise<void> {
+    if (this.#rows.length < atLeast) return;
+    if (this.#unit !== undefined) {
+      this.#flush(); // what becomes of a unit is decided here, by statements on what is written
+      return;
+    }
+    const rows = this.#rows;
+    this.#rows = [];
+    await this.#ledger.plan(this.#sweep, rows);
   }
 
   #flush(): void {

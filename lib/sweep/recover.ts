@@ -2,6 +2,7 @@ import { inBatch } from '../run/batch.ts';
 import { itemByItem } from '../run/item-by-item.ts';
 import type { Place } from '../run/place.ts';
 import type { MoveOutcome } from '../store/store.ts';
+import { CatalogLedger } from './ledger.ts';
 import { settle } from './move.ts';
 
 const PAGE = 1000;
@@ -18,6 +19,7 @@ export async function recoverMoves(
 ): Promise<{ moved: number; abandoned: number; left: number }> {
   const { catalog, store, clock } = place;
   const sum = { moved: 0, abandoned: 0, left: 0 };
+  const ledger = new CatalogLedger(place, run);
   for (let after = 0; ; ) {
     const open = catalog.tombstones.openBatch(run, after);
     if (open === undefined) break;
@@ -28,7 +30,7 @@ export async function recoverMoves(
         (outcome): MoveOutcome =>
           outcome instanceof Error ? { outcome: 'failed', error: outcome } : outcome,
       );
-      for (const { outcome } of await settle(place, run, open, outcomes, true)) {
+      for (const { outcome } of await settle(place, ledger, open, outcomes, true)) {
         if (outcome === 'moved') sum.moved++;
         else if (outcome === 'failed') sum.left++;
         else sum.abandoned++;

@@ -7,11 +7,10 @@ import type { Guards, Policy } from '../policy/policy.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity, checkOwner } from '../store/control-objects.ts';
-import { type MoveEnd, moveBatch } from './move.ts';
+import { SweepLedger } from './ledger-thread.ts';
+import { BATCH, type MoveEnd, moveBatches } from './move.ts';
 import { type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
 
-/** How many objects one batch moves. */
-export const BATCH = 2000;
 /** How many objects that were gone or changed are named: two sweeps at once meet thousands. */
 const MOST_TOLD = 20;
 
@@ -34,6 +33,8 @@ export interface SweepOptions {
   /** Each object that can't be moved, and why. */
   readonly onRefusal?: (refusal: Refusal) => void;
   readonly onProgress?: (done: number, planned: number) => void;
+  /** How many objects a batch moves; only specs ask for fewer. */
+  readonly batchSize?: number;
 }
 
 export interface SweepResult extends SweepCounts {
@@ -53,10 +54,22 @@ export async function sweep(place: Place, options: SweepOptions): Promise<SweepR
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
   if (!options.dryRun) await place.store.checkWritable();
-  return inRun(place, 'sweep', async (run) => sweepIn(place, run, options));
+  return inRun(place, 'sweep', async (run) => {
+    const ledger = new SweepLedger(place, run.n);
+    try {
+      return await sweepIn(place, run, ledger, options);
+    } finally {
+      await ledger.close();
+    }
+  });
 }
 
-async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<SweepResult> {
+async function sweepIn(
+  place: Place,
+  run: Run,
+  ledger: SweepLedger,
+  options: SweepOptions,
+): Promise<SweepResult> {
   const { catalog, row, clock, random } = place;
   const id = makePlainId('s', clock.now(), random);
   const isDry = options.dryRun;
@@ -71,7 +84,7 @@ async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<S
   const plans: PolicyPlan[] = [];
   try {
     for (const policy of options.policies) {
-      plans.push(await planOne(place, n, policy, options));
+      plans.push(await planOne(place, ledger, n, policy, options));
     }
     for (const plan of plans) {
       counts.planned += plan.planned;
@@ -81,7 +94,7 @@ async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<S
       for (const item of planItems(place, n)) options.onPlanned?.(item);
     } else {
       catalog.sweeps.progress(n, 'moving', counts.planned, null);
-      isCut = await movePlan(place, run, n, options, counts, kept);
+      isCut = await movePlan(place, ledger, n, options, counts, kept);
     }
   } catch (error) {
     const isStopped = options.signal?.aborted === true && error === options.signal.reason;
@@ -94,9 +107,15 @@ async function sweepIn(place: Place, run: Run, options: SweepOptions): Promise<S
   return { sweep: options.dryRun ? null : id, ...counts, plans, kept, blocked, isCut };
 }
 
-async function planOne(place: Place, n: number, policy: Policy, options: SweepOptions): Promise<PolicyPlan> {
+async function planOne(
+  place: Place,
+  ledger: SweepLedger,
+  n: number,
+  policy: Policy,
+  options: SweepOptions,
+): Promise<PolicyPlan> {
   const onRefusal = options.onRefusal ?? (() => undefined);
-  const plan = await planPolicy(place, {
+  const plan = await planPolicy(place, ledger, {
     sweep: n,
     policy,
     guards: options.guards,
@@ -112,7 +131,8 @@ async function planOne(place: Place, n: number, policy: Policy, options: SweepOp
   return plan;
 }
 
-function* planItems(place: Place, n: number): Generator<PlannedObject> {
+/** What a sweep has planned, in key order. */
+export function* planItems(place: Place, n: number): Generator<PlannedObject> {
   const { sweeps } = place.catalog;
   for (let after = ''; ; ) {
     const page = sweeps.planPage(n, after, BATCH);
@@ -125,30 +145,22 @@ function* planItems(place: Place, n: number): Generator<PlannedObject> {
 
 async function movePlan(
   place: Place,
-  run: Run,
+  ledger: SweepLedger,
   n: number,
   options: SweepOptions,
   counts: { planned: number; moved: number; abandoned: number; failed: number; bytes: number },
   kept: Map<KeptReason, number>,
 ): Promise<boolean> {
-  const { sweeps } = place.catalog;
+  const { signal, batchSize } = options;
   let done = 0;
-  for (let after = ''; ; ) {
-    const isCut = options.signal?.aborted === true;
-    const items = isCut ? [] : sweeps.planPage(n, after, BATCH);
-    const last = items.at(-1);
-    if (last === undefined) {
-      const untold = counts.abandoned - MOST_TOLD;
-      if (untold > 0) place.report('info', `${untold} more were gone or changed before they were moved`);
-      return isCut;
-    }
-    for (const end of await moveBatch(place, run, { sweep: n, items, asker: 'policy' })) {
-      count(place, end, counts, kept, options.onRefusal);
-    }
-    after = last.key;
-    done += items.length;
+  for await (const batch of moveBatches(place, ledger, { sweep: n, asker: 'policy', signal, batchSize })) {
+    for (const end of batch.ends) count(place, end, counts, kept, options.onRefusal);
+    done += batch.count;
     options.onProgress?.(done, counts.planned);
   }
+  const untold = counts.abandoned - MOST_TOLD;
+  if (untold > 0) place.report('info', `${untold} more were gone or changed before they were moved`);
+  return signal?.aborted === true;
 }
 
 function count(

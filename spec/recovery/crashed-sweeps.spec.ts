@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import { recover } from '../../lib/app/recover.ts';
 import { newestOfKey } from '../../lib/app/restorable.ts';
 import { runLockFile } from '../../lib/catalog/run-lock.ts';
-import { BATCH } from '../../lib/sweep/sweep.ts';
+import { BATCH } from '../../lib/sweep/move.ts';
 import { dieAt } from '../support/dying.ts';
 import { allTombstones, bringBack, sweepOld } from '../support/phases.ts';
 import { DAY, TempPlace } from '../support/place.ts';

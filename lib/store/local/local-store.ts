@@ -39,6 +39,8 @@ import { walkLive, walkPending } from './walk.ts';
 
 /** How many directories a batch holds open before it makes them durable and goes on. */
 const MAX_OPEN = 200;
+/** How many files are renamed before each is looked at: what was not meant to go is soon back. */
+const MOVED_AT_ONCE = 100;
 /** How many removals are in flight. */
 const REMOVALS = 64;
 /** Errors that say for sure that nothing was done, for a reason the operator can see to. */
@@ -293,15 +295,21 @@ export class LocalStore implements Store {
   }
 
   async move(batch: readonly MoveItem[], { resume }: { resume: boolean }): Promise<MoveOutcome[]> {
-    return this.#inGroups(batch, (item, group) => this.#moveOne(item, group, resume));
+    if (resume) return this.#inGroups(batch, (item, group) => this.#resumeOne(item, group));
+    return this.#inGroupsOf(batch, MOVED_AT_ONCE, (items, group) => {
+      // All renames of a directory first, then a look at each where it is now: a name is found
+      // faster in the directory that the process is in.
+      const begun = items.map((item) => this.#renameOne(item, group));
+      return items.map((item, i) => this.#judgeRenamed(item, begun[i], group));
+    });
   }
 
-  #moveOne(item: MoveItem, group: Group, resume: boolean): MoveOutcome {
+  /** Renames a live file to its pending name, if it is the revision meant: what it was, or how that ended. */
+  #renameOne(item: MoveItem, group: Group): MoveOutcome | Renamed {
     if (this.#isPendingName(item.key)) return this.#refusePendingName(item.key);
     const { directories } = group;
     const { directory, base } = splitKey(item.key);
     const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
-    if (resume) return this.#resumeOne(item, group);
     let source: number | undefined;
     let live: BigIntStats | undefined;
     try {
@@ -320,8 +328,8 @@ export class LocalStore implements Store {
       target = directories.make(pending.directory, (path) => this.#pendingLook(directories, path));
     } catch (error) {
       if (errnoOf(error) === 'ENOENT' && group.retry(item.id)) {
-        directories.forget(this.#pendingTop());
-        return this.#moveOne(item, group, false);
+        group.forget(this.#pendingTop());
+        return this.#renameOne(item, group);
       }
       return notBegun(error, item.key);
     }
@@ -331,7 +339,16 @@ export class LocalStore implements Store {
       return this.#afterFailedRename(item, error, group);
     }
     group.touch(pending.directory, directory);
-    const moved = this.#fs.lstat(at(target, pending.base));
+    return { was: live };
+  }
+
+  /** Checks that what was renamed is what was meant (R2). */
+  #judgeRenamed(item: MoveItem, renamed: MoveOutcome | Renamed | undefined, group: Group): MoveOutcome {
+    if (renamed === undefined) throw new TypeError(`${item.id} was not looked at`);
+    if ('outcome' in renamed) return renamed;
+    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+    const target = group.directories.open(pending.directory);
+    const moved = target === undefined ? undefined : this.#fs.lstat(group.enter(target) + pending.base);
     if (moved === undefined) {
       throw new TombstonedError(
         'failed',
@@ -342,7 +359,7 @@ export class LocalStore implements Store {
         },
       );
     }
-    return this.#judge(item, moved, live, group);
+    return this.#judge(item, moved, renamed.was, group);
   }
 
   /**
@@ -369,7 +386,7 @@ export class LocalStore implements Store {
   }
 
   /** A failed rename has done nothing; ENOENT may mean that a purge took the empty pending directory. */
-  #afterFailedRename(item: MoveItem, error: unknown, group: Group): MoveOutcome {
+  #afterFailedRename(item: MoveItem, error: unknown, group: Group): MoveOutcome | Renamed {
     const { directory, base } = splitKey(item.key);
     const { directories } = group;
     const code = errnoOf(error) ?? '';
@@ -378,8 +395,8 @@ export class LocalStore implements Store {
       if (source === undefined || this.#fs.lstat(at(source, base)) === undefined) return { outcome: 'gone' };
       if (group.retry(item.id)) {
         // With it those above may have gone: all are opened anew, or made.
-        directories.forget(this.#pendingTop());
-        return this.#moveOne(item, group, false);
+        group.forget(this.#pendingTop());
+        return this.#renameOne(item, group);
       }
     }
     if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'EISDIR' || code === 'ENOTDIR') {
@@ -749,13 +766,27 @@ export class LocalStore implements Store {
    * Does a batch in groups that touch few enough directories; each group's
    * directories are fsynced, the pending ones first, before the next.
    */
-  #inGroups<Item, Outcome>(batch: readonly Item[], act: (item: Item, group: Group) => Outcome): Outcome[] {
+  #inGroups<Item extends { readonly key: Key }, Outcome>(
+    batch: readonly Item[],
+    act: (item: Item, group: Group) => Outcome,
+  ): Outcome[] {
+    return this.#inGroupsOf(batch, 1, (items, group) => items.map((item) => act(item, group)));
+  }
+
+  /** The same, for up to `most` items of one directory at a time. */
+  #inGroupsOf<Item extends { readonly key: Key }, Outcome>(
+    batch: readonly Item[],
+    most: number,
+    act: (items: readonly Item[], group: Group) => Outcome[],
+  ): Outcome[] {
     const outcomes: Outcome[] = [];
     let group: Group | undefined;
     try {
-      for (const item of batch) {
+      for (let from = 0; from < batch.length; ) {
+        const items = sameDirectory(batch, from, most);
+        from += items.length;
         group ??= new Group(this.#fs, this.#directories());
-        outcomes.push(act(item, group));
+        outcomes.push(...act(items, group));
         if (group.directories.size < MAX_OPEN) continue;
         group.finish();
         group = undefined;
@@ -790,6 +821,24 @@ export class LocalStore implements Store {
 /** A pending copy that can be restored, or why it can't. */
 type PendingFound = { readonly path: string } | Extract<PutBackOutcome, { outcome: 'gone' | 'failed' }>;
 
+/** What a live file was just before it was renamed to its pending name. */
+interface Renamed {
+  readonly was: BigIntStats;
+}
+
+/** The items from a place in a batch on that are in one directory, `most` of them at the most. */
+function sameDirectory<Item extends { readonly key: Key }>(
+  batch: readonly Item[],
+  from: number,
+  most: number,
+): readonly Item[] {
+  const directory = splitKey(batch[from]?.key ?? '').directory;
+  let to = from + 1;
+  while (to < batch.length && to - from < most && splitKey(batch[to]?.key ?? '').directory === directory)
+    to++;
+  return batch.slice(from, to);
+}
+
 /** Part of a batch: its open directories, and those that must be fsynced, in order. */
 class Group {
   readonly directories: Directories;
@@ -809,6 +858,13 @@ class Group {
   enter(fd: number): string {
     if (this.#entered?.fd !== fd) this.#entered = { fd, here: this.#fs.enter(fd) };
     return this.#entered.here;
+  }
+
+  /** Forgets directories that somebody has removed meanwhile; their descriptors may name others from now on. */
+  forget(path: string): void {
+    if (this.#entered !== undefined) this.#fs.leave();
+    this.#entered = undefined;
+    this.directories.forget(path);
   }
 
   close(): void {

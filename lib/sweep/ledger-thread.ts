@@ -1,0 +1,211 @@
+import { once } from 'node:events';
+import path from 'node:path';
+import { Worker } from 'node:worker_threads';
+import type { PlanItem } from '../catalog/sweeps.ts';
+import { planText } from '../catalog/sweeps.ts';
+import { type Intent, intentsOf, type OpenBatch, type Settled } from '../catalog/tombstones.ts';
+import { type ErrorDetails, errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
+import type { Place } from '../run/place.ts';
+import { CatalogLedger, type Ledger, type Take, type Taken } from './ledger.ts';
+
+/** From how many planned objects on a thread of its own is worth its start. */
+const MANY = 10_000;
+/** How many pages of a plan may be on their way to the thread. */
+const PAGES_AHEAD = 2;
+
+/** Enough for a few batches as text. Left to itself the thread's heap would grow to twice that before it is swept. */
+const HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 96 };
+
+/** What the thread is told at its start. */
+export interface ThreadSettings {
+  readonly catalogFile: string;
+  readonly store: string;
+  readonly run: number;
+  readonly safetyWindow: number;
+}
+
+/** What the thread is asked. Plans and intents cross as JSON text, which costs the least. */
+export type Request =
+  | { readonly ask: 'plan'; readonly sweep: number; readonly items: string }
+  | { readonly ask: 'take'; readonly take: Take }
+  | { readonly ask: 'record'; readonly batchAt: number; readonly exceptions: ReadonlyMap<string, Settled> };
+
+/** What it answers; `null` where there is nothing to say. */
+export type Answer =
+  | {
+      readonly taken: Omit<Taken, 'open'> & { open: (Omit<OpenBatch, 'moves'> & { intents: string }) | null };
+    }
+  | { readonly error: ThreadError }
+  | null;
+
+/** An error as it crosses threads. */
+export interface ThreadError {
+  readonly code: TombstonedError['code'] | null;
+  readonly message: string;
+  readonly stack: string | undefined;
+  readonly errno: string | undefined;
+  readonly details: Omit<ErrorDetails, 'cause'>;
+}
+
+/**
+ * The ledger of a sweep: a large one's in a thread with a connection of its own,
+ * so that SQLite writes while this thread moves. Order is kept: what was asked of
+ * this thread is committed before the other is asked anything.
+ */
+export class SweepLedger implements Ledger {
+  readonly #place: Place;
+  readonly #run: number;
+  readonly #here: CatalogLedger;
+  #there: ThreadLedger | undefined;
+  #planned = 0;
+
+  constructor(place: Place, run: number) {
+    this.#place = place;
+    this.#run = run;
+    this.#here = new CatalogLedger(place, run);
+  }
+
+  /** The ledger for this many more objects. */
+  #ledger(more: number): Pick<Ledger, 'plan' | 'take'> {
+    this.#planned += more;
+    if (this.#place.isThreaded === true && this.#planned > MANY) {
+      const { catalog, row, safetyWindow } = this.#place;
+      const settings = { catalogFile: catalog.file, store: row.name, run: this.#run, safetyWindow };
+      this.#there ??= new ThreadLedger(settings);
+    }
+    return this.#there ?? this.#here;
+  }
+
+  async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {
+    await this.#ledger(items.length).plan(sweep, items);
+  }
+
+  /** Waits until all of the plan is written. */
+  async planned(): Promise<void> {
+    await this.#there?.idle();
+  }
+
+  async take(take: Take): Promise<Taken> {
+    return this.#ledger(0).take(take);
+  }
+
+  async intend(sweep: number, items: readonly Intent[]): Promise<OpenBatch> {
+    return this.#here.intend(sweep, items);
+  }
+
+  async record(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void> {
+    const ledger = this.#there?.knows(open) === true ? this.#there : this.#here;
+    await ledger.record(open, exceptions);
+  }
+
+  async close(): Promise<void> {
+    await this.#there?.close();
+  }
+}
+
+interface Waiting {
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A ledger in a thread: it answers in the order it is asked. */
+class ThreadLedger implements Omit<Ledger, 'intend'> {
+  readonly #worker: Worker;
+  readonly #waiting: Waiting[] = [];
+  readonly #open = new Set<number>();
+  #plans: Promise<Answer>[] = [];
+  #failure: Error | undefined;
+
+  constructor(settings: ThreadSettings) {
+    // Beside this file: .ts as it is run in specs, .js as it is built.
+    const file = `./ledger-worker${path.extname(import.meta.url)}`;
+    this.#worker = new Worker(new URL(file, import.meta.url), {
+      workerData: settings,
+      resourceLimits: HEAP,
+    });
+    this.#worker.on('message', (answer: Answer) => this.#waiting.shift()?.resolve(answer));
+    this.#worker.on('error', (error) => this.#fail(error));
+    this.#worker.on('messageerror', (error) => this.#fail(error));
+    this.#worker.on('exit', (code) => this.#fail(new Error(`the catalog's thread ended with ${code}`)));
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
+  }
+
+  async #ask(request: Request): Promise<Answer> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const answered = new Promise<Answer>((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+    });
+    this.#worker.postMessage(request);
+    const answer = await answered;
+    if (answer !== null && 'error' in answer) throw revived(answer.error);
+    return answer;
+  }
+
+  async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {
+    const asked = this.#ask({ ask: 'plan', sweep, items: planText(items) });
+    asked.catch(() => undefined); // it is awaited below, or by `idle`
+    this.#plans.push(asked);
+    if (this.#plans.length > PAGES_AHEAD) await this.#plans.shift();
+  }
+
+  /** Waits until all that was planned is written. */
+  async idle(): Promise<void> {
+    const plans = this.#plans;
+    this.#plans = [];
+    await Promise.all(plans);
+  }
+
+  async take(take: Take): Promise<Taken> {
+    await this.idle();
+    const answer = await this.#ask({ ask: 'take', take });
+    if (answer === null || !('taken' in answer)) throw new TypeError('the catalog has given no batch');
+    const { open, ...rest } = answer.taken;
+    if (open === null) return { ...rest, open: undefined };
+    this.#open.add(open.batchAt);
+    const { intents, ...batch } = open;
+    return { ...rest, open: { ...batch, moves: intentsOf(intents) } };
+  }
+
+  /** Whether a batch was taken there. */
+  knows({ batchAt }: OpenBatch): boolean {
+    return this.#open.has(batchAt);
+  }
+
+  async record({ batchAt }: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void> {
+    await this.#ask({ ask: 'record', batchAt, exceptions });
+    this.#open.delete(batchAt);
+  }
+
+  /** Lets the thread end what it was asked, and waits until it is gone. */
+  async close(): Promise<void> {
+    if (this.#failure !== undefined) return;
+    const gone = once(this.#worker, 'exit');
+    this.#failure = new Error("the catalog's thread was closed");
+    this.#worker.postMessage(null);
+    await gone;
+  }
+}
+
+/** What crosses threads of an error. */
+export function crossing(error: unknown): ThreadError {
+  const isOurs = error instanceof TombstonedError;
+  return {
+    code: isOurs ? error.code : null,
+    message: messageOf(error),
+    stack: error instanceof Error ? error.stack : undefined,
+    errno: errnoOf(isOurs ? error.cause : error),
+    details: isOurs ? { reason: error.reason, key: error.key, hint: error.hint } : {},
+  };
+}
+
+function revived({ code, message, stack, errno, details }: ThreadError): Error {
+  const cause = errno === undefined ? undefined : Object.assign(new Error(message), { code: errno });
+  const error =
+    code === null ? new Error(message, { cause }) : new TombstonedError(code, message, { ...details, cause });
+  if (stack !== undefined) error.stack = stack;
+  return error;
+}

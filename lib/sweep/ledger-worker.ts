@@ -1,0 +1,68 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { Catalog } from '../catalog/catalog.ts';
+import { intentsText, type OpenBatch } from '../catalog/tombstones.ts';
+import { systemClock } from '../domain/clock.ts';
+import { systemRandom } from '../domain/ids.ts';
+import { CatalogLedger } from './ledger.ts';
+import { type Answer, crossing, type Request, type ThreadSettings } from './ledger-thread.ts';
+
+// The thread of a `ThreadLedger`: a connection of its own, and one request after the other.
+
+const settings: ThreadSettings = workerData;
+const port = parentPort;
+if (port === null) throw new Error('this is the beginning of a thread');
+
+let catalog: Catalog | undefined;
+let ledger: CatalogLedger | undefined;
+const open = new Map<number, OpenBatch>();
+
+/** Opened with the first request, whose answer tells what is wrong with it. */
+function opened(): { catalog: Catalog; ledger: CatalogLedger } {
+  if (catalog !== undefined && ledger !== undefined) return { catalog, ledger };
+  catalog ??= Catalog.open(settings.catalogFile);
+  const row = catalog.storeByName(settings.store);
+  if (row === undefined) throw new Error(`the catalog does not know ${settings.store}`);
+  const { safetyWindow, run } = settings;
+  ledger = new CatalogLedger({ catalog, row, clock: systemClock, random: systemRandom, safetyWindow }, run);
+  return { catalog, ledger };
+}
+
+async function answerTo(request: Request): Promise<Answer> {
+  const { catalog: own, ledger: book } = opened();
+  switch (request.ask) {
+    case 'plan':
+      own.sweeps.planFromText(request.sweep, request.items);
+      return null;
+    case 'take': {
+      const { open: batch, ...rest } = await book.take(request.take);
+      if (batch === undefined) return { taken: { ...rest, open: null } };
+      open.set(batch.batchAt, batch);
+      const { moves, ...about } = batch;
+      return { taken: { ...rest, open: { ...about, intents: intentsText(moves) } } };
+    }
+    case 'record': {
+      const batch = open.get(request.batchAt);
+      if (batch === undefined) throw new Error(`there is no open batch of ${request.batchAt}`);
+      await book.record(batch, request.exceptions);
+      open.delete(request.batchAt);
+      return null;
+    }
+  }
+}
+
+async function handle(request: Request | null): Promise<void> {
+  if (request === null) {
+    catalog?.close();
+    port?.close();
+    return;
+  }
+  const answer = await answerTo(request).catch((error: unknown) => ({ error: crossing(error) }));
+  port?.postMessage(answer);
+}
+
+// One after the other: nothing of these awaits today, but a ledger's promises may one day.
+let before: Promise<void> = Promise.resolve();
+
+port.on('message', (request: Request | null) => {
+  before = before.then(async () => handle(request));
+});

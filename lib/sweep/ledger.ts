@@ -1,0 +1,114 @@
+import type { CachedHold } from '../catalog/holds.ts';
+import type { PlanItem } from '../catalog/sweeps.ts';
+import type { Intent, OpenBatch, Settled } from '../catalog/tombstones.ts';
+import { claimsOn } from '../run/batch.ts';
+import type { Place } from '../run/place.ts';
+
+/** The next objects of a plan, as they are taken. */
+export interface Taken {
+  /** The last key of the plan that was looked at, or null: there is no more. */
+  readonly last: string | null;
+  /** How many of the plan were looked at. */
+  readonly count: number;
+  /** What a hold or exemption keeps: it gets no intent. */
+  readonly held: readonly { readonly key: string; readonly size: number; readonly hold: CachedHold }[];
+  /** The others, as intents that are committed; undefined when there are none. */
+  readonly open: OpenBatch | undefined;
+}
+
+export interface Take {
+  readonly sweep: number;
+  /** Where in the plan to go on. */
+  readonly after: string;
+  readonly most: number;
+  readonly asker: 'policy' | 'hand';
+}
+
+/**
+ * What phase one writes into the catalog. Each call is one transaction, and they
+ * are done in the order they are asked for.
+ */
+export interface Ledger {
+  /** Adds objects to a sweep's plan. */
+  plan(sweep: number, items: readonly PlanItem[]): Promise<void>;
+  /** Takes the next of a plan: looks at holds and exemptions, and writes intents, in one transaction (R7). */
+  take(take: Take): Promise<Taken>;
+  /** Writes intents for objects that are no plan's: what a move has swept along. */
+  intend(sweep: number, items: readonly Intent[]): Promise<OpenBatch>;
+  /** Records how the intents of a batch ended; those without an entry in `exceptions` were moved. */
+  record(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void>;
+}
+
+/** What a ledger needs of a place. */
+export type Book = Pick<Place, 'catalog' | 'row' | 'clock' | 'random' | 'safetyWindow'>;
+
+/** The ledger of a run, in this thread. */
+export class CatalogLedger implements Ledger {
+  readonly #book: Book;
+  readonly #run: number;
+
+  constructor(book: Book, run: number) {
+    this.#book = book;
+    this.#run = run;
+  }
+
+  async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {
+    this.#book.catalog.sweeps.plan(sweep, items);
+  }
+
+  async take({ sweep, after, most, asker }: Take): Promise<Taken> {
+    const { catalog } = this.#book;
+    const items = catalog.sweeps.planPage(sweep, after, most);
+    const last = items.at(-1)?.key ?? null;
+    return catalog.transaction(() => {
+      const claims = claimsOn(this.#book, items, asker);
+      const held = items.flatMap(({ key, size }, i) => {
+        const hold = claims.get(i);
+        return hold === undefined ? [] : [{ key, size, hold }];
+      });
+      const free = claims.size === 0 ? items : items.filter((_, i) => !claims.has(i));
+      const open = free.length === 0 ? undefined : this.#intend(sweep, free);
+      return { last, count: items.length, held, open };
+    });
+  }
+
+  async intend(sweep: number, items: readonly Intent[]): Promise<OpenBatch> {
+    return this.#book.catalog.transaction(() => this.#intend(sweep, items));
+  }
+
+  #intend(sweep: number, items: readonly Intent[]): OpenBatch {
+    const { catalog, row, clock, random } = this.#book;
+    const intents = { store: row.n, run: this.#run, sweep, items, now: clock.now(), random };
+    return catalog.tombstones.intend(intents);
+  }
+
+  async record(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void> {
+    const { catalog, row, clock, safetyWindow: window } = this.#book;
+    const { moves, batchAt, sweep } = open;
+    const run = this.#run;
+    const moved = exceptions.size === 0 ? moves : moves.filter(({ id }) => !exceptions.has(id));
+    const bytes = moved.reduce((sum, move) => sum + move.size, 0);
+    const ends = [...exceptions.values()];
+    const failed = ends.filter(({ to }) => to === 'dropped').length;
+    const left = ends.filter(({ to }) => to === 'open').length;
+    const counts = { moved: moved.length, abandoned: ends.length - failed - left, failed, bytes };
+    const now = clock.now();
+    catalog.transaction(() => {
+      catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, window });
+      catalog.sweeps.count(sweep, counts);
+      const event = { store: row.n, run, now };
+      if (left > 0) {
+        // The batch's own line will tell of those that are left.
+        for (const { id } of moved) catalog.events.add({ ...event, what: 'moved', tombstone: id });
+      } else if (moved.length > 0) {
+        catalog.events.add({ ...event, what: 'moved', batchAt, count: moved.length, bytes });
+      }
+      for (const end of ends) {
+        if (end.to === 'open' || end.to === 'dropped') continue;
+        const what = end.to === 'restored' ? 'put-back' : end.to === 'pending' ? 'moved-other' : 'abandoned';
+        const detail = end.to === 'abandoned' ? end.why : 'another revision than planned was at the key';
+        catalog.events.add({ ...event, what, tombstone: end.id, detail });
+      }
+    });
+  }
+}
