@@ -69,6 +69,16 @@ const SCENARIOS: Record<string, Scenario> = {
       expect(kept(place).map(({ key }) => key)).to.have.members(OLD);
     },
   },
+  // Each batch's intents are written before the batch before it has moved.
+  'sweep in several batches': {
+    prepare: async () => undefined,
+    operate: async (place) => {
+      await sweep(place, { policies: [age()], guards: NO_GUARDS, dryRun: false, batchSize: 1 });
+    },
+    check: async (place) => {
+      expect(kept(place).map(({ key }) => key)).to.have.members(OLD);
+    },
+  },
   purge: {
     mayBePurged: true,
     prepare: async (temp) => {

@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
@@ -28,6 +29,12 @@ function builtPackage(): string {
 /** The built program of a command's name. */
 export function builtProgram(name: 'cli' | 'daemon'): string {
   return path.join(builtPackage(), 'dist', name, 'main.js');
+}
+
+/** A built module: threads begin with one, and can't be run from TypeScript. */
+export async function builtModule(name: string): Promise<Record<string, unknown>> {
+  const loaded: unknown = await import(pathToFileURL(path.join(builtPackage(), 'dist', name)).href);
+  return loaded as Record<string, unknown>;
 }
 
 /** How a program ended, and what it said. */
