@@ -1,6 +1,6 @@
 import { parseTombstoneId } from '../domain/ids.ts';
 import { isBelowPrefix, type Key } from '../domain/key.ts';
-import { type Hold, listHolds, readHold } from '../store/control-objects.ts';
+import { type Hold, listHolds, readHold } from '../store/holds.ts';
 import type { Store } from '../store/store.ts';
 import {
   type Because,

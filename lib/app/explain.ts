@@ -7,7 +7,7 @@ import { sameRevision } from '../domain/revision.ts';
 import { COPY_STATES } from '../domain/state.ts';
 import { guard } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
-import { checkOwner } from '../store/control-objects.ts';
+import { checkOwner } from '../store/owner.ts';
 import type { LiveObject } from '../store/store.ts';
 import { verdictOf } from './explain-policy.ts';
 import {

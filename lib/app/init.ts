@@ -4,15 +4,9 @@ import path from 'node:path';
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { TombstonedError } from '../domain/errors.ts';
-import {
-  checkOwner,
-  checkPendingPrefix,
-  createIdentity,
-  createOwner,
-  readIdentity,
-  readOwner,
-} from '../store/control-objects.ts';
+import { checkPendingPrefix, createIdentity, readIdentity } from '../store/identity.ts';
 import { LocalStore } from '../store/local/local-store.ts';
+import { checkOwner, createOwner, readOwner } from '../store/owner.ts';
 import type { Surroundings } from './open.ts';
 import { openStore } from './open-store.ts';
 

@@ -1,6 +1,7 @@
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
-import { readIdentity, readOwner } from '../store/control-objects.ts';
+import { readIdentity } from '../store/identity.ts';
+import { readOwner } from '../store/owner.ts';
 import type { InitResult } from './init.ts';
 import { openStore } from './open-store.ts';
 

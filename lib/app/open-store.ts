@@ -1,7 +1,7 @@
 import type { StoreConfig } from '../config/config.ts';
 import { type Clock, systemClock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
-import { readIdentity } from '../store/control-objects.ts';
+import { readIdentity } from '../store/identity.ts';
 import { LocalStore } from '../store/local/local-store.ts';
 import type { Store } from '../store/store.ts';
 

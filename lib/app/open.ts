@@ -9,7 +9,7 @@ import { agePolicy } from '../policy/age.ts';
 import { matcher } from '../policy/glob.ts';
 import type { Guards, Policy } from '../policy/policy.ts';
 import type { Actor, Place, Report } from '../run/place.ts';
-import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/control-objects.ts';
+import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/identity.ts';
 import { openStore } from './open-store.ts';
 
 /** Time, randomness and talk: what tests replace. */

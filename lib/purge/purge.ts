@@ -5,7 +5,8 @@ import { printable } from '../domain/key.ts';
 import { claimsOn, inBatch, refreshHolds } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
-import { checkIdentity, checkOwner } from '../store/control-objects.ts';
+import { checkIdentity } from '../store/identity.ts';
+import { checkOwner } from '../store/owner.ts';
 import type { RemoveItem, RemoveOutcome } from '../store/store.ts';
 
 /** How many pending copies one batch removes. */

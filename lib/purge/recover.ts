@@ -2,7 +2,7 @@ import type { Tombstone } from '../catalog/tombstones.ts';
 import { inBatch } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
-import { checkIdentity } from '../store/control-objects.ts';
+import { checkIdentity } from '../store/identity.ts';
 
 const PAGE = 1000;
 

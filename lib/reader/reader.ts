@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { TombstonedError } from '../domain/errors.ts';
 import { type Key, printable } from '../domain/key.ts';
-import { checkPendingPrefix, readIdentity } from '../store/control-objects.ts';
+import { checkPendingPrefix, readIdentity } from '../store/identity.ts';
 import type { OpenObject, Store } from '../store/store.ts';
 
 /** Where an object was found, and its bytes. */

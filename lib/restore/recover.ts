@@ -3,7 +3,7 @@ import { inBatch } from '../run/batch.ts';
 import { itemByItem } from '../run/item-by-item.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
-import { checkIdentity } from '../store/control-objects.ts';
+import { checkIdentity } from '../store/identity.ts';
 import type { PutBackOutcome } from '../store/store.ts';
 import { settleRestores } from './restore.ts';
 

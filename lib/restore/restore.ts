@@ -8,7 +8,9 @@ import { sameRevision } from '../domain/revision.ts';
 import { inBatch } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
-import { checkIdentity, checkOwner, createHold, type Hold, removeHold } from '../store/control-objects.ts';
+import { createHold, type Hold, removeHold } from '../store/holds.ts';
+import { checkIdentity } from '../store/identity.ts';
+import { checkOwner } from '../store/owner.ts';
 import type { LiveObject, PutBackOutcome } from '../store/store.ts';
 import { byHandIn } from '../sweep/by-hand.ts';
 

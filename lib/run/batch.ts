@@ -1,6 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import type { CachedHold } from '../catalog/holds.ts';
-import { checkIdentity, checkOwner, listHolds, readHold } from '../store/control-objects.ts';
+import { listHolds, readHold } from '../store/holds.ts';
+import { checkIdentity } from '../store/identity.ts';
+import { checkOwner } from '../store/owner.ts';
 import type { Store } from '../store/store.ts';
 import type { Place } from './place.ts';
 

@@ -6,7 +6,7 @@ import { printable } from '../domain/key.ts';
 import { type Batch, begin } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
-import { checkIdentity } from '../store/control-objects.ts';
+import { checkIdentity } from '../store/identity.ts';
 import type { MoveOutcome, StrayFile } from '../store/store.ts';
 import type { Ledger, Take, Taken } from './ledger.ts';
 

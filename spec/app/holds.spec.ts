@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { TombstonedError } from '../../lib/domain/errors.ts';
 import { type Key, parseKey } from '../../lib/domain/key.ts';
 import type { Place } from '../../lib/run/place.ts';
-import { createHold, type Hold } from '../../lib/store/control-objects.ts';
+import { createHold, type Hold } from '../../lib/store/holds.ts';
 import { tombstoneByHand } from '../../lib/sweep/by-hand.ts';
 import { allTombstones, bringBack, FAST, purgeDue, sweepOld } from '../support/phases.ts';
 import { DAY, NO_GUARDS, NO_LIMITS, START, TempPlace } from '../support/place.ts';

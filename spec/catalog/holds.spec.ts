@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { CachedHold } from '../../lib/catalog/holds.ts';
-import type { Hold } from '../../lib/store/control-objects.ts';
+import type { Hold } from '../../lib/store/holds.ts';
 import { START } from '../support/place.ts';
 import { TempCatalog } from './temp-catalog.ts';
 

@@ -11,7 +11,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import type { Tombstone } from '../../lib/catalog/tombstones.ts';
 import type { Place } from '../../lib/run/place.ts';
-import { createHold, removeHold } from '../../lib/store/control-objects.ts';
+import { createHold, removeHold } from '../../lib/store/holds.ts';
 import {
   again,
   allTombstones,

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { refreshHolds } from '../../lib/run/batch.ts';
 import type { Place } from '../../lib/run/place.ts';
-import { createHold, type Hold } from '../../lib/store/control-objects.ts';
+import { createHold, type Hold } from '../../lib/store/holds.ts';
 import { purgeDue, sweepOld } from '../support/phases.ts';
 import { DAY, START, TempPlace } from '../support/place.ts';
 

@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import type { KeptReason } from '../../lib/domain/kept-reason.ts';
 import { matcher } from '../../lib/policy/glob.ts';
 import type { Place } from '../../lib/run/place.ts';
-import { createHold } from '../../lib/store/control-objects.ts';
+import { createHold } from '../../lib/store/holds.ts';
 import { failIfBlocked, type SweepOptions, type SweepResult } from '../../lib/sweep/sweep.ts';
 import {
   allTombstones,

@@ -1,0 +1,53 @@
+import { TombstonedError } from '../domain/errors.ts';
+import { CONTROL_SEGMENT } from '../domain/key.ts';
+import { line, parseObject } from './control-json.ts';
+import type { ControlSpace, Store } from './store.ts';
+
+const OWNER_NAME = 'owner.json';
+
+export interface Owner {
+  /** The owning catalog's uuid. */
+  readonly catalog: string;
+  readonly host: string;
+  readonly since: string;
+}
+
+/** Reads `owner.json`: nobody where there is none, `unreadable` when it can't be understood. */
+export async function readOwner(control: ControlSpace): Promise<Owner | 'nobody' | 'unreadable'> {
+  const body = await control.read(OWNER_NAME);
+  if (body === undefined) return 'nobody';
+  const { catalog, host, since } = parseObject(body) ?? {};
+  if (typeof catalog !== 'string' || typeof host !== 'string' || typeof since !== 'string')
+    return 'unreadable';
+  return { catalog, host, since };
+}
+
+/** Makes `owner.json` where there is none. */
+export async function createOwner(control: ControlSpace, owner: Owner): Promise<'created' | 'exists'> {
+  return control.create(OWNER_NAME, line({ catalog: owner.catalog, host: owner.host, since: owner.since }));
+}
+
+/** Throws `blocked` (owner) unless this catalog owns the store. */
+export async function checkOwner(store: Store, catalogUuid: string): Promise<void> {
+  const owner = await readOwner(store.control);
+  if (typeof owner === 'object' && owner.catalog === catalogUuid) return;
+  const where = `${CONTROL_SEGMENT}/${OWNER_NAME}`;
+  const who =
+    owner === 'nobody'
+      ? 'has no owner'
+      : owner === 'unreadable'
+        ? `has an unreadable ${where}`
+        : `belongs to catalog ${owner.catalog} on ${owner.host} since ${owner.since}`;
+  throw new TombstonedError(
+    'blocked',
+    `${store.url} ${who}, not to this catalog: nothing is moved or purged`,
+    {
+      reason: 'owner',
+      key: store.url,
+      hint:
+        owner === 'nobody'
+          ? 'run `tombstonectl init --store NAME`'
+          : 'run the commands where that catalog is',
+    },
+  );
+}
