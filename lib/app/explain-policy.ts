@@ -2,7 +2,7 @@ import type { KeptReason } from '../domain/kept-reason.ts';
 import { compareKeys, type Key } from '../domain/key.ts';
 import { formatDuration } from '../domain/quantities.ts';
 import { guard, type Policy } from '../policy/policy.ts';
-import { claimsOn } from '../run/batch.ts';
+import { keepersOf, reasonOf } from '../run/claims.ts';
 import type { LiveObject } from '../store/store.ts';
 import { guardsOf, type OpenPlace } from './open.ts';
 
@@ -64,11 +64,11 @@ async function unitOf({ place, policy, live, now, signal }: Asked): Promise<Unit
   let newest = 0;
   for await (const objects of membersOf(place, policy, name, signal)) {
     const members = objects.filter(({ key }) => policy.unitOf(key) === name);
-    const [claimed] = claimsOn(place, members, 'policy');
+    const [claimed] = keepersOf(place, [], members, 'policy');
     if (claimed !== undefined) {
-      const [index, hold] = claimed;
-      const reason = hold.kind === 'exempt' ? 'exempt' : 'hold';
-      return keptWhole(name, members[index]?.key, reason, hold.until);
+      const [index, keeper] = claimed;
+      const until = keeper.as === 'hold' ? keeper.hold.until : null;
+      return keptWhole(name, members[index]?.key, reasonOf(keeper), until);
     }
     for (const member of members) {
       const guarded = guard(guards, member, now);
@@ -98,7 +98,7 @@ async function countNewer({ place, policy, signal }: Asked, own: Unit): Promise<
     if (isNewer) count++;
   };
   for await (const objects of membersOf(place, policy, policy.prefix, signal)) {
-    const claims = claimsOn(place, objects, 'policy');
+    const claims = keepersOf(place, [], objects, 'policy');
     for (const [i, object] of objects.entries()) {
       const name = policy.unitOf(object.key) ?? object.key;
       // The objects of one directory come together.

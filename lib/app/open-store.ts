@@ -18,7 +18,8 @@ export async function openStore(
       hint: 'use a file:// URL',
     });
   }
-  return LocalStore.open({ path: location.directory, pendingPrefix, access, clock });
+  const settle = storeConfig.settle === 'auto' ? undefined : storeConfig.settle;
+  return LocalStore.open({ path: location.directory, pendingPrefix, access, clock, settle });
 }
 
 /** Opens a store for reading by itself: its own `store.json` says where pending copies are. */

@@ -3,6 +3,7 @@ import type { RunRow } from '../catalog/runs.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { recoverPurges } from '../purge/recover.ts';
 import { recoverRestores } from '../restore/recover.ts';
+import { DeadRun } from '../run/dead-run.ts';
 import type { Place } from '../run/place.ts';
 import { recoverMoves } from '../sweep/recover.ts';
 
@@ -45,11 +46,15 @@ export async function recover(place: Place): Promise<void> {
 /** Finishes one run, and closes it unless something is left of it; says whether it is closed. */
 async function recoverRun(place: Place, run: RunRow): Promise<boolean> {
   const { catalog, clock, report } = place;
-  const moves = await recoverMoves(place, run.n);
-  const purges = await recoverPurges(place, run.n);
-  const restores = await recoverRestores(place, run.n);
+  const dead = await DeadRun.find(place, run);
+  const moves = await recoverMoves(place, dead);
+  const purges = await recoverPurges(place, dead);
+  const restores = await recoverRestores(place, dead);
   const left = moves.left + purges.left + restores.left;
-  if (left === 0) catalog.runs.end(run.n, 'recovered', clock.now());
+  if (left === 0) {
+    await dead.takeDownFences(place);
+    catalog.runs.end(run.n, 'recovered', clock.now());
+  }
   const counts = { ...moves, ...purges, ...restores, left };
   if (moves.moved + moves.abandoned + purges.purged + purges.back + restores.restores > 0) {
     report('warn', `recovered run ${run.id}, whose process ${run.pid} died`, counts);

@@ -3,6 +3,7 @@ import { TombstonedError } from '../domain/errors.ts';
 import { databaseExists, keepReserve, openDatabase, withReserve } from './database.ts';
 import { Events } from './events.ts';
 import { Holds } from './holds.ts';
+import { LeaseWatch } from './lease-watch.ts';
 import { Runs } from './runs.ts';
 import { Schedule } from './schedule.ts';
 import { asNumber, asText, type Row, Sql } from './sql.ts';
@@ -28,6 +29,7 @@ export class Catalog {
   readonly runs: Runs;
   readonly events: Events;
   readonly holds: Holds;
+  readonly leaseWatch: LeaseWatch;
   readonly schedule: Schedule;
   readonly #sql: Sql;
   readonly #mayUseReserve: boolean;
@@ -42,6 +44,7 @@ export class Catalog {
     this.runs = new Runs(sql);
     this.events = new Events(sql);
     this.holds = new Holds(sql);
+    this.leaseWatch = new LeaseWatch(sql);
     this.schedule = new Schedule(sql);
   }
 

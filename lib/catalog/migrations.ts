@@ -172,4 +172,15 @@ CREATE INDEX hold_members_by_name ON hold_members (store, name);
 -- What tells the run's lock file from a copy of it: that one can be locked while the process lives.
 ALTER TABLE runs ADD COLUMN lock TEXT;
 `,
+  `
+-- Since when a lease's number stands still: ms of the monotonic clock of a boot.
+CREATE TABLE lease_watch (
+  store INTEGER NOT NULL REFERENCES stores (n),
+  name TEXT NOT NULL,
+  renewal INTEGER NOT NULL,
+  boot TEXT NOT NULL,
+  since INTEGER NOT NULL,
+  PRIMARY KEY (store, name)
+) STRICT, WITHOUT ROWID;
+`,
 ];

@@ -12,7 +12,7 @@ export function warnings(config: Config): string[] {
 
 /** Members that are checked, and that nothing in this version acts on. */
 const IDLE = ['metrics', 'clockTolerance', 'notify'] as const;
-const IDLE_IN_STORE = ['settle', 'throttle'] as const;
+const IDLE_IN_STORE = ['throttle'] as const;
 
 function unused<K extends string>(
   path: string,

@@ -6,6 +6,8 @@ export interface Clock {
   now(): number;
   /** Monotonic time of this process, ms; only differences mean anything. */
   monotonic(): number;
+  /** Monotonic time of the machine since it booted, ms: the same in all its processes. */
+  uptime(): number;
   /** Waits `ms`; ends early, without an error, when the signal aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
@@ -13,6 +15,7 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
+  uptime: () => Number(process.hrtime.bigint() / 1_000_000n),
   sleep: async (ms, signal) => {
     try {
       let left = ms;

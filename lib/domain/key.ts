@@ -53,6 +53,14 @@ export function prefixesOverlap(a: string, b: string): boolean {
   return a.startsWith(b) || b.startsWith(a);
 }
 
+/** The longest prefix of whole characters that two keys, or prefixes, have in common. */
+export function commonPrefix(a: string, b: string): string {
+  let length = 0;
+  while (length < a.length && a[length] === b[length]) length++;
+  // Half a character is no prefix that can be written.
+  return a.slice(0, length).isWellFormed() ? a.slice(0, length) : a.slice(0, length - 1);
+}
+
 /** Compares keys as UTF-8 bytes, as the catalog and S3 sort them. */
 export function compareKeys(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));

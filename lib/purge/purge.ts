@@ -1,11 +1,14 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
-import { printable } from '../domain/key.ts';
-import { claimsOn, inBatch, refreshHolds } from '../run/batch.ts';
+import { commonPrefix, printable } from '../domain/key.ts';
+import { type Batch, begin, refreshHolds } from '../run/batch.ts';
+import { type Keeper, keepersOf, keeperText, reasonOf } from '../run/claims.ts';
+import { lookAtLeases } from '../run/leases.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
+import type { Lease } from '../store/leases.ts';
 import { checkOwner } from '../store/owner.ts';
 import type { RemoveItem, RemoveOutcome } from '../store/store.ts';
 
@@ -66,6 +69,7 @@ class Purger {
     const { dryRun, historyFor, signal, onProgress } = this.#options;
     const now = clock.now();
     if (dryRun) await refreshHolds(this.#place);
+    const leases = dryRun ? await lookAtLeases(this.#place) : [];
     let isCut = false;
     for (let after: { purgeAfter: number; id: string } | undefined; ; ) {
       isCut = signal?.aborted === true;
@@ -80,8 +84,8 @@ class Purger {
       const last = page.at(-1);
       if (last === undefined) break;
       after = { purgeAfter: last.purgeAfter ?? 0, id: last.id };
-      if (dryRun) await this.#pretend(page);
-      else await inBatch(this.#place, async () => this.#batch(run, page, now));
+      if (dryRun) this.#pretend(page, leases);
+      else await this.#batch(run, page, now);
       this.#due += page.length;
       onProgress?.(this.#due);
     }
@@ -103,34 +107,40 @@ class Purger {
     };
   }
 
-  async #pretend(page: readonly Tombstone[]): Promise<void> {
-    const claims = claimsOn(this.#place, page, 'purge');
+  #pretend(page: readonly Tombstone[], leases: readonly Lease[]): void {
+    const keepers = keepersOf(this.#place, leases, page, 'purge');
     for (const [i, tombstone] of page.entries()) {
-      const claim = claims.get(i);
-      if (claim === undefined) {
+      const keeper = keepers.get(i);
+      if (keeper === undefined) {
         this.#purged++;
         this.#bytes += tombstone.size;
         this.#options.onPurged?.(tombstone);
-      } else {
-        this.#keep(tombstone, 'hold', `hold ${claim.name}: ${claim.reason}`);
-      }
+      } else this.#keepBy(tombstone, keeper);
     }
   }
 
   async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<void> {
-    const { catalog, row, store, safetyWindow, clock } = this.#place;
-    const { taken, held } = catalog.transaction(() => {
-      const claims = claimsOn(this.#place, page, 'purge');
-      const ids = page.filter((_, i) => !claims.has(i)).map(({ id }) => id);
+    const { catalog, row, safetyWindow } = this.#place;
+    const prefix = page.reduce((common, { key }) => commonPrefix(common, key), page[0]?.key ?? '');
+    const batch = await begin(this.#place, run, { kind: 'purge', prefixes: [prefix] });
+    const { taken, kept } = catalog.transaction(() => {
+      const keepers = keepersOf(this.#place, batch.leases, page, 'purge');
+      const ids = page.filter((_, i) => !keepers.has(i)).map(({ id }) => id);
       const take = { store: row.n, run: run.n, ids, now, window: safetyWindow };
-      return { taken: catalog.tombstones.takeForPurge(take), held: claims };
+      return { taken: catalog.tombstones.takeForPurge(take), kept: keepers };
     });
-    for (const [i, claim] of held) {
+    for (const [i, keeper] of kept) {
       const tombstone = page[i];
-      if (tombstone !== undefined) this.#keep(tombstone, 'hold', `hold ${claim.name}: ${claim.reason}`);
+      if (tombstone !== undefined) this.#keepBy(tombstone, keeper);
     }
-    if (taken.length === 0) return;
-    const outcomes = await store.remove(taken.map(removal));
+    if (taken.length > 0) await this.#remove(run, batch, taken);
+    else await batch.end();
+  }
+
+  /** Removes what was taken. Where it fails the fence stays: the run's end, or recovery, sees to it. */
+  async #remove(run: Run, batch: Batch, taken: readonly Tombstone[]): Promise<void> {
+    const { catalog, row, store, safetyWindow, clock } = this.#place;
+    const outcomes = await store.remove(taken.map(removal), { pulse: batch.pulse });
     if (outcomes.length !== taken.length)
       throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
     if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
@@ -150,6 +160,7 @@ class Purger {
         catalog.events.add({ ...event, what, tombstone: tombstone.id, detail });
       }
     });
+    await batch.end();
     for (const { tombstone, to, reason, detail } of ends) {
       if (to === 'purged') {
         this.#purged++;
@@ -166,6 +177,10 @@ class Purger {
       // The file system went read-only: nothing more can be removed.
       if (end.outcome === 'failed' && errnoOf(end.error.cause) === 'EROFS') throw end.error;
     }
+  }
+
+  #keepBy(tombstone: Tombstone, keeper: Keeper): void {
+    this.#keep(tombstone, reasonOf(keeper), keeperText(keeper));
   }
 
   #keep(tombstone: Tombstone, reason: KeptReason, detail: string): void {

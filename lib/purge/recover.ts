@@ -1,5 +1,5 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
-import { inBatch } from '../run/batch.ts';
+import type { DeadRun } from '../run/dead-run.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
 import { checkIdentity } from '../store/identity.ts';
@@ -14,38 +14,43 @@ const PAGE = 1000;
  */
 export async function recoverPurges(
   place: Place,
-  run: number,
+  dead: DeadRun,
 ): Promise<{ purged: number; back: number; left: number }> {
   const { catalog, row, store, clock, safetyWindow } = place;
   const sum = { purged: 0, back: 0, left: 0 };
   for (let after = ''; ; ) {
-    const taken = catalog.tombstones.taken(run, 'purging', after, PAGE);
+    const taken = catalog.tombstones.taken(dead.n, 'purging', after, PAGE);
     const last = taken.at(-1);
     if (last === undefined) return sum;
     after = last.id;
-    await inBatch(place, async () => {
-      const ends: { tombstone: Tombstone; to: 'purged' | 'prior' }[] = [];
-      for (const tombstone of taken) {
-        try {
-          const copy = await store.headPending(tombstone.key, tombstone.id);
-          ends.push({ tombstone, to: copy === undefined ? 'purged' : 'prior' });
-        } catch (error) {
-          reportLeft(place, tombstone, error);
-          sum.left++;
-        }
+    const ends: { tombstone: Tombstone; to: 'purged' | 'prior' }[] = [];
+    for (const tombstone of taken) {
+      try {
+        const copy = await store.headPending(tombstone.key, tombstone.id);
+        ends.push({ tombstone, to: copy === undefined ? 'purged' : 'prior' });
+      } catch (error) {
+        reportLeft(place, tombstone, error);
+        sum.left++;
       }
-      await checkIdentity(store, row.uuid);
-      const purged = ends.filter(({ to }) => to === 'purged');
-      const now = clock.now();
-      catalog.transaction(() => {
-        catalog.tombstones.settlePurges({ store: row.n, run, now, window: safetyWindow, ends });
-        for (const { tombstone, to } of ends) {
-          const detail = to === 'purged' ? 'the purge had removed it' : 'the purge had not removed it';
-          catalog.events.add({ store: row.n, run, now, what: 'recovered', tombstone: tombstone.id, detail });
-        }
-      });
-      sum.purged += purged.length;
-      sum.back += ends.length - purged.length;
+    }
+    await checkIdentity(store, row.uuid);
+    const purged = ends.filter(({ to }) => to === 'purged');
+    const now = clock.now();
+    catalog.transaction(() => {
+      catalog.tombstones.settlePurges({ store: row.n, run: dead.n, now, window: safetyWindow, ends });
+      for (const { tombstone, to } of ends) {
+        const detail = to === 'purged' ? 'the purge had removed it' : 'the purge had not removed it';
+        catalog.events.add({
+          store: row.n,
+          run: dead.n,
+          now,
+          what: 'recovered',
+          tombstone: tombstone.id,
+          detail,
+        });
+      }
     });
+    sum.purged += purged.length;
+    sum.back += ends.length - purged.length;
   }
 }

@@ -1,5 +1,6 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
-import { inBatch } from '../run/batch.ts';
+import { look } from '../run/batch.ts';
+import type { DeadRun } from '../run/dead-run.ts';
 import { itemByItem } from '../run/item-by-item.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
@@ -16,38 +17,37 @@ const PAGE = 100;
  */
 export async function recoverRestores(
   place: Place,
-  run: number,
+  dead: DeadRun,
 ): Promise<{ restores: number; left: number }> {
   const { catalog, row, store } = place;
   const sum = { restores: 0, left: 0 };
   for (let after = ''; ; ) {
-    const taken = catalog.tombstones.taken(run, 'restoring', after, PAGE);
+    const taken = catalog.tombstones.taken(dead.n, 'restoring', after, PAGE);
     const last = taken.at(-1);
     if (last === undefined) return sum;
     after = last.id;
-    await inBatch(place, async () => {
-      const items = taken.map((t) => ({
-        key: t.key,
-        id: t.id,
-        revision: t.revision,
-        to: catalog.tombstones.restoreOf(t.id)?.target ?? t.key,
-      }));
-      const found = await itemByItem(items, async (some) => store.putBack(some));
-      await checkIdentity(store, row.uuid);
-      const settled: Tombstone[] = [];
-      const outcomes: PutBackOutcome[] = [];
-      for (const [i, tombstone] of taken.entries()) {
-        const outcome = found[i];
-        if (outcome === undefined || outcome instanceof Error) {
-          reportLeft(place, tombstone, outcome);
-          sum.left++;
-        } else {
-          settled.push(tombstone);
-          outcomes.push(outcome);
-        }
+    await look(place);
+    const items = taken.map((t) => ({
+      key: t.key,
+      id: t.id,
+      revision: t.revision,
+      to: catalog.tombstones.restoreOf(t.id)?.target ?? t.key,
+    }));
+    const found = await itemByItem(items, async (some) => store.putBack(some));
+    await checkIdentity(store, row.uuid);
+    const settled: Tombstone[] = [];
+    const outcomes: PutBackOutcome[] = [];
+    for (const [i, tombstone] of taken.entries()) {
+      const outcome = found[i];
+      if (outcome === undefined || outcome instanceof Error) {
+        reportLeft(place, tombstone, outcome);
+        sum.left++;
+      } else {
+        settled.push(tombstone);
+        outcomes.push(outcome);
       }
-      settleRestores(place, run, settled, outcomes);
-      sum.restores += settled.length;
-    });
+    }
+    settleRestores(place, dead.n, settled, outcomes);
+    sum.restores += settled.length;
   }
 }

@@ -5,9 +5,10 @@ import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { type Key, printable } from '../domain/key.ts';
 import { sameRevision } from '../domain/revision.ts';
-import { inBatch } from '../run/batch.ts';
+import { look } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
+import { waitForFences } from '../run/wait-for-fences.ts';
 import { createHold, type Hold, removeHold } from '../store/holds.ts';
 import { checkIdentity } from '../store/identity.ts';
 import { checkOwner } from '../store/owner.ts';
@@ -33,6 +34,8 @@ export interface RestoreOptions {
   /** How long policies leave the restored keys alone, ms. */
   readonly exemptFor: number;
   readonly dryRun: boolean;
+  /** How long to wait for batches that are under way, ms. */
+  readonly fenceTimeout?: number | undefined;
   readonly onOutcome: (outcome: RestoreOutcome) => void;
   readonly signal?: AbortSignal | undefined;
 }
@@ -69,7 +72,8 @@ async function restorePage(
     }
     return;
   }
-  await inBatch(place, async () => restoreBatch(place, run, ready, options));
+  await look(place);
+  await restoreBatch(place, run, ready, options);
 }
 
 /** A tombstone that can be restored. */
@@ -173,6 +177,17 @@ async function restoreBatch(
   const tombstones = ready.map(({ tombstone }) => tombstone);
   // The claim comes first, then the look at what others are about to do (R5).
   const exemption = await exempt(place, tombstones.map(targetOf), options.exemptFor);
+  try {
+    await waitForFences(store, tombstones.map(targetOf), {
+      clock: place.clock,
+      timeout: options.fenceTimeout,
+      signal: options.signal,
+      onWait: ([first]) => place.report('info', `waiting for the batch that ${first?.name} announces`),
+    });
+  } catch (error) {
+    if (exemption !== undefined) await removeHold(store.control, exemption.id);
+    throw error;
+  }
   const taken = catalog.transaction(() => {
     if (exemption !== undefined) catalog.holds.add(row.n, exemption.cached, exemption.keys);
     const got = catalog.tombstones.takeForRestore({

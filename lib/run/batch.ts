@@ -1,46 +1,143 @@
 import { setImmediate } from 'node:timers/promises';
 import type { CachedHold } from '../catalog/holds.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import { type FenceKind, overlap, readFence } from '../store/fences.ts';
 import { listHolds, readHold } from '../store/holds.ts';
 import { checkIdentity } from '../store/identity.ts';
+import type { Lease } from '../store/leases.ts';
 import { checkOwner } from '../store/owner.ts';
-import type { Store } from '../store/store.ts';
+import type { Pulse } from '../store/store.ts';
+import { lookAtLeases, stillBlocksSweeps } from './leases.ts';
+import { isNews } from './news.ts';
 import type { Place } from './place.ts';
+import type { Run } from './run.ts';
+import type { StandingFence } from './run-fences.ts';
 
-/** A batch that is announced. */
+/** A batch that is announced by a fence, and that nothing forbids as a whole. */
 export interface Batch {
-  /** Takes the announcement down: the batch is over, and what became of it recorded. */
+  /** The leases that were in force when it was looked, after the fence. */
+  readonly leases: readonly Lease[];
+  /** Looks for the fence again where the batch takes long; throws when it has gone (R5). */
+  readonly pulse: Pulse;
+  /** Takes the fence down: what became of the batch is recorded. A batch that fails keeps it, for its run's end to see to. */
   end(): Promise<void>;
 }
 
-/**
- * Begins one batch: announces it, and looks at what forbids it (identity, owner,
- * holds: R10, R5). Movers, purgers and restores all come through here.
- */
-export async function begin(place: Place): Promise<Batch> {
-  await setImmediate(); // a local batch blocks: signals and timers get their turn before it
-  await look(place);
-  return { end: async () => undefined };
+/** What a batch is about to do, and to what: byte prefixes. */
+export interface Announcement {
+  readonly kind: FenceKind;
+  readonly prefixes: readonly string[];
 }
 
-/** Does one batch between its announcement and the end of that. */
-export async function inBatch<T>(place: Place, act: () => Promise<T>): Promise<T> {
-  const batch = await begin(place);
+/** How long a batch goes on before it looks for its fence again. ms. */
+const PULSE_MS = 10_000;
+/** How long a sweep waits, once, for leases that keep it from moving: sessions that list weaken theirs soon. ms. */
+const PATIENCE_MS = 20_000;
+const PATIENCE_PAUSE_MS = 100;
+/** How long one fence stands where each costs a `settle`. ms. */
+const SHARED_MS = 60_000;
+
+/**
+ * Begins one batch: puts up a fence, then looks at what forbids it: identity (R10),
+ * owner, holds and leases (R5); and at its own fence once more. Movers and
+ * purgers come through here. Throws, with the fence down, where all is forbidden.
+ */
+export async function begin(place: Place, run: Run, announcement: Announcement): Promise<Batch> {
+  await setImmediate(); // a local batch blocks: signals and timers get their turn before it
+  const { store, clock } = place;
+  const shared = run.fences.shared;
+  if (shared !== undefined && clock.monotonic() - shared.since < SHARED_MS && covers(shared, announcement)) {
+    await checkFence(place, shared.name);
+    return batchUnder(place, run, shared);
+  }
+  await run.fences.takeDownShared(store);
+  const name = await run.fences.putUp(place, announcement);
   try {
-    return await act();
-  } finally {
-    await batch.end();
+    const since = clock.monotonic();
+    if (store.settle > 0) await clock.sleep(store.settle);
+    await look(place);
+    let leases = await lookAtLeases(place);
+    if (announcement.kind === 'sweep') leases = await waitPatiently(place, run, announcement, name, leases);
+    await checkFence(place, name);
+    const up = { name, since, announcement, leases };
+    if (store.settle > 0) run.fences.shared = up;
+    return batchUnder(place, run, up);
+  } catch (error) {
+    await run.fences.takeDown(store, name);
+    throw error;
   }
 }
 
+function covers({ announcement }: StandingFence, { kind, prefixes }: Announcement): boolean {
+  if (announcement.kind !== kind) return false;
+  return prefixes.every((prefix) => announcement.prefixes.some((own) => prefix.startsWith(own)));
+}
+
+function batchUnder(place: Place, run: Run, { name, leases }: StandingFence): Batch {
+  const { store, clock } = place;
+  let looked = clock.monotonic();
+  return {
+    leases,
+    pulse: async () => {
+      if (clock.monotonic() - looked < PULSE_MS) return;
+      await checkFence(place, name);
+      looked = clock.monotonic();
+    },
+    end: async () => {
+      if (run.fences.shared?.name !== name) await run.fences.takeDown(store, name);
+    },
+  };
+}
+
+/** Throws `blocked` (fence) when somebody has taken this run's own fence down: whoever waited for it goes on. */
+async function checkFence({ store }: Place, name: string): Promise<void> {
+  if ((await readFence(store.control, name)) !== undefined) return;
+  throw new TombstonedError(
+    'blocked',
+    `fence ${name} of this run was broken: nothing more is done under it`,
+    {
+      reason: 'fence',
+      key: name,
+      hint: 'break the fences of dead processes only',
+    },
+  );
+}
+
+/**
+ * Waits, once a run, for leases that keep a sweep from moving. A session that
+ * comes meanwhile sees the fence and waits for this batch: so sessions that open
+ * back to back do not starve sweeps, as long as each lists within this time.
+ */
+async function waitPatiently(
+  place: Place,
+  run: Run,
+  { prefixes }: Announcement,
+  name: string,
+  leases: readonly Lease[],
+): Promise<Lease[]> {
+  const { clock } = place;
+  const inTheWay = leases.filter((lease) => lease.blocks === 'sweep' && overlap(lease.prefixes, prefixes));
+  if (inTheWay.length === 0 || run.fences.hasWaited) return [...leases];
+  run.fences.hasWaited = true;
+  const began = clock.monotonic();
+  const gone = new Set<Lease>();
+  for (;;) {
+    for (const lease of inTheWay)
+      if (!gone.has(lease) && !(await stillBlocksSweeps(place, lease))) gone.add(lease);
+    if (gone.size === inTheWay.length || clock.monotonic() - began >= PATIENCE_MS) break;
+    await clock.sleep(PATIENCE_PAUSE_MS);
+    await checkFence(place, name);
+  }
+  // Only those of the first look count: each that came later waits for this fence.
+  return leases.filter((lease) => !gone.has(lease));
+}
+
 /** Reads what the store says about identity, owner and holds; the catalog's cache is up to date after it. */
-async function look(place: Place): Promise<void> {
+export async function look(place: Place): Promise<void> {
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
   await refreshHolds(place);
 }
-
-/** What each process has said of unclear holds: once is enough. */
-const told = new WeakMap<Store, Set<string>>();
 
 /**
  * Brings the cache of holds up to date. Holds never change once written, so only
@@ -78,31 +175,4 @@ export async function refreshHolds(
     for (const name of dropped) catalog.holds.drop(row.n, name);
     for (const { hold, members } of added) catalog.holds.add(row.n, hold, members);
   });
-}
-
-function isNews(store: Store, text: string): boolean {
-  const said = told.get(store) ?? new Set();
-  told.set(store, said);
-  if (said.has(text)) return false;
-  said.add(text);
-  return true;
-}
-
-/**
- * What holds keep, of a list of objects: the hold, by place in the list. Called
- * in the transaction that takes the objects (R7). `for` says who asks: policies
- * respect exemptions, an operator's own command does not; a purge is kept by
- * holds of both kinds of blocking, a move only by those that block sweeps.
- */
-export function claimsOn(
-  place: Pick<Place, 'catalog' | 'row' | 'clock'>,
-  objects: readonly { key: string; id?: string }[],
-  asker: 'policy' | 'hand' | 'purge',
-): Map<number, CachedHold> {
-  const claims = new Map<number, CachedHold>();
-  for (const { hold, index } of place.catalog.holds.covering(place.row.n, place.clock.now(), objects)) {
-    const keeps = hold.kind === 'exempt' ? asker === 'policy' : asker === 'purge' || hold.blocks === 'sweep';
-    if (keeps && claims.get(index)?.kind !== 'hold') claims.set(index, hold);
-  }
-  return claims;
 }

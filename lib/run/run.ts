@@ -3,12 +3,14 @@ import type { RunKind } from '../catalog/runs.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { Place } from './place.ts';
+import { RunFences } from './run-fences.ts';
 
 /** One process's turn at moving, purging or restoring: an id, a lock that dies with the process, a row. */
 export interface Run {
   readonly id: string;
   /** Its row number. */
   readonly n: number;
+  readonly fences: RunFences;
 }
 
 /**
@@ -43,13 +45,13 @@ async function inOpenRun<T>(
     result = await work(run);
   } catch (error) {
     try {
-      end(place, run, lock, `failed: ${messageOf(error)}`);
+      await end(place, run, lock, `failed: ${messageOf(error)}`);
     } catch (second) {
       place.report('warn', `run ${run.id} is left to recovery: ${messageOf(second)}`);
     }
     throw error;
   }
-  end(place, run, lock, 'done');
+  await end(place, run, lock, 'done');
   return result;
 }
 
@@ -63,19 +65,20 @@ function begin(place: Place, kind: RunKind): { run: Run; lock: FileLock } {
   try {
     const { pid, host, boot, by } = actor;
     const of = { id, store: row.n, kind, pid, host, boot, by, now, lock: lock.identity };
-    return { run: { id, n: catalog.runs.begin(of) }, lock };
+    return { run: { id, n: catalog.runs.begin(of), fences: new RunFences(id) }, lock };
   } catch (error) {
     lock.release(); // and its file stays: the row may have been written after all
     throw error;
   }
 }
 
-function end(place: Place, run: Run, lock: FileLock, outcome: string): void {
+async function end(place: Place, run: Run, lock: FileLock, outcome: string): Promise<void> {
   try {
     if (hasLeftovers(place, run)) {
-      lock.release();
+      lock.release(); // and its fences stay up: recovery takes them down last
       return;
     }
+    await run.fences.takeDownAll(place.store);
     place.catalog.runs.end(run.n, outcome, place.clock.now());
   } catch (error) {
     lock.release();

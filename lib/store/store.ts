@@ -45,7 +45,7 @@ export interface Store {
    * names are looked at (R2): what a crash left is finished or put back, and what had
    * not been moved is `gone` for this id, its live object left alone.
    */
-  move(batch: readonly MoveItem[], options: { resume: boolean }): Promise<MoveOutcome[]>;
+  move(batch: readonly MoveItem[], options: { resume: boolean; pulse?: Pulse }): Promise<MoveOutcome[]>;
 
   /**
    * What is in a directory that a move caught in a file's place and could not
@@ -60,14 +60,26 @@ export interface Store {
   putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]>;
 
   /** Phase two of a batch: removes pending copies that still are what was tombstoned. */
-  remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]>;
+  remove(batch: readonly RemoveItem[], options?: { pulse?: Pulse }): Promise<RemoveOutcome[]>;
 
   /** Throws when nothing here can be moved or removed at all: the store is mounted read-only. */
   checkWritable(): Promise<void>;
 
+  /**
+   * How old a listing here can be, ms: 0 on local disks and S3, more on network
+   * file systems, whose caches show what was there a while ago (design, "Stale listings").
+   */
+  readonly settle: number;
+
   /** Gives back what the store holds open. */
   close(): void;
 }
+
+/**
+ * Called between the parts of a batch, where nothing is half-done: a run that has
+ * been at it for long looks whether it still may go on, and throws when not (R5).
+ */
+export type Pulse = () => Promise<void>;
 
 /** An object of a listing, or something there that is no object or can't be tombstoned. */
 export type Listed = LiveObject | { readonly type: 'refused'; readonly path: string; readonly why: string };
@@ -176,8 +188,17 @@ export interface ControlSpace {
   read(name: string): Promise<Buffer | undefined>;
   /** The names in one directory, complete, or it throws; none where the directory is missing. */
   list(directory: string): Promise<string[]>;
-  /** Makes an object whole and durable where there is none. */
-  create(name: string, body: string): Promise<'created' | 'exists'>;
+  /**
+   * Makes an object whole and durable where there is none. With `orEmpty`, on a full
+   * disk an empty one: for objects that count in their strictest reading then.
+   */
+  create(name: string, body: string, options?: { orEmpty?: boolean }): Promise<'created' | 'exists'>;
+  /**
+   * Writes an object again in place, in one write at its beginning, durable, if it
+   * still is what it was: of the same length, so that no listing or reading finds
+   * anything else than one of the two.
+   */
+  rewrite(name: string, before: string, after: string): Promise<'rewritten' | 'gone' | 'changed'>;
   /** Replaces an object, whole and durable. Only for `owner.json`: others are never replaced. */
   replace(name: string, body: string): Promise<void>;
   /** Removes an object; it may be gone already. */

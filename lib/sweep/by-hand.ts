@@ -1,8 +1,9 @@
 import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
-import type { Key } from '../domain/key.ts';
+import { commonPrefix, type Key } from '../domain/key.ts';
 import { type Guards, guard, type Limits, overLimit } from '../policy/policy.ts';
+import { keeperText, reasonOf } from '../run/claims.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
@@ -51,7 +52,7 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
   const cause = catalog.sweeps.cause(null, options.reason);
   let count = 0;
   try {
-    await plan(place, n, cause, options);
+    const prefix = await plan(place, n, cause, options);
     const planned = catalog.sweeps.plannedOf(n, cause);
     count = planned.count;
     const over = await overOfStore(place, options, { objects: planned.count, bytes: planned.bytes });
@@ -64,7 +65,8 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
     } else {
       const ledger = new CatalogLedger(place, run.n);
       const { signal } = options;
-      for await (const { ends } of moveBatches(place, ledger, { sweep: n, asker: 'hand', signal })) {
+      const move = { sweep: n, asker: 'hand', prefixes: [prefix], signal } as const;
+      for await (const { ends } of moveBatches(place, run, ledger, move)) {
         for (const end of ends) options.onOutcome(outcomeOf(end));
       }
     }
@@ -80,8 +82,14 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
   return options.dryRun ? null : id;
 }
 
-async function plan(place: Place, n: number, cause: number, options: ByHand): Promise<void> {
-  for await (const key of options.keys) await planOne(place, n, cause, key, options);
+/** Plans the keys; gives what they all begin with. */
+async function plan(place: Place, n: number, cause: number, options: ByHand): Promise<string> {
+  let prefix: string | undefined;
+  for await (const key of options.keys) {
+    prefix = prefix === undefined ? key : commonPrefix(prefix, key);
+    await planOne(place, n, cause, key, options);
+  }
+  return prefix ?? '';
 }
 
 async function planOne(place: Place, n: number, cause: number, key: Key, options: ByHand): Promise<void> {
@@ -160,7 +168,7 @@ function outcomeOf({ key, id, end }: MoveEnd): HandOutcome {
     case 'failed':
       return ended(key, null, 'failed', end.error.message, 'error');
     case 'held':
-      return ended(key, null, 'blocked', `hold ${end.hold.name}: ${end.hold.reason}`, 'hold');
+      return ended(key, null, 'blocked', keeperText(end.by), reasonOf(end.by));
   }
 }
 

@@ -1,8 +1,8 @@
-import type { CachedHold } from '../catalog/holds.ts';
 import type { PlanItem } from '../catalog/sweeps.ts';
 import type { Intent, OpenBatch, Settled } from '../catalog/tombstones.ts';
-import { claimsOn } from '../run/batch.ts';
+import { type Keeper, keepersOf } from '../run/claims.ts';
 import type { Place } from '../run/place.ts';
+import type { Lease } from '../store/leases.ts';
 
 /** The next objects of a plan, as they are taken. */
 export interface Taken {
@@ -10,8 +10,8 @@ export interface Taken {
   readonly last: string | null;
   /** How many of the plan were looked at. */
   readonly count: number;
-  /** What a hold or exemption keeps: it gets no intent. */
-  readonly held: readonly { readonly key: string; readonly size: number; readonly hold: CachedHold }[];
+  /** What a claim keeps: it gets no intent. */
+  readonly held: readonly { readonly key: string; readonly size: number; readonly by: Keeper }[];
   /** The others, as intents that are committed; undefined when there are none. */
   readonly open: OpenBatch | undefined;
 }
@@ -22,6 +22,8 @@ export interface Take {
   readonly after: string;
   readonly most: number;
   readonly asker: 'policy' | 'hand';
+  /** Those that forbid moves, as they were seen after the fence. */
+  readonly leases: readonly Lease[];
 }
 
 /**
@@ -56,17 +58,17 @@ export class CatalogLedger implements Ledger {
     this.#book.catalog.sweeps.plan(sweep, items);
   }
 
-  async take({ sweep, after, most, asker }: Take): Promise<Taken> {
+  async take({ sweep, after, most, asker, leases }: Take): Promise<Taken> {
     const { catalog } = this.#book;
     const items = catalog.sweeps.planPage(sweep, after, most);
     const last = items.at(-1)?.key ?? null;
     return catalog.transaction(() => {
-      const claims = claimsOn(this.#book, items, asker);
+      const keepers = keepersOf(this.#book, leases, items, asker);
       const held = items.flatMap(({ key, size }, i) => {
-        const hold = claims.get(i);
-        return hold === undefined ? [] : [{ key, size, hold }];
+        const by = keepers.get(i);
+        return by === undefined ? [] : [{ key, size, by }];
       });
-      const free = claims.size === 0 ? items : items.filter((_, i) => !claims.has(i));
+      const free = keepers.size === 0 ? items : items.filter((_, i) => !keepers.has(i));
       const open = free.length === 0 ? undefined : this.#intend(sweep, free);
       return { last, count: items.length, held, open };
     });

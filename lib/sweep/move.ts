@@ -1,11 +1,12 @@
 import { setImmediate } from 'node:timers/promises';
-import type { CachedHold } from '../catalog/holds.ts';
 import type { IntendedMove, OpenBatch, Settled } from '../catalog/tombstones.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
 import { type Batch, begin } from '../run/batch.ts';
+import type { Keeper } from '../run/claims.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
+import type { Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
 import type { MoveOutcome, StrayFile } from '../store/store.ts';
 import type { Ledger, Take, Taken } from './ledger.ts';
@@ -13,13 +14,13 @@ import type { Ledger, Take, Taken } from './ledger.ts';
 /** How one object of a batch ended. */
 export interface MoveEnd {
   readonly key: string;
-  /** Null when nothing was done, or a hold or exemption kept it: there is no such tombstone. */
+  /** Null when nothing was done, or a claim kept it: there is no such tombstone. */
   readonly id: string | null;
   readonly size: number;
   readonly end:
     | { readonly as: 'moved' | 'gone' | 'changed' }
     | { readonly as: 'failed'; readonly error: Error }
-    | { readonly as: 'held'; readonly hold: CachedHold };
+    | { readonly as: 'held'; readonly by: Keeper };
 }
 
 /** Errors after which more moves make no sense: the disk is full, or read-only. */
@@ -38,6 +39,8 @@ export interface MovedBatch {
 export interface MovePlan {
   readonly sweep: number;
   readonly asker: 'policy' | 'hand';
+  /** Byte prefixes that all its keys are below: what its fences announce. */
+  readonly prefixes: readonly string[];
   readonly signal?: AbortSignal | undefined;
   /** How many objects a batch has; only specs ask for fewer. */
   readonly batchSize?: number | undefined;
@@ -52,13 +55,14 @@ export interface MovePlan {
  */
 export async function* moveBatches(
   place: Place,
+  run: Run,
   ledger: Ledger,
-  { sweep, asker, signal, batchSize: most = BATCH }: MovePlan,
+  { sweep, asker, prefixes, signal, batchSize: most = BATCH }: MovePlan,
 ): AsyncGenerator<MovedBatch> {
   const isCut = (): boolean => signal?.aborted === true;
   if (isCut()) return;
   const take = (after: string): Promise<Ahead | undefined> =>
-    watched(takeAhead(place, ledger, { sweep, after, most, asker }));
+    watched(takeAhead(place, run, prefixes, ledger, { sweep, after, most, asker }));
   const under: Promise<MovedBatch>[] = [];
   let ahead = take('');
   try {
@@ -89,41 +93,41 @@ interface Ahead extends Taken {
   readonly batch: Batch;
 }
 
-async function takeAhead(place: Place, ledger: Ledger, take: Take): Promise<Ahead | undefined> {
-  const batch = await begin(place);
-  try {
-    const taken = await ledger.take(take);
-    const { last } = taken;
-    if (last !== null) return { ...taken, last, batch };
-  } catch (error) {
-    await batch.end();
-    throw error;
-  }
+async function takeAhead(
+  place: Place,
+  run: Run,
+  prefixes: readonly string[],
+  ledger: Ledger,
+  take: Omit<Take, 'leases'>,
+): Promise<Ahead | undefined> {
+  const batch = await begin(place, run, { kind: 'sweep', prefixes });
+  const leases = batch.leases.filter(({ blocks }) => blocks === 'sweep');
+  const taken = await ledger.take({ ...take, leases });
+  const { last } = taken;
+  if (last !== null) return { ...taken, last, batch };
   await batch.end();
   return undefined;
 }
 
+/** Moves what was taken. Where it fails the fence stays: the run's end, or recovery, sees to it. */
 async function moveOne(place: Place, ledger: Ledger, ahead: Ahead): Promise<MovedBatch> {
   const { count, held, open, batch } = ahead;
-  try {
-    const ends: MoveEnd[] = held.map(({ key, size, hold }) => ({
-      key,
-      id: null,
-      size,
-      end: { as: 'held', hold },
-    }));
-    if (open === undefined) return { count, ends };
-    const outcomes = await place.store.move(open.moves, { resume: false });
-    await settle(place, ledger, open, outcomes);
-    for (const [i, move] of open.moves.entries()) {
-      const end = endOf(move, outcomes[i]);
-      if (end.end.as === 'failed' && STOPS.has(errnoOf(end.end.error.cause) ?? '')) throw end.end.error;
-      ends.push(end);
-    }
-    return { count, ends };
-  } finally {
+  const ends: MoveEnd[] = held.map(({ key, size, by }) => ({ key, id: null, size, end: { as: 'held', by } }));
+  if (open === undefined) {
     await batch.end();
+    return { count, ends };
   }
+  const { pulse } = batch;
+  await pulse(); // it may have waited long for its turn
+  const outcomes = await place.store.move(open.moves, { resume: false, pulse });
+  await settle(place, ledger, open, outcomes);
+  await batch.end();
+  for (const [i, move] of open.moves.entries()) {
+    const end = endOf(move, outcomes[i]);
+    if (end.end.as === 'failed' && STOPS.has(errnoOf(end.end.error.cause) ?? '')) throw end.end.error;
+    ends.push(end);
+  }
+  return { count, ends };
 }
 
 /** What was taken and not begun is left as if it never had been; if even that fails, to recovery. */

@@ -1,7 +1,8 @@
 import type { PlanItem } from '../catalog/sweeps.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { type Guards, guard, overLimit, type Policy } from '../policy/policy.ts';
-import { claimsOn, refreshHolds } from '../run/batch.ts';
+import { refreshHolds } from '../run/batch.ts';
+import { keepersOf, reasonOf } from '../run/claims.ts';
 import type { Place } from '../run/place.ts';
 import type { LiveObject } from '../store/store.ts';
 import type { SweepLedger } from './ledger-thread.ts';
@@ -112,15 +113,16 @@ class Planner {
   }
 
   add(objects: readonly LiveObject[]): void {
-    const claims = claimsOn(this.#place, objects, 'policy');
+    // Leases are looked at when it moves: what one covers now may be free by then.
+    const keepers = keepersOf(this.#place, [], objects, 'policy');
     for (const [i, object] of objects.entries()) {
       this.#selected++;
-      const claim = claims.get(i);
-      this.#addOne(object, claim === undefined ? undefined : claim.kind === 'exempt' ? 'exempt' : 'hold');
+      const keeper = keepers.get(i);
+      this.#addOne(object, keeper === undefined ? undefined : reasonOf(keeper));
     }
   }
 
-  #addOne(object: LiveObject, claim: 'exempt' | 'hold' | undefined): void {
+  #addOne(object: LiveObject, claim: KeptReason | undefined): void {
     const unitName = this.#policy.unitOf(object.key);
     if (unitName !== this.#unit?.name) this.#closeUnit(unitName);
     const isExpired = this.#policy.isExpired(object.modifiedAt, this.#now);

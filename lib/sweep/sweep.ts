@@ -4,6 +4,7 @@ import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import type { Guards, Policy } from '../policy/policy.ts';
+import { reasonOf } from '../run/claims.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
@@ -95,7 +96,7 @@ async function sweepIn(
       for (const item of planItems(place, n)) options.onPlanned?.(item);
     } else {
       catalog.sweeps.progress(n, 'moving', counts.planned, null);
-      isCut = await movePlan(place, ledger, n, options, counts, kept);
+      isCut = await movePlan(place, run, ledger, n, options, counts, kept);
     }
   } catch (error) {
     const isStopped = options.signal?.aborted === true && error === options.signal.reason;
@@ -146,6 +147,7 @@ export function* planItems(place: Place, n: number): Generator<PlannedObject> {
 
 async function movePlan(
   place: Place,
+  run: Run,
   ledger: SweepLedger,
   n: number,
   options: SweepOptions,
@@ -153,8 +155,10 @@ async function movePlan(
   kept: Map<KeptReason, number>,
 ): Promise<boolean> {
   const { signal, batchSize } = options;
+  const prefixes = [...new Set(options.policies.map(({ prefix }) => prefix))];
+  const plan = { sweep: n, asker: 'policy', prefixes, signal, batchSize } as const;
   let done = 0;
-  for await (const batch of moveBatches(place, ledger, { sweep: n, asker: 'policy', signal, batchSize })) {
+  for await (const batch of moveBatches(place, run, ledger, plan)) {
     for (const end of batch.ends) count(place, end, counts, kept, options.onRefusal);
     done += batch.count;
     options.onProgress?.(done, counts.planned);
@@ -181,7 +185,7 @@ function count(
       onRefusal?.({ key: end.key, why: messageOf(end.end.error) });
       return;
     case 'held': {
-      const reason = end.end.hold.kind === 'exempt' ? 'exempt' : 'hold';
+      const reason = reasonOf(end.end.by);
       kept.set(reason, (kept.get(reason) ?? 0) + 1);
       return;
     }

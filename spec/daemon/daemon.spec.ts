@@ -36,6 +36,10 @@ class IdleClock implements Clock {
     return this.#time;
   }
 
+  uptime(): number {
+    return this.#time;
+  }
+
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted === true) return;
     if (++this.#sleeps > 10_000) throw new Error('what was waited for does not happen');

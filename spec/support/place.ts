@@ -28,6 +28,9 @@ export class DrivenClock implements Clock {
   monotonic(): number {
     return this.mono;
   }
+  uptime(): number {
+    return this.mono;
+  }
   async sleep(ms: number): Promise<void> {
     this.advance(ms);
   }

@@ -10,6 +10,9 @@ import { sameInode } from './revision-of.ts';
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const FILE = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+const REWRITTEN = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+/** What a full disk says. */
+const FULL = new Set(['ENOSPC', 'EDQUOT']);
 /** No control object is near this; a larger one is not ours. Bytes. */
 const MAX_SIZE = 64 * 1024 * 1024;
 
@@ -68,7 +71,21 @@ export class ControlFiles implements ControlSpace {
     });
   }
 
-  async create(name: string, body: string): Promise<'created' | 'exists'> {
+  async create(
+    name: string,
+    body: string,
+    { orEmpty = false }: { orEmpty?: boolean } = {},
+  ): Promise<'created' | 'exists'> {
+    try {
+      return this.#link(name, body);
+    } catch (error) {
+      const code = errnoOf(error instanceof TombstonedError ? error.cause : error) ?? '';
+      if (!orEmpty || !FULL.has(code)) throw error;
+      return this.#link(name, '');
+    }
+  }
+
+  #link(name: string, body: string): 'created' | 'exists' {
     return this.#placed(name, body, (temporary, target) => {
       try {
         this.#fs.link(temporary, target);
@@ -78,6 +95,36 @@ export class ControlFiles implements ControlSpace {
         throw error;
       } finally {
         this.#fs.unlink(temporary);
+      }
+    });
+  }
+
+  async rewrite(name: string, before: string, after: string): Promise<'rewritten' | 'gone' | 'changed'> {
+    const size = Buffer.byteLength(after);
+    if (size !== Buffer.byteLength(before)) throw new RangeError(`${name}: another length than before`);
+    return this.#inDirectory(directoryOf(name), false, (fd) => {
+      if (fd === undefined) return 'gone';
+      const path = at(fd, baseOf(name));
+      let file: number;
+      try {
+        file = this.#fs.open(path, REWRITTEN);
+      } catch (error) {
+        if (errnoOf(error) === 'ENOENT') return 'gone';
+        throw this.#error(name, error);
+      }
+      try {
+        const stats = this.#fs.fstat(file);
+        if (!stats.isFile() || !this.#fs.readAll(file).equals(Buffer.from(before))) return 'changed';
+        const written = this.#fs.writeAtStart(file, after);
+        if (written !== size)
+          throw this.#error(name, new Error(`only ${written} of ${size} bytes were written`));
+        this.#fs.fsync(file);
+        const now = this.#fs.lstat(path);
+        return now !== undefined && sameInode(now, stats) ? 'rewritten' : 'gone';
+      } catch (error) {
+        throw this.#error(name, error);
+      } finally {
+        this.#fs.close(file);
       }
     });
   }

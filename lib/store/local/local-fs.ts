@@ -23,6 +23,8 @@ export interface LocalFs {
   rmdir(path: string): void;
   fsync(fd: number): void;
   write(fd: number, body: string): void;
+  /** Writes at the beginning of a file in one call; gives how many bytes went in. */
+  writeAtStart(fd: number, body: string): number;
   readAll(fd: number): Buffer;
   fchmod(fd: number, mode: number): void;
   fchown(fd: number, uid: number, gid: number): void;
@@ -94,6 +96,7 @@ export const nodeFs: LocalFs = {
   write: (fd, body) => {
     fs.writeFileSync(fd, body);
   },
+  writeAtStart: (fd, body) => fs.writeSync(fd, Buffer.from(body), 0, Buffer.byteLength(body), 0),
   readAll: (fd) => fs.readFileSync(fd),
   fchmod: (fd, mode) => fs.fchmodSync(fd, mode),
   fchown: (fd, uid, gid) => fs.fchownSync(fd, uid, gid),

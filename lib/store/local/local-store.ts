@@ -14,6 +14,7 @@ import type {
   MoveOutcome,
   OpenObject,
   PendingCopy,
+  Pulse,
   PutBackItem,
   PutBackOutcome,
   RemoveItem,
@@ -37,8 +38,16 @@ import { openFile, unreadable } from './read-file.ts';
 import { modifiedAt, revisionOf, sameInode } from './revision-of.ts';
 import { walkLive, walkPending } from './walk.ts';
 
+/** `statfs` types of network file systems, whose caches may be a minute old: NFS, CIFS, SMB2, FUSE, 9p, Ceph, AFS, Coda. */
+const CACHED = new Set([
+  0x6969, 0xff534d42, 0xfe534d42, 0x517b, 0x65735546, 0x01021997, 0x00c36400, 0x5346414f, 0x73757245,
+]);
+/** How old their listings are at the most. ms. */
+const SETTLE_MS = 65_000;
 /** How many directories a batch holds open before it makes them durable and goes on. */
 const MAX_OPEN = 200;
+/** How long a group may take before its directories are made durable. ms. */
+const GROUP_MS = 2000;
 /** How many files are renamed before each is looked at: what was not meant to go is soon back. */
 const MOVED_AT_ONCE = 100;
 /** How many removals are in flight. */
@@ -60,6 +69,7 @@ const REFUSED = new Set([
 export class LocalStore implements Store {
   readonly url: string;
   readonly pendingPrefix: string;
+  readonly settle: number;
   readonly control: ControlFiles;
   readonly #fs: LocalFs;
   readonly #clock: Clock;
@@ -76,7 +86,9 @@ export class LocalStore implements Store {
     pendingPrefix: string;
     fs: LocalFs;
     clock: Clock;
+    settle: number;
   }) {
+    this.settle = options.settle;
     this.url = `file://${options.path}`;
     this.pendingPrefix = options.pendingPrefix;
     this.#fs = options.fs;
@@ -99,13 +111,17 @@ export class LocalStore implements Store {
     access: 'read' | 'write';
     clock: Clock;
     fs?: LocalFs;
+    /** How old listings can be, ms; otherwise by the kind of file system. */
+    settle?: number | undefined;
   }): LocalStore {
     const { path, pendingPrefix, access, clock, fs = nodeFs } = options;
     let root: number | undefined;
     let device: bigint;
+    let settle: number;
     try {
       root = fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY);
       ({ dev: device } = fs.fstat(root));
+      settle = options.settle ?? (CACHED.has(fs.fileSystemType(at(root, '.')) >>> 0) ? SETTLE_MS : 0);
     } catch (error) {
       if (root !== undefined) fs.close(root);
       throw new TombstonedError(
@@ -118,7 +134,7 @@ export class LocalStore implements Store {
         },
       );
     }
-    const store = new LocalStore({ path, root, device, pendingPrefix, fs, clock });
+    const store = new LocalStore({ path, root, device, pendingPrefix, fs, clock, settle });
     try {
       if (access === 'write') store.#checkPending();
       return store;
@@ -294,9 +310,12 @@ export class LocalStore implements Store {
     });
   }
 
-  async move(batch: readonly MoveItem[], { resume }: { resume: boolean }): Promise<MoveOutcome[]> {
+  async move(
+    batch: readonly MoveItem[],
+    { resume, pulse }: { resume: boolean; pulse?: Pulse },
+  ): Promise<MoveOutcome[]> {
     if (resume) return this.#inGroups(batch, (item, group) => this.#resumeOne(item, group));
-    return this.#inGroupsOf(batch, MOVED_AT_ONCE, (items, group) => {
+    return this.#inGroupsOf(batch, { most: MOVED_AT_ONCE, pulse }, (items, group) => {
       // All renames of a directory first, then a look at each where it is now: a name is found
       // faster in the directory that the process is in.
       const begun = items.map((item) => this.#renameOne(item, group));
@@ -668,7 +687,7 @@ export class LocalStore implements Store {
     }
   }
 
-  async remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]> {
+  async remove(batch: readonly RemoveItem[], { pulse }: { pulse?: Pulse } = {}): Promise<RemoveOutcome[]> {
     const outcomes: RemoveOutcome[] = [];
     for (let from = 0; from < batch.length; ) {
       const directories = this.#directories();
@@ -690,6 +709,7 @@ export class LocalStore implements Store {
       } finally {
         directories.close();
       }
+      await pulse?.();
     }
     return outcomes;
   }
@@ -762,34 +782,38 @@ export class LocalStore implements Store {
     }
   }
 
-  /**
-   * Does a batch in groups that touch few enough directories; each group's
-   * directories are fsynced, the pending ones first, before the next.
-   */
-  #inGroups<Item extends { readonly key: Key }, Outcome>(
+  async #inGroups<Item extends { readonly key: Key }, Outcome>(
     batch: readonly Item[],
     act: (item: Item, group: Group) => Outcome,
-  ): Outcome[] {
-    return this.#inGroupsOf(batch, 1, (items, group) => items.map((item) => act(item, group)));
+  ): Promise<Outcome[]> {
+    return this.#inGroupsOf(batch, { most: 1 }, (items, group) => items.map((item) => act(item, group)));
   }
 
-  /** The same, for up to `most` items of one directory at a time. */
-  #inGroupsOf<Item extends { readonly key: Key }, Outcome>(
+  /**
+   * Does a batch, up to `most` items of one directory at a time, in groups that
+   * touch few enough directories and do not take long; each group's directories
+   * are fsynced, the pending ones first, before the next. Only there it awaits.
+   */
+  async #inGroupsOf<Item extends { readonly key: Key }, Outcome>(
     batch: readonly Item[],
-    most: number,
+    { most, pulse }: { most: number; pulse?: Pulse | undefined },
     act: (items: readonly Item[], group: Group) => Outcome[],
-  ): Outcome[] {
+  ): Promise<Outcome[]> {
     const outcomes: Outcome[] = [];
     let group: Group | undefined;
+    let began = 0;
     try {
       for (let from = 0; from < batch.length; ) {
         const items = sameDirectory(batch, from, most);
         from += items.length;
+        if (group === undefined) began = this.#clock.monotonic();
         group ??= new Group(this.#fs, this.#directories());
         outcomes.push(...act(items, group));
-        if (group.directories.size < MAX_OPEN) continue;
-        group.finish();
+        if (group.directories.size < MAX_OPEN && this.#clock.monotonic() - began < GROUP_MS) continue;
+        const done: Group = group;
         group = undefined;
+        done.finish();
+        await pulse?.();
       }
     } catch (error) {
       group?.close();

@@ -1,0 +1,54 @@
+import type { CachedHold } from '../catalog/holds.ts';
+import type { KeptReason } from '../domain/kept-reason.ts';
+import type { Lease } from '../store/leases.ts';
+import { leaseOn, leaseText } from './leases.ts';
+import type { Place } from './place.ts';
+
+/** What keeps an object: a hold, an exemption, or a lease. */
+export type Keeper =
+  | { readonly as: 'hold'; readonly hold: CachedHold }
+  | { readonly as: 'lease'; readonly lease: Lease };
+
+/** Who asks: policies respect exemptions, an operator's own command does not. */
+export type Asker = 'policy' | 'hand' | 'purge';
+
+/**
+ * What claims keep, of a list of objects: the keeper, by place in the list. Called
+ * in the transaction that takes the objects (R7). A purge is kept by claims of
+ * both kinds of blocking, a move only by those that block sweeps. `leases` are
+ * those that were seen after the fence.
+ */
+export function keepersOf(
+  place: Pick<Place, 'catalog' | 'row' | 'clock'>,
+  leases: readonly Lease[],
+  objects: readonly { key: string; id?: string }[],
+  asker: Asker,
+): Map<number, Keeper> {
+  const keepers = new Map<number, Keeper>();
+  const isFirst = (index: number): boolean => {
+    const known = keepers.get(index);
+    return known?.as !== 'hold' || known.hold.kind !== 'hold';
+  };
+  for (const { hold, index } of place.catalog.holds.covering(place.row.n, place.clock.now(), objects)) {
+    const keeps = hold.kind === 'exempt' ? asker === 'policy' : asker === 'purge' || hold.blocks === 'sweep';
+    if (keeps && isFirst(index)) keepers.set(index, { as: 'hold', hold });
+  }
+  if (leases.length === 0) return keepers;
+  for (const [index, { key }] of objects.entries()) {
+    const lease = leaseOn(leases, key, asker === 'purge' ? 'purge' : 'sweep');
+    if (lease !== undefined && isFirst(index)) keepers.set(index, { as: 'lease', lease });
+  }
+  return keepers;
+}
+
+/** The reason of the closed list. */
+export function reasonOf(keeper: Keeper): KeptReason {
+  if (keeper.as === 'lease') return 'lease';
+  return keeper.hold.kind === 'exempt' ? 'exempt' : 'hold';
+}
+
+/** A keeper in words. */
+export function keeperText(keeper: Keeper): string {
+  if (keeper.as === 'lease') return leaseText(keeper.lease);
+  return `hold ${keeper.hold.name}: ${keeper.hold.reason}`;
+}

@@ -1,0 +1,83 @@
+import { isoTime } from '../domain/clock.ts';
+import type { Lease } from '../store/leases.ts';
+import {
+  isBroken,
+  leaseCovers,
+  leaseName,
+  listLeases,
+  markBroken,
+  readLease,
+  removeLease,
+} from '../store/leases.ts';
+import { isNews } from './news.ts';
+import type { Place } from './place.ts';
+
+/** What a look at leases needs of a place. */
+export type LeasePlace = Pick<Place, 'store' | 'catalog' | 'row' | 'clock' | 'actor' | 'report'>;
+
+/**
+ * The leases that are in force. One whose number has stood still for a whole TTL
+ * of this machine's monotonic clock, as seen by whoever looked through this
+ * catalog, is taken as dead: first it is marked as broken, for its holder to find
+ * (design, "Leases without clocks").
+ */
+export async function lookAtLeases(place: LeasePlace): Promise<Lease[]> {
+  const { store, catalog, row } = place;
+  const { names, broken } = await listLeases(store.control);
+  const live: Lease[] = [];
+  for (const name of names) {
+    const lease = await readLease(store.control, name);
+    if (lease === undefined || (broken.has(lease.id) && name === leaseName(lease.id))) continue;
+    if (lease.problem !== null && isNews(store, `${name} ${lease.problem}`)) {
+      place.report(
+        'error',
+        `.tombstoned/leases/${name} ${lease.problem}: it counts as a lease on everything`,
+        {
+          hint: `if no restore uses it: tombstonectl lease break ${lease.id} --reason TEXT`,
+        },
+      );
+    }
+    if (lease.problem === null && isDead(place, lease)) await takeAsDead(place, lease);
+    else live.push(lease);
+  }
+  if (catalog.leaseWatch.count(row.n) > names.length) catalog.leaseWatch.keepOnly(row.n, names);
+  return live;
+}
+
+/** Whether a lease's number has stood still for a TTL, and `settle`. */
+function isDead({ store, catalog, row, clock, actor }: LeasePlace, lease: Lease): boolean {
+  const now = clock.uptime();
+  const since = catalog.leaseWatch.seen({
+    store: row.n,
+    name: lease.name,
+    renewal: lease.renewal,
+    boot: actor.boot,
+    now,
+  });
+  return now - since >= lease.ttlSeconds * 1000 + store.settle;
+}
+
+async function takeAsDead({ store, clock, actor, report }: LeasePlace, lease: Lease): Promise<void> {
+  const { id, name, holder, host, ttlSeconds } = lease;
+  const reason = `not renewed for its TTL of ${ttlSeconds} s`;
+  const at = isoTime(clock.now()) ?? '';
+  await markBroken(store.control, id, { by: actor.by, reason, at });
+  await removeLease(store.control, name);
+  report('warn', `lease ${id} of ${holder} on ${host} was ${reason}: it is taken as dead`, { lease: id });
+}
+
+/** The lease that keeps a key from being moved (`sweep`) or purged, or undefined. */
+export function leaseOn(leases: readonly Lease[], key: string, act: 'sweep' | 'purge'): Lease | undefined {
+  return leases.find((lease) => (act === 'purge' || lease.blocks === 'sweep') && leaseCovers(lease, key));
+}
+
+/** Whether a lease that was in force still forbids sweeps: it may have ended, been broken or become weaker. */
+export async function stillBlocksSweeps(place: LeasePlace, { name, id }: Lease): Promise<boolean> {
+  const lease = await readLease(place.store.control, name);
+  return lease?.blocks === 'sweep' && !(await isBroken(place.store.control, id));
+}
+
+/** A lease in words, for what it keeps. */
+export function leaseText({ id, holder, host, acquiredAt }: Lease): string {
+  return `lease ${id} of ${holder}${host === '' ? '' : ` on ${host}`}${acquiredAt === '' ? '' : `, since ${acquiredAt}`}`;
+}

@@ -1,0 +1,64 @@
+import { isoTime } from '../domain/clock.ts';
+import { type FenceKind, fenceName, putUpFence, takeDownFence } from '../store/fences.ts';
+import type { Lease } from '../store/leases.ts';
+import type { Store } from '../store/store.ts';
+import type { Place } from './place.ts';
+
+/** A fence that is up, and what was seen after it was. */
+export interface StandingFence {
+  readonly name: string;
+  /** Since when, ms of the process's monotonic clock. */
+  readonly since: number;
+  readonly announcement: { readonly kind: FenceKind; readonly prefixes: readonly string[] };
+  readonly leases: readonly Lease[];
+}
+
+/** The fences of one run: each batch has its own, under a name that is used once. */
+export class RunFences {
+  /** Where listings may be stale: the fence that several batches share (design, "Stale listings"). */
+  shared: StandingFence | undefined;
+  /** Whether the run has waited for leases once. */
+  hasWaited = false;
+  readonly #run: string;
+  readonly #up = new Set<string>();
+  #batch = 0;
+
+  constructor(run: string) {
+    this.#run = run;
+  }
+
+  /** Puts up the next fence, durable; gives its name. */
+  async putUp(place: Place, { kind, prefixes }: StandingFence['announcement']): Promise<string> {
+    const { store, catalog, clock, actor } = place;
+    const { boot, host, pid } = actor;
+    this.#batch += 1;
+    // From here on it may be up, whatever the store answers.
+    this.#up.add(fenceName(this.#run, this.#batch));
+    return putUpFence(store.control, {
+      run: this.#run,
+      batch: this.#batch,
+      catalog: catalog.uuid,
+      boot,
+      kind,
+      prefixes,
+      host,
+      pid,
+      startedAt: isoTime(clock.now()) ?? '',
+    });
+  }
+
+  async takeDown(store: Store, name: string): Promise<void> {
+    await takeDownFence(store.control, name);
+    this.#up.delete(name);
+    if (this.shared?.name === name) this.shared = undefined;
+  }
+
+  async takeDownShared(store: Store): Promise<void> {
+    if (this.shared !== undefined) await this.takeDown(store, this.shared.name);
+  }
+
+  /** Takes down what is still up: the run has left nothing half-done. */
+  async takeDownAll(store: Store): Promise<void> {
+    for (const name of this.#up) await this.takeDown(store, name);
+  }
+}

@@ -1,0 +1,73 @@
+import type { Clock } from '../domain/clock.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import { type Fence, fenceOverlaps, listFences, readFence } from '../store/fences.ts';
+import type { Store } from '../store/store.ts';
+
+/** How long a claimer waits for the batches it saw, unless it is told otherwise. ms. */
+export const FENCE_TIMEOUT_MS = 60_000;
+
+const FIRST_PAUSE_MS = 10;
+const LONGEST_PAUSE_MS = 500;
+
+export interface FenceWait {
+  readonly clock: Clock;
+  /** How long to wait for the batches, beyond `settle`. ms. */
+  readonly timeout?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Called once, when there is something to wait for. */
+  readonly onWait?: ((fences: readonly Fence[]) => void) | undefined;
+}
+
+/**
+ * What a claimer does once its claim is written (R5): looks at the fences, and
+ * waits until each batch that it saw there, and that is about something below its
+ * prefixes, is over. Later batches have seen the claim. Throws `blocked` (fence)
+ * when one is not over in time: the claim is not in force then.
+ */
+export async function waitForFences(
+  store: Store,
+  prefixes: readonly string[],
+  wait: FenceWait,
+): Promise<void> {
+  const { clock, signal, timeout = FENCE_TIMEOUT_MS } = wait;
+  await settle(store, wait);
+  const seen = new Map<string, Fence>();
+  for (const name of await listFences(store.control)) {
+    const fence = await readFence(store.control, name);
+    if (fence !== undefined && fenceOverlaps(fence, prefixes)) seen.set(name, fence);
+  }
+  if (seen.size > 0) {
+    wait.onWait?.([...seen.values()]);
+    const began = clock.monotonic();
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      const up = new Set(await listFences(store.control));
+      for (const name of seen.keys()) if (!up.has(name)) seen.delete(name);
+      const [first] = seen.values();
+      if (first === undefined) break;
+      // The caches of this host may still show what is down.
+      if (clock.monotonic() - began >= timeout + store.settle) throw stillUp(first, seen.size);
+      await clock.sleep(pause, signal);
+      signal?.throwIfAborted();
+    }
+    await settle(store, wait);
+  }
+}
+
+async function settle({ settle: ms }: Store, { clock, signal }: FenceWait): Promise<void> {
+  if (ms === 0) return;
+  await clock.sleep(ms, signal);
+  signal?.throwIfAborted();
+}
+
+function stillUp({ name, owner, kind, startedAt, problem }: Fence, count: number): TombstonedError {
+  const what =
+    owner === null
+      ? `fence ${name}${problem === null ? '' : ` (it ${problem})`}`
+      : `a ${kind} of ${owner.host}, pid ${owner.pid}, since ${startedAt} (fence ${name})`;
+  const more = count > 1 ? `, and ${count - 1} more,` : '';
+  return new TombstonedError('blocked', `${what}${more} is not over`, {
+    reason: 'fence',
+    key: name,
+    hint: 'try again; if its process is dead, any sweep or purge on its host recovers it, else see tombstonectl fence ls',
+  });
+}
