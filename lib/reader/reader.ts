@@ -13,8 +13,12 @@ export interface Found {
   readonly id: string | null;
   /** Bytes. */
   readonly size: number;
+  /** Who may read, write and execute it, as `chmod` takes it; undefined where a store knows no such thing. */
+  readonly mode?: number | undefined;
   /** The bytes: read them, or `close`. Ends in an error when the object is changed meanwhile. */
   read(): Readable;
+  /** All bytes at once, instead of `read`: of a small object, where a store can do that faster. */
+  readAll?: (() => Buffer) | undefined;
   close(): void;
 }
 
@@ -132,7 +136,9 @@ function found(key: Key, object: OpenObject, id: string | null): Found {
     location: id === null ? 'live' : 'pending',
     id,
     size: object.size,
+    mode: object.mode,
     read: () => object.read(),
+    readAll: object.readAll?.bind(object),
     close: () => object.close(),
   };
 }

@@ -109,8 +109,12 @@ export interface PendingCopy {
 export interface OpenObject {
   readonly revision: Revision;
   readonly size: number;
+  /** Who may read, write and execute it, as `chmod` takes it; undefined where a store knows no such thing. */
+  readonly mode?: number;
   /** The bytes; ends in an error if there are fewer or more of them than `size`. */
   read(): Readable;
+  /** All bytes at once, instead of `read`: of a small object, where a store can do that faster. Throws as `read` ends. */
+  readAll?(): Buffer;
   close(): void;
 }
 

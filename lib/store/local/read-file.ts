@@ -39,9 +39,14 @@ export function openFile(fs: LocalFs, directory: number, base: string, name: str
   return {
     revision: revisionOf(stats),
     size: Number(stats.size),
+    mode: Number(stats.mode) & 0o777,
     read: () => {
       isTaken = true;
       return new FileBytes(fs, fd, stats, name);
+    },
+    readAll: () => {
+      isTaken = true;
+      return allBytes(fs, fd, stats, name);
     },
     close: () => {
       if (!isTaken) fs.close(fd);
@@ -56,6 +61,31 @@ export function unreadable(name: string, cause: unknown): TombstonedError {
     key: name,
     hint: 'let this user read it; it counts as neither there nor gone',
     cause,
+  });
+}
+
+/** All bytes of an open file, which is closed. */
+function allBytes(fs: LocalFs, fd: number, opened: BigIntStats, name: string): Buffer {
+  try {
+    const bytes = fs.readAll(fd);
+    if (!isUnchanged(opened, fs.fstat(fd), bytes.length)) throw changed(name);
+    return bytes;
+  } catch (error) {
+    throw error instanceof TombstonedError ? error : unreadable(name, error);
+  } finally {
+    fs.close(fd);
+  }
+}
+
+/** What was read is whole only if the file is what it was when it was opened. */
+function isUnchanged({ size, mtimeNs }: BigIntStats, now: BigIntStats, count: number): boolean {
+  return now.size === size && now.mtimeNs === mtimeNs && BigInt(count) === size;
+}
+
+function changed(name: string): TombstonedError {
+  return new TombstonedError('failed', `${printable(name)} was changed while it was read`, {
+    key: name,
+    hint: 'read it again',
   });
 }
 
@@ -86,30 +116,18 @@ class FileBytes extends Readable {
       this.#position += count;
       if (error !== null) this.destroy(unreadable(this.#name, error));
       else if (count === 0) this.#end();
-      else if (BigInt(this.#position) > this.#opened.size) this.destroy(this.#changed());
+      else if (BigInt(this.#position) > this.#opened.size) this.destroy(changed(this.#name));
       else this.push(buffer.subarray(0, count));
     });
   }
 
-  /** What was read is whole only if the file is what it was when it was opened. */
   #end(): void {
     try {
-      const now = this.#fs.fstat(this.#fd);
-      const { size, mtimeNs } = this.#opened;
-      if (now.size !== size || now.mtimeNs !== mtimeNs || BigInt(this.#position) !== size) {
-        throw this.#changed();
-      }
+      if (!isUnchanged(this.#opened, this.#fs.fstat(this.#fd), this.#position)) throw changed(this.#name);
       this.push(null);
     } catch (error) {
       this.destroy(error instanceof TombstonedError ? error : unreadable(this.#name, error));
     }
-  }
-
-  #changed(): TombstonedError {
-    return new TombstonedError('failed', `${printable(this.#name)} was changed while it was read`, {
-      key: this.#name,
-      hint: 'read it again',
-    });
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
