@@ -24,8 +24,21 @@ export async function openStore(
 
 /** Opens a store for reading by itself: its own `store.json` says where pending copies are. */
 export async function openForReading(storeConfig: StoreConfig, clock: Clock = systemClock): Promise<Store> {
+  return openByItself(storeConfig, 'read', clock);
+}
+
+/** The same for those who claim something there: throws where this program may write nothing. */
+export async function openForClaims(storeConfig: StoreConfig, clock: Clock = systemClock): Promise<Store> {
+  return openByItself(storeConfig, 'write', clock);
+}
+
+async function openByItself(
+  storeConfig: StoreConfig,
+  access: 'read' | 'write',
+  clock: Clock,
+): Promise<Store> {
   const store = await openStore(storeConfig, 'read', clock);
-  const pendingPrefix = await pendingPrefixOf(store).catch((error: unknown) => {
+  const pendingPrefix = await pendingPrefixOf(store, access).catch((error: unknown) => {
     store.close();
     throw error;
   });
@@ -34,8 +47,8 @@ export async function openForReading(storeConfig: StoreConfig, clock: Clock = sy
   return openStore({ ...storeConfig, pendingPrefix }, 'read', clock);
 }
 
-async function pendingPrefixOf(store: Store): Promise<string> {
-  const identity = await readIdentity(store.control, 'read');
+async function pendingPrefixOf(store: Store, access: 'read' | 'write'): Promise<string> {
+  const identity = await readIdentity(store.control, access);
   if (identity !== undefined) return identity.pendingPrefix;
   throw new TombstonedError('failed', `${store.url} has no .tombstoned/store.json: it is no store`, {
     key: store.url,

@@ -11,7 +11,10 @@ export type EventWhat =
   | 'restoring'
   | 'restored'
   | 'restore-failed'
-  | 'recovered';
+  | 'recovered'
+  | 'hold-released'
+  | 'lease-broken'
+  | 'fence-broken';
 
 /** A line of the append-only audit log: about one tombstone, or about a whole batch. */
 export interface Event {
@@ -36,7 +39,8 @@ export class Events {
 
   add(event: {
     store: number;
-    run: number;
+    /** Null of what somebody does by hand, without a run. */
+    run: number | null;
     what: EventWhat;
     now: number;
     /** The tombstone it is about; without one, it is about a batch. */

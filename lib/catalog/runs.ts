@@ -80,6 +80,10 @@ export class Runs {
     return this.#sql.all(`SELECT ${COLUMNS} FROM runs WHERE n = ?`, n).map(toRun)[0];
   }
 
+  byId(id: string): RunRow | undefined {
+    return this.#sql.all(`SELECT ${COLUMNS} FROM runs WHERE id = ?`, id).map(toRun)[0];
+  }
+
   /** The newest closed run of a kind, or undefined. */
   last(store: number, kind: RunKind): RunRow | undefined {
     return this.#sql

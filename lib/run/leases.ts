@@ -15,6 +15,8 @@ import type { Place } from './place.ts';
 /** What a look at leases needs of a place. */
 export type LeasePlace = Pick<Place, 'store' | 'catalog' | 'row' | 'clock' | 'actor' | 'report'>;
 
+type WatchPlace = Pick<LeasePlace, 'store' | 'catalog' | 'row' | 'clock' | 'actor'>;
+
 /**
  * The leases that are in force. One whose number has stood still for a whole TTL
  * of this machine's monotonic clock, as seen by whoever looked through this
@@ -37,24 +39,24 @@ export async function lookAtLeases(place: LeasePlace): Promise<Lease[]> {
         },
       );
     }
-    if (lease.problem === null && isDead(place, lease)) await takeAsDead(place, lease);
+    if (isDead(place, lease)) await takeAsDead(place, lease);
     else live.push(lease);
   }
   if (catalog.leaseWatch.count(row.n) > names.length) catalog.leaseWatch.keepOnly(row.n, names);
   return live;
 }
 
-/** Whether a lease's number has stood still for a TTL, and `settle`. */
-function isDead({ store, catalog, row, clock, actor }: LeasePlace, lease: Lease): boolean {
+/** Whether a lease's number has stood still for a TTL, and `settle`. Notes this look. */
+export function isDead(place: WatchPlace, lease: Lease): boolean {
+  if (lease.problem !== null) return false; // it has no number that can be believed
+  return stillFor(place, lease) >= lease.ttlSeconds * 1000 + place.store.settle;
+}
+
+/** How long a lease's number has stood still, as seen through this catalog, ms. Notes this look. */
+export function stillFor({ catalog, row, clock, actor }: WatchPlace, { name, renewal }: Lease): number {
   const now = clock.uptime();
-  const since = catalog.leaseWatch.seen({
-    store: row.n,
-    name: lease.name,
-    renewal: lease.renewal,
-    boot: actor.boot,
-    now,
-  });
-  return now - since >= lease.ttlSeconds * 1000 + store.settle;
+  const since = catalog.leaseWatch.seen({ store: row.n, name, renewal, boot: actor.boot, now });
+  return now - since;
 }
 
 async function takeAsDead({ store, clock, actor, report }: LeasePlace, lease: Lease): Promise<void> {

@@ -65,6 +65,11 @@ export async function removeHold(control: ControlSpace, id: string): Promise<voi
   await control.remove(holdName(id));
 }
 
+/** The same by a name of `listHolds`: what is unclear may have any. */
+export async function removeHoldNamed(control: ControlSpace, name: string): Promise<void> {
+  await control.remove(`${HOLDS}/${name}`);
+}
+
 function holdName(id: string): string {
   return `${HOLDS}/${id}.json`;
 }
