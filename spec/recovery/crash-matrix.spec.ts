@@ -9,8 +9,10 @@ import { purge } from '../../lib/purge/purge.ts';
 import { Reader } from '../../lib/reader/reader.ts';
 import { restore } from '../../lib/restore/restore.ts';
 import type { Place } from '../../lib/run/place.ts';
+import { listFences } from '../../lib/store/fences.ts';
 import { sweep } from '../../lib/sweep/sweep.ts';
 import { type Fault, Faults, faultsAt } from '../support/faults.ts';
+import { FAST } from '../support/phases.ts';
 import { age, DAY, NO_GUARDS, TempPlace } from '../support/place.ts';
 
 const OLD = ['a/one', 'a/two', 'b/c/three', 'four'];
@@ -73,7 +75,7 @@ const SCENARIOS: Record<string, Scenario> = {
   'sweep in several batches': {
     prepare: async () => undefined,
     operate: async (place) => {
-      await sweep(place, { policies: [age()], guards: NO_GUARDS, dryRun: false, batchSize: 1 });
+      await sweep(place, { policies: [age()], guards: NO_GUARDS, dryRun: false, batchSize: 2 });
     },
     check: async (place) => {
       expect(kept(place).map(({ key }) => key)).to.have.members(OLD);
@@ -159,6 +161,7 @@ async function checkWhole(place: Place, temp: TempPlace, scenario: Scenario): Pr
   const stuck = tombstones(place).filter(({ state }) => ['moving', 'purging', 'restoring'].includes(state));
   expect(stuck, 'stuck').to.deep.equal([]);
   expect(place.catalog.runs.open(place.row.n), 'open runs').to.deep.equal([]);
+  expect(await listFences(place.store.control), 'fences').to.deep.equal([]);
   for (const tombstone of tombstones(place)) {
     const file = path.join(temp.root, `pending_deletion/${tombstone.key}~${tombstone.id}`);
     const isThere = existsSync(file);
@@ -296,7 +299,7 @@ class Matrix {
 describe('crash matrix', () => {
   let temp: TempPlace;
   beforeEach(async () => {
-    temp = await TempPlace.make();
+    temp = await TempPlace.make(FAST);
     reported.clear();
   });
   afterEach(() => {
