@@ -1,5 +1,7 @@
 import Database from 'better-sqlite3';
-import { asNumber, asText, asTextOrNull, Sql } from './sql.ts';
+import type { Key } from '../domain/key.ts';
+import { type Revision, revisionText } from '../domain/revision.ts';
+import { asNumber, asText, asTextOrNull, keyOf, type Row, revisionOf, Sql } from './sql.ts';
 
 /** A key as a listing saw it; `id` is that of a pending copy, or null of a live object. */
 export interface ScratchKey {
@@ -53,4 +55,73 @@ export class ScratchKeys {
   close(): void {
     this.#sql.db.close();
   }
+}
+
+/** A key of a session's view. */
+export interface ViewedKey {
+  readonly key: Key;
+  /** Bytes. */
+  readonly size: number;
+  readonly revision: Revision;
+}
+
+/** A private table on disk, gone when it is closed: what a session has listed. Memory does not grow with it. */
+export class ScratchView {
+  readonly #sql: Sql;
+
+  constructor() {
+    const db = new Database('');
+    db.pragma('journal_mode = OFF');
+    db.pragma('synchronous = OFF');
+    db.exec(`CREATE TABLE listed (key TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL) STRICT;
+             CREATE TABLE view (key TEXT PRIMARY KEY, size INTEGER NOT NULL, revision TEXT NOT NULL) STRICT, WITHOUT ROWID`);
+    this.#sql = new Sql(db, 'scratch table');
+  }
+
+  add(rows: readonly ViewedKey[]): void {
+    this.#sql.run(
+      `INSERT INTO listed (key, size, revision) SELECT value->>0, value->>1, value->>2 FROM json_each(?)`,
+      JSON.stringify(rows.map(({ key, size, revision }) => [key, size, revisionText(revision)])),
+    );
+  }
+
+  /** Sorts what was added; after this nothing is. Gives how many keys and bytes there are. */
+  finish(): { count: number; bytes: number } {
+    // Sorted first, it is written in order: far quicker than each key into its place.
+    this.#sql.run(`INSERT OR REPLACE INTO view SELECT key, size, revision FROM listed ORDER BY key, rowid`);
+    this.#sql.run(`DELETE FROM listed`);
+    return {
+      count: this.#sql.number(`SELECT count(*) FROM view`),
+      bytes: this.#sql.number(`SELECT coalesce(sum(size), 0) FROM view`),
+    };
+  }
+
+  get(key: string): ViewedKey | undefined {
+    return this.#sql.all(`SELECT key, size, revision FROM view WHERE key = ?`, key).map(viewed)[0];
+  }
+
+  /** Everything, in key order. */
+  *pages(): Generator<ViewedKey[]> {
+    let after = '';
+    for (;;) {
+      const page = this.#sql
+        .all(`SELECT key, size, revision FROM view WHERE key > ? ORDER BY key LIMIT 1000`, after)
+        .map(viewed);
+      if (page.length === 0) return;
+      yield page;
+      after = page.at(-1)?.key ?? '';
+    }
+  }
+
+  close(): void {
+    this.#sql.db.close();
+  }
+}
+
+function viewed(row: Row): ViewedKey {
+  return {
+    key: keyOf(row['key']),
+    size: asNumber(row['size']),
+    revision: revisionOf(row['revision']),
+  };
 }

@@ -1,9 +1,10 @@
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
+import { type Clock, systemClock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { type Key, printable } from '../domain/key.ts';
-import { checkPendingPrefix, readIdentity } from '../store/identity.ts';
 import type { OpenObject, Store } from '../store/store.ts';
+import { checkStore } from './check-store.ts';
 
 /** Where an object was found, and its bytes. */
 export interface Found {
@@ -37,17 +38,23 @@ export interface RefusedName {
 }
 
 /** A restore and a purge may pass between two looks, so a reader looks this often before it says missing (R6). */
-const ROUNDS = 3;
+export const ROUNDS = 3;
 
 /** Reads a store through both prefixes: live, then pending (R6). Needs no catalog. */
 export class Reader {
   readonly #store: Store;
   readonly #onRefusal: (refused: RefusedName) => void;
+  readonly #clock: Clock;
 
   /** `onRefusal` is told what listings leave out because it is no object. */
-  constructor(store: Store, onRefusal: (refused: RefusedName) => void = () => undefined) {
+  constructor(
+    store: Store,
+    onRefusal: (refused: RefusedName) => void = () => undefined,
+    clock: Clock = systemClock,
+  ) {
     this.#store = store;
     this.#onRefusal = onRefusal;
+    this.#clock = clock;
   }
 
   /**
@@ -56,15 +63,18 @@ export class Reader {
    * that can't be said for sure (R9).
    */
   async open(key: Key): Promise<Found> {
-    for (let round = 0; round < ROUNDS; round++) {
+    const { settle } = this.#store;
+    for (let round = 1; round <= (settle > 0 ? ROUNDS + 1 : ROUNDS); round++) {
+      // What this host's caches show may be older than what others have done.
+      if (round > ROUNDS) await this.#clock.sleep(settle);
       const live = await this.#store.openLive(key);
-      if (live !== undefined) return found(key, live, null);
+      if (live !== undefined) return foundAs(key, live, null);
       for (const id of await this.#store.pendingIds(key)) {
         const copy = await this.#store.openPending(key, id);
-        if (copy !== undefined) return found(key, copy, id);
+        if (copy !== undefined) return foundAs(key, copy, id);
       }
     }
-    await this.#checkStore();
+    await checkStore(this.#store);
     throw new TombstonedError('not-found', `${printable(key)} is neither live nor pending`, {
       key,
       hint: `see what the store has: tombstonectl --url ${this.#store.url} keys --no-lease`,
@@ -83,7 +93,7 @@ export class Reader {
 
   /** Live keys below a prefix, in pages, as the store lists them: complete, or it throws. */
   async *liveKeys(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedKey[]> {
-    await this.#checkStore();
+    await checkStore(this.#store);
     for await (const page of this.#store.list(prefix, signal)) {
       const keys: ListedKey[] = [];
       for (const item of page) {
@@ -92,7 +102,7 @@ export class Reader {
       }
       yield keys;
     }
-    await this.#checkStore();
+    await checkStore(this.#store);
   }
 
   /** Pending copies of keys below a prefix, in pages, in no order: complete, or it throws. */
@@ -106,31 +116,16 @@ export class Reader {
       }
       yield keys;
     }
-    await this.#checkStore();
+    await checkStore(this.#store);
   }
 
   close(): void {
     this.#store.close();
   }
-
-  /** R10: "gone" is believed only of a store that still says which it is. */
-  async #checkStore(): Promise<void> {
-    const identity = await readIdentity(this.#store.control, 'read');
-    if (identity === undefined) {
-      throw new TombstonedError(
-        'failed',
-        `${this.#store.url} has no .tombstoned/store.json: it is no store`,
-        {
-          key: this.#store.url,
-          hint: 'is the disk mounted?',
-        },
-      );
-    }
-    checkPendingPrefix(this.#store, identity);
-  }
 }
 
-function found(key: Key, object: OpenObject, id: string | null): Found {
+/** An open object with where it was found; `id` is that of a pending copy, or null. */
+export function foundAs(key: Key, object: OpenObject, id: string | null): Found {
   return {
     key,
     location: id === null ? 'live' : 'pending',

@@ -1,0 +1,10 @@
+/** Lets one piece of work go on at a time, in the order in which they came. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  async take(work: () => Promise<void>): Promise<void> {
+    const mine = this.#last.then(work);
+    this.#last = mine.catch(() => undefined); // who comes next has no part in it
+    await mine;
+  }
+}
