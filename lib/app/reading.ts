@@ -1,6 +1,8 @@
 import type { StoreConfig } from '../config/config.ts';
 import { storeConfigFromUrl } from '../config/store-url.ts';
 import { Reader, type RefusedName } from '../reader/reader.ts';
+import { openSession as openSessionIn, type Session, type SessionOptions } from '../reader/session.ts';
+import { realSurroundings } from './open.ts';
 import { openForReading } from './open-store.ts';
 
 /**
@@ -22,4 +24,22 @@ export async function readerOf(
   onRefusal?: (refused: RefusedName) => void,
 ): Promise<Reader> {
   return new Reader(await openForReading(storeConfig), onRefusal);
+}
+
+/**
+ * Opens a session at a store, by its URL; needs neither config nor catalog. What
+ * is below its prefixes is listed as one view, and can be read as it was listed
+ * until `close`, whatever sweeps and purges do. Throws `blocked` when a batch
+ * under way is not over in time or the lease is lost, and `failed` when the
+ * store can't be listed or no lease can be written.
+ */
+export async function openSession(options: SessionOptions & { readonly url: string }): Promise<Session> {
+  return sessionOf(storeConfigFromUrl(options.url), options);
+}
+
+/** The same, by a store's config. */
+export async function sessionOf(storeConfig: StoreConfig, options: SessionOptions): Promise<Session> {
+  const { clock, random, actor } = realSurroundings(() => undefined);
+  const store = await openForReading(storeConfig, clock);
+  return openSessionIn(store, { clock, random, actor, onClose: () => store.close() }, options);
 }

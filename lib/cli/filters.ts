@@ -1,6 +1,6 @@
 import { parseTombstoneId } from '../domain/ids.ts';
 import { keyProblem } from '../domain/key.ts';
-import { parseTime } from '../domain/quantities.ts';
+import { parseDuration, parseTime } from '../domain/quantities.ts';
 import { STATES, type State } from '../domain/state.ts';
 import { usageError } from './fail.ts';
 
@@ -38,6 +38,13 @@ export function timeOf(option: string, text: string, direction: 'ago' | 'ahead')
     'such as 2026-11-22T10:00:00Z, now, 36h or 7d',
     text,
   );
+}
+
+/** `--fence-timeout T` and the like: ms. */
+export function durationOf(option: string, text: string | undefined): number | undefined {
+  const duration = text === undefined ? undefined : parseDuration(text);
+  if (duration !== undefined || text === undefined) return duration;
+  throw usageError(`${option} ${JSON.stringify(text)} is no duration`, 'such as 90s or 15m', text);
 }
 
 /** `--prefix P`: the beginning of keys, or nothing for all. */

@@ -1,7 +1,12 @@
-import { openReader, readerOf } from '../app/reading.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { readerOf, sessionOf } from '../app/reading.ts';
+import type { StoreConfig } from '../config/config.ts';
 import { readEnvironment } from '../config/environment.ts';
+import { storeConfigFromUrl } from '../config/store-url.ts';
 import { printable } from '../domain/key.ts';
 import type { Reader, RefusedName } from '../reader/reader.ts';
+import type { Session, SessionOptions } from '../reader/session.ts';
+import type { Fence } from '../store/fences.ts';
 import type { Call } from './command.ts';
 import { usageError } from './fail.ts';
 
@@ -16,13 +21,50 @@ export function urlOf({ options }: Call): string | undefined {
 
 /** Opens the store that a call is about, for reading. What listings leave out is told. */
 export async function openedReader(call: Call): Promise<Reader> {
-  const onRefusal = ({ path, why }: RefusedName): void =>
-    call.out.talk(`${printable(path)} is no object: ${why}`);
+  return readerOf(await storeOf(call), refusalTold(call));
+}
+
+/**
+ * Opens a session at the store that a call is about, under the lease of
+ * `with-lease` around this process if that is of this store and will do. What its
+ * view leaves out is told, and that it waits.
+ */
+export async function openedSession(
+  call: Call,
+  options: Pick<SessionOptions, 'prefixes' | 'ttl' | 'fenceTimeout' | 'signal'> &
+    Partial<Pick<SessionOptions, 'onRefusal'>>,
+): Promise<Session> {
+  const { out } = call;
+  const store = await storeOf(call);
+  const { lease, url } = readEnvironment();
+  const isOfStore = url === undefined || isDeepStrictEqual(storeConfigFromUrl(url).location, store.location);
+  return sessionOf(store, {
+    onRefusal: refusalTold(call),
+    onWait: (fences) => out.talk(waitText(fences)),
+    borrowed: isOfStore ? lease : undefined,
+    ...options,
+  });
+}
+
+async function storeOf(call: Call): Promise<StoreConfig> {
   const url = urlOf(call);
-  if (url !== undefined) return openReader({ url, onRefusal });
+  if (url !== undefined) return storeConfigFromUrl(url);
   // A config takes YAML and its schema to load: only where one is needed.
   const { configPath, loadConfig } = await import('../config/load.ts');
   const { oneStore } = await import('./store-choice.ts');
   const { config, store } = call.options;
-  return readerOf(oneStore(loadConfig(configPath(config)), store), onRefusal);
+  return oneStore(loadConfig(configPath(config)), store);
+}
+
+function refusalTold({ out }: Call): (refused: RefusedName) => void {
+  return ({ path, why }) => out.talk(`${printable(path)} is no object: ${why}`);
+}
+
+function waitText(fences: readonly Fence[]): string {
+  const each = fences.map(({ name, kind, owner }) =>
+    owner === null ? `fence ${name}` : `a ${kind} on ${owner.host}, pid ${owner.pid}`,
+  );
+  const [first, second, ...more] = each;
+  const named = [first, second].filter((one) => one !== undefined).join(', ');
+  return `waiting for what is under way: ${named}${more.length > 0 ? `, and ${more.length} more` : ''}`;
 }

@@ -6,6 +6,8 @@ export interface Environment {
   readonly configFile: string | undefined;
   /** `TOMBSTONED_URL`: the store's URL, where no `--url` says otherwise. */
   readonly url: string | undefined;
+  /** `TOMBSTONED_LEASE`: the id of the lease of `with-lease` around this process, at the store of `url`. */
+  readonly lease: string | undefined;
   /** `NO_COLOR`: no colours, whatever the terminal. */
   readonly noColor: boolean;
 }
@@ -15,6 +17,7 @@ export function readEnvironment(): Environment {
   return {
     configFile: variable('TOMBSTONED_CONFIG'),
     url: variable('TOMBSTONED_URL'),
+    lease: variable('TOMBSTONED_LEASE'),
     noColor: variable('NO_COLOR') !== undefined,
   };
 }

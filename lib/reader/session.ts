@@ -55,7 +55,7 @@ export async function openSession(
 ): Promise<Session> {
   try {
     const prefixes = widest(options.prefixes);
-    await checkStore(store);
+    await checkStore(store, options.borrowed === undefined ? 'write' : 'read');
     const lease = await leaseFor(store, surroundings, options, prefixes);
     try {
       return await list(store, surroundings, options, prefixes, lease);
@@ -93,6 +93,7 @@ async function leaseFor(
     const { lease } = around;
     if (lease.blocks === 'sweep' && prefixes.every((prefix) => leaseCovers(lease, prefix))) return around;
     await around.release();
+    await checkStore(store, 'write');
   }
   const lease = await LeaseHolder.acquire(store, surroundings, { prefixes, blocks: 'sweep', ttl, holder });
   try {

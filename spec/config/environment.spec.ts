@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { readEnvironment } from '../../lib/config/environment.ts';
 
 describe('the environment', () => {
-  const names = ['NO_COLOR', 'TOMBSTONED_CONFIG', 'TOMBSTONED_URL'] as const;
+  const names = ['NO_COLOR', 'TOMBSTONED_CONFIG', 'TOMBSTONED_URL', 'TOMBSTONED_LEASE'] as const;
   const before = names.map((name) => process.env[name]);
 
   afterEach(() => {
@@ -14,18 +14,34 @@ describe('the environment', () => {
 
   it('says nothing when nothing is set', () => {
     for (const name of names) delete process.env[name];
-    expect(readEnvironment()).to.deep.equal({ configFile: undefined, url: undefined, noColor: false });
+    expect(readEnvironment()).to.deep.equal({
+      configFile: undefined,
+      url: undefined,
+      lease: undefined,
+      noColor: false,
+    });
   });
 
   it('says nothing when the variables are empty', () => {
     for (const name of names) process.env[name] = '';
-    expect(readEnvironment()).to.deep.equal({ configFile: undefined, url: undefined, noColor: false });
+    expect(readEnvironment()).to.deep.equal({
+      configFile: undefined,
+      url: undefined,
+      lease: undefined,
+      noColor: false,
+    });
   });
 
   it('says what is set, as it is now', () => {
     process.env['NO_COLOR'] = '0';
     process.env['TOMBSTONED_CONFIG'] = 'a.yaml';
     process.env['TOMBSTONED_URL'] = 'file:///a';
-    expect(readEnvironment()).to.deep.equal({ configFile: 'a.yaml', url: 'file:///a', noColor: true });
+    process.env['TOMBSTONED_LEASE'] = 'l-1';
+    expect(readEnvironment()).to.deep.equal({
+      configFile: 'a.yaml',
+      url: 'file:///a',
+      lease: 'l-1',
+      noColor: true,
+    });
   });
 });
