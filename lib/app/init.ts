@@ -53,6 +53,7 @@ export async function initStore(
       }
       if (isOwned) await checkOwner(store, catalog.uuid);
       if (store instanceof LocalStore) await store.checkLinks();
+      await store.control.prepare();
       const { pendingPrefix } = store;
       const identity =
         known === undefined

@@ -188,6 +188,8 @@ export type RemoveOutcome =
 
 /** Control objects (design, section 3): small files below `.tombstoned/`, by name below it. */
 export interface ControlSpace {
+  /** Makes room for each kind of claim while there is some: a full disk must not keep a purge from its fence. */
+  prepare(): Promise<void>;
   /** The object's bytes, or undefined where there is none. */
   read(name: string): Promise<Buffer | undefined>;
   /** The names in one directory, complete, or it throws; none where the directory is missing. */

@@ -167,7 +167,8 @@ describe('tombstoned', function () {
   });
 
   describe('told to stop', () => {
-    const FILES = 6000;
+    /** So many that the catalog gets a thread. */
+    const FILES = 12_000;
 
     it('finishes the batch of a sweep, exits with 0, and goes on at its next start', async () => {
       store.configure({ main: { policies: [OLD], safetyWindow: '1d' } }, DEBUG);

@@ -32,6 +32,12 @@ export class ControlFiles implements ControlSpace {
     this.#root = root;
   }
 
+  async prepare(): Promise<void> {
+    for (const directory of ['tmp', 'leases', 'fences', 'holds']) {
+      this.#inDirectory(directory, true, () => undefined);
+    }
+  }
+
   async read(name: string): Promise<Buffer | undefined> {
     return this.#inDirectory(directoryOf(name), false, (fd) => {
       if (fd === undefined) return undefined;
@@ -284,9 +290,12 @@ export class ControlFiles implements ControlSpace {
     if (cause instanceof TombstonedError) return cause;
     const below = name === CONTROL_SEGMENT || name === '' ? name : `${CONTROL_SEGMENT}/${name}`;
     const where = `${this.#path}/${below}`.replace(/\/$/, '');
+    const hint = FULL.has(errnoOf(cause) ?? '')
+      ? 'the disk is full: purge, or free some space'
+      : 'check that the store is mounted and its permissions let this user in';
     return new TombstonedError('failed', `${where}: ${systemMessage(cause)}`, {
       key: where,
-      hint: 'check that the store is mounted and its permissions let this user in',
+      hint,
       cause,
     });
   }
