@@ -6,7 +6,7 @@ import { messageOf } from '../domain/errors.ts';
 import type { Place } from '../run/place.ts';
 import { becomeOwnerOf } from './become-owner.ts';
 import type { OpenPlace, Surroundings } from './open.ts';
-import { openForClaims } from './open-store.ts';
+import { openForClaims, openForReading } from './open-store.ts';
 
 /** A store for those who claim something there, or see to others' claims. */
 export interface ClaimPlace extends Pick<Place, 'store' | 'clock' | 'random' | 'actor' | 'report'> {
@@ -26,14 +26,19 @@ export function claimPlaceOf(place: OpenPlace): ClaimPlace {
 }
 
 /**
- * Opens a store for claims by its URL alone. As root, becomes the owner of the
- * store's identity first, so that its daemon can use what is left there.
+ * Opens a store by its URL alone: `write` for claims. As root, those become the
+ * owner of the store's identity first, so that its daemon can use what is left there.
  */
-export async function openClaimPlace(url: string, surroundings: Surroundings): Promise<ClaimPlace> {
+export async function openClaimPlace(
+  url: string,
+  surroundings: Surroundings,
+  access: 'read' | 'write',
+): Promise<ClaimPlace> {
   const config = storeConfigFromUrl(url);
-  if (config.location.kind === 'local')
+  if (access === 'write' && config.location.kind === 'local')
     becomeOwnerOf(path.join(config.location.directory, '.tombstoned/store.json'));
-  const store = await openForClaims(config, surroundings.clock);
+  const open = access === 'write' ? openForClaims : openForReading;
+  const store = await open(config, surroundings.clock);
   const { clock, random, actor, report } = surroundings;
   return { store, clock, random, actor, report, name: url, ctl: ctlOfUrl(url), known: null };
 }

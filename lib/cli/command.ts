@@ -1,7 +1,7 @@
 import { usageError } from './fail.ts';
 import type { Output } from './output.ts';
 
-/** An option that is there or not. */
+/** An option that is there or not. What it says may have several lines. */
 interface Flag {
   readonly says: string;
 }
@@ -32,7 +32,10 @@ export const GLOBALS = {
     says: 'The config. Otherwise $TOMBSTONED_CONFIG, otherwise /etc/tombstoned/tombstoned.yaml.',
   },
   store: { takes: 'NAME', says: 'The store, by its name in the config.' },
-  url: { takes: 'URL', says: 'The store, by itself: needs no config. For cat, keys and explain.' },
+  url: {
+    takes: 'URL',
+    says: 'The store, by itself: needs no config. For cat, keys, fetch, with-lease, lease, fence,\nhold, release, holds, pause, resume and explain.',
+  },
   json: { says: 'One JSON object a line.' },
   key: { says: 'What looks like an id is a key.' },
   debug: { says: 'Shows where in the program an error comes from.' },

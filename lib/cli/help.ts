@@ -6,10 +6,11 @@ const EXIT_STATUS = `EXIT STATUS
     2    Bad arguments, or a bad config.
     3    No such key or tombstone.
     4    A conflict: a live object is in the way, or was changed.
-    5    Blocked: by a hold, a limit, the owner.
+    5    Blocked: by a lease, a hold, a fence, a limit, the owner.
+    6    A restore is incomplete: every missing key is on stderr.
     130, 143
          Stopped by SIGINT or SIGTERM, after the batch that was under way.
-    Of several, the first of 1, 5, 4, 3.
+    Of several, the first of 1, 6, 5, 4, 3.
 `;
 
 /** A command's help. */
@@ -77,6 +78,7 @@ function optionLines(options: OptionTable): string[] {
       'takes' in option && option.default !== undefined && option.default !== ''
         ? ` Otherwise ${option.default}.`
         : '';
-    return [`--${name}${value}`, `    ${option.says}${standard}`];
+    const lines = `${option.says}${standard}`.split('\n');
+    return [`--${name}${value}`, ...lines.map((line) => `    ${line}`)];
   });
 }

@@ -9,17 +9,37 @@ import { usageError } from './fail.ts';
 /** What a command is to act on: a key, or one tombstone by its id. */
 export type Target = { readonly by: 'key'; readonly key: Key } | { readonly by: 'id'; readonly id: string };
 
-/** Keys and ids from the command line and from `--from-file`; their `each` may be called once. */
-export interface Targets {
+/** What the command line and `--from-file` name; their `each` may be called once. */
+export interface Named<T> {
   /** How many the command line itself names. */
-  readonly named: readonly Target[];
+  readonly named: readonly T[];
   /** Whether there is a file of more. */
   readonly hasFile: boolean;
   /**
    * All of them; memory does not grow with their number. The signal ends the wait
    * for stdin. Throws `usage` with the line of one that is none.
    */
-  each(signal?: AbortSignal): AsyncIterable<Target>;
+  each(signal?: AbortSignal): AsyncIterable<T>;
+}
+
+/** Keys and ids. */
+export type Targets = Named<Target>;
+
+/** How one thing that is named is read, by itself and as JSON; `where` is its line, or nothing. */
+interface Reading<T> {
+  readonly text: (text: string, where: string) => T;
+  readonly json: (text: string, where: string) => T;
+}
+
+/** Keys and ids of tombstones. */
+export async function targetsOf({ operands, options }: Call, file?: string): Promise<Targets> {
+  const text = (one: string, where: string): Target => targetOf(one, options.key, where);
+  return namedIn(operands, file, { text, json: fromJson });
+}
+
+/** Ids of holds, leases or fences; a JSON line is what a command that lists them has written. */
+export async function idsOf({ operands }: Call, file?: string): Promise<Named<string>> {
+  return namedIn(operands, file, { text: (text) => text, json: idFromJson });
 }
 
 /**
@@ -27,20 +47,24 @@ export interface Targets {
  * another user. A file that can be read twice is checked whole before any of it
  * is acted upon.
  */
-export async function targetsOf({ operands, options }: Call, file?: string): Promise<Targets> {
-  const named = operands.map((text) => targetOf(text, options.key, ''));
+async function namedIn<T>(
+  operands: readonly string[],
+  file: string | undefined,
+  reading: Reading<T>,
+): Promise<Named<T>> {
+  const named = operands.map((text) => reading.text(text, ''));
   if (file === undefined) return { named, hasFile: false, each: () => both(named, undefined) };
   if (file === '-') {
-    const lines = (signal?: AbortSignal): Lines => ({
+    const lines = (signal?: AbortSignal): Lines<T> => ({
       name: 'stdin',
       chunks: untilAborted(process.stdin, signal),
-      isKey: options.key,
+      reading,
     });
     return { named, hasFile: true, each: (signal) => both(named, lines(signal)) };
   }
   const fd = open(file);
-  const lines = (): Lines => ({ name: file, chunks: chunksOf(fd), isKey: options.key });
-  if (fstatSync(fd).isFile()) for await (const _ of targetsIn(lines())) continue;
+  const lines = (): Lines<T> => ({ name: file, chunks: chunksOf(fd), reading });
+  if (fstatSync(fd).isFile()) for await (const _ of eachIn(lines())) continue;
   return {
     named,
     hasFile: true,
@@ -54,15 +78,15 @@ export async function targetsOf({ operands, options }: Call, file?: string): Pro
   };
 }
 
-interface Lines {
+interface Lines<T> {
   readonly name: string;
   readonly chunks: AsyncIterable<Uint8Array>;
-  readonly isKey: boolean;
+  readonly reading: Reading<T>;
 }
 
-async function* both(named: readonly Target[], lines: Lines | undefined): AsyncGenerator<Target> {
+async function* both<T>(named: readonly T[], lines: Lines<T> | undefined): AsyncGenerator<T> {
   yield* named;
-  if (lines !== undefined) yield* targetsIn(lines);
+  if (lines !== undefined) yield* eachIn(lines);
 }
 
 function open(file: string): number {
@@ -99,7 +123,7 @@ function chunksOf(fd: number): AsyncIterable<Uint8Array> {
 /** Longer than any key, with room for JSON around it. Bytes. */
 const LONGEST_LINE = 65_536;
 
-async function* targetsIn({ name, chunks, isKey }: Lines): AsyncGenerator<Target> {
+async function* eachIn<T>({ name, chunks, reading }: Lines<T>): AsyncGenerator<T> {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   let number = 0;
   for await (const bytes of linesOf(chunks)) {
@@ -121,7 +145,7 @@ async function* targetsIn({ name, chunks, isKey }: Lines): AsyncGenerator<Target
       );
     }
     if (text === '' || text.startsWith('#')) continue;
-    yield text.startsWith('{') ? fromJson(text, where) : targetOf(text, isKey, where);
+    yield text.startsWith('{') ? reading.json(text, where) : reading.text(text, where);
   }
 }
 
@@ -157,29 +181,38 @@ function keyOf(text: string, where: string): Key {
 
 /** `{"key":…}`, as `ls --json` and `keys --json` write it; with an `id`, it is about that tombstone. */
 function fromJson(text: string, where: string): Target {
-  let value: unknown;
+  const { key, id } = jsonOf(text, where);
+  if (typeof id === 'string' && parseTombstoneId(id) !== undefined) return { by: 'id', id };
+  if (typeof key !== 'string') throw usageError(`${where}the object has no "key"`, 'write {"key":"…"}');
+  return { by: 'key', key: keyOf(key, where) };
+}
+
+/** `{"id":…}`, as `holds --json` writes it. */
+function idFromJson(text: string, where: string): string {
+  const { id } = jsonOf(text, where);
+  if (typeof id === 'string') return id;
+  throw usageError(`${where}the object has no "id"`, 'write {"id":"…"}');
+}
+
+function jsonOf(text: string, where: string): { key?: unknown; id?: unknown } {
   try {
-    value = JSON.parse(text);
+    return membersOf(JSON.parse(text));
   } catch (error) {
     throw usageError(
       `${where}not valid JSON: ${messageOf(error)}`,
       'a key that begins with { is written as JSON',
     );
   }
-  const { key, id } = membersOf(value);
-  if (typeof id === 'string' && parseTombstoneId(id) !== undefined) return { by: 'id', id };
-  if (typeof key !== 'string') throw usageError(`${where}the object has no "key"`, 'write {"key":"…"}');
-  return { by: 'key', key: keyOf(key, where) };
 }
 
 function membersOf(value: unknown): { key?: unknown; id?: unknown } {
   return typeof value === 'object' && value !== null ? value : {};
 }
 
-/** Throws `usage` when nothing is named at all. */
-export function needTargets(targets: Targets, command: string, what: string): void {
+/** Throws `usage` when nothing is named at all; `page` is the command whose help says more. */
+export function needTargets(targets: Named<unknown>, command: string, what: string, page = command): void {
   if (targets.named.length > 0 || targets.hasFile) return;
-  throw usageError(`${command} needs ${what}`, `see tombstonectl ${command} --help`);
+  throw usageError(`${command} needs ${what}`, `see tombstonectl ${page} --help`);
 }
 
 /** The keys of targets, for a command that takes no ids. */

@@ -67,8 +67,17 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   add(['show'], 'one tombstone, with its history', () => import('./commands/show.ts'));
   add(['explain'], 'where an object is, why, and when it goes', () => import('./commands/explain.ts'));
   add(['restore', 'undo'], 'bring tombstoned objects back', () => import('./commands/restore.ts'));
+  add(['hold'], 'keep objects from sweeps and purges', () => import('./commands/hold.ts'));
+  add(['release'], 'take holds away', () => import('./commands/release.ts'));
+  add(['holds'], 'what is held, why, and until when', () => import('./commands/holds.ts'));
+  add(['pause'], 'hold everything', () => import('./commands/pause.ts'));
+  add(['resume'], 'end every pause', () => import('./commands/resume.ts'));
   add(['cat'], 'write an object, live or pending, to stdout', () => import('./commands/cat.ts'));
   add(['keys'], 'the keys of a store, complete', () => import('./commands/keys.ts'));
+  add(['fetch'], 'bring what is below prefixes into a directory', () => import('./commands/fetch.ts'));
+  add(['with-lease'], 'run a command while nothing is swept', () => import('./commands/with-lease.ts'));
+  add(['lease'], 'leases of restores: list them, break one', () => import('./commands/lease.ts'));
+  add(['fence'], 'announced batches: list them, break one', () => import('./commands/fence.ts'));
   add(['status'], 'how the stores stand, and what goes when', () => import('./commands/status.ts'));
 
   parser.fail((message: string | null, error: Error | undefined) => {

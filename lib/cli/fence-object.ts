@@ -1,0 +1,19 @@
+import type { FenceStanding } from '../app/standing-claims.ts';
+
+/** A fence as `--json` has it. */
+export function fenceObject({ fence, run, life, age }: FenceStanding) {
+  const { name, owner, kind, prefixes, startedAt, problem } = fence;
+  return {
+    id: name.replace(/\.json$/, ''),
+    run,
+    kind,
+    catalog: owner?.catalog ?? null,
+    host: owner?.host ?? null,
+    pid: owner?.pid ?? null,
+    prefixes,
+    startedAt: startedAt === '' ? null : startedAt,
+    ageSeconds: age === null ? null : Math.floor(age / 1000),
+    life,
+    problem,
+  } as const;
+}
