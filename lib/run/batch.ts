@@ -50,16 +50,16 @@ export async function begin(place: Place, run: Run, announcement: Announcement):
     await checkFence(place, shared.name);
     return batchUnder(place, run, shared);
   }
-  await run.fences.takeDownShared(store);
+  await run.fences.retireShared(store);
   const name = await run.fences.putUp(place, announcement);
   try {
-    const since = clock.monotonic();
     if (store.settle > 0) await clock.sleep(store.settle);
+    const since = clock.monotonic();
     await look(place);
     let leases = await lookAtLeases(place);
     if (announcement.kind === 'sweep') leases = await waitPatiently(place, run, announcement, name, leases);
     await checkFence(place, name);
-    const up = { name, since, announcement, leases };
+    const up = { name, since, announcement, leases, users: 0 };
     if (store.settle > 0) run.fences.shared = up;
     return batchUnder(place, run, up);
   } catch (error) {
@@ -73,8 +73,10 @@ function covers({ announcement }: StandingFence, { kind, prefixes }: Announcemen
   return prefixes.every((prefix) => announcement.prefixes.some((own) => prefix.startsWith(own)));
 }
 
-function batchUnder(place: Place, run: Run, { name, leases }: StandingFence): Batch {
+function batchUnder(place: Place, run: Run, fence: StandingFence): Batch {
   const { store, clock } = place;
+  const { name, leases } = fence;
+  fence.users += 1;
   let looked = clock.monotonic();
   return {
     leases,
@@ -83,9 +85,7 @@ function batchUnder(place: Place, run: Run, { name, leases }: StandingFence): Ba
       await checkFence(place, name);
       looked = clock.monotonic();
     },
-    end: async () => {
-      if (run.fences.shared?.name !== name) await run.fences.takeDown(store, name);
-    },
+    end: async () => run.fences.leave(store, fence),
   };
 }
 

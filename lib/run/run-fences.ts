@@ -11,6 +11,8 @@ export interface StandingFence {
   readonly since: number;
   readonly announcement: { readonly kind: FenceKind; readonly prefixes: readonly string[] };
   readonly leases: readonly Lease[];
+  /** How many batches are under way under it. */
+  users: number;
 }
 
 /** The fences of one run: each batch has its own, under a name that is used once. */
@@ -50,11 +52,19 @@ export class RunFences {
   async takeDown(store: Store, name: string): Promise<void> {
     await takeDownFence(store.control, name);
     this.#up.delete(name);
-    if (this.shared?.name === name) this.shared = undefined;
   }
 
-  async takeDownShared(store: Store): Promise<void> {
-    if (this.shared !== undefined) await this.takeDown(store, this.shared.name);
+  /** A batch under a fence is over: the fence goes with the last, unless the next ones are to share it. */
+  async leave(store: Store, fence: StandingFence): Promise<void> {
+    fence.users -= 1;
+    if (fence.users === 0 && this.shared !== fence) await this.takeDown(store, fence.name);
+  }
+
+  /** Lets no further batch under the shared fence; it goes when those under it are over. */
+  async retireShared(store: Store): Promise<void> {
+    const retired = this.shared;
+    this.shared = undefined;
+    if (retired?.users === 0) await this.takeDown(store, retired.name);
   }
 
   /** Takes down what is still up: the run has left nothing half-done. */

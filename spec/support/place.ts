@@ -112,6 +112,7 @@ export class TempPlace {
       catalog?: (catalog: Catalog) => Catalog;
       seed?: number;
       mayUseReserve?: boolean;
+      settle?: number;
     } = {},
   ): Place {
     const inner = Catalog.open(this.catalogFile, { mayUseReserve: wrap.mayUseReserve ?? false });
@@ -122,6 +123,7 @@ export class TempPlace {
       access: 'write',
       clock: this.clock,
       fs: wrap.fs ?? nodeFs,
+      settle: wrap.settle ?? 0,
     });
     const row = inner.storeByName('spec');
     if (row === undefined) throw new Error('not initialised');
