@@ -1,0 +1,156 @@
+import { pendingName } from '../../lib/domain/ids.ts';
+import type { Key } from '../../lib/domain/key.ts';
+import type { Revision } from '../../lib/domain/revision.ts';
+import type { Host, Scheduler } from './scheduler.ts';
+import type { Truth } from './truth.ts';
+
+export const PENDING = 'pending_deletion/';
+
+/** A content of a key. */
+export interface Content {
+  readonly key: Key;
+  readonly generation: number;
+  readonly revision: Revision;
+  /** ms since 1970. */
+  readonly modifiedAt: number;
+}
+
+interface Snapshot<T> {
+  readonly at: number;
+  readonly entries: ReadonlyMap<string, T>;
+}
+
+/** What everybody looks at: objects and control objects in memory, each change at once visible, or as caches have it. */
+export class Disk {
+  readonly truth: Truth;
+  readonly scheduler: Scheduler;
+  /** How old listings may be, ms. */
+  readonly staleness: number;
+  readonly live = new Map<string, Content>();
+  /** By the whole pending name. */
+  readonly pending = new Map<string, Content>();
+  readonly control = new Map<string, string>();
+  readonly #history = new Map<string, Snapshot<unknown>[]>();
+  readonly #seen = new Map<string, number>();
+
+  constructor(scheduler: Scheduler, truth: Truth, staleness: number) {
+    this.scheduler = scheduler;
+    this.truth = truth;
+    this.staleness = staleness;
+  }
+
+  /** A writer's next content; it replaces what is there. */
+  write(key: Key, host: Host): void {
+    const generation = this.truth.nextGeneration(key);
+    this.#setLive(contentOf(key, generation), host, 'writer');
+  }
+
+  #setLive(content: Content, host: Host, by: 'writer' | 'mover' | 'restore'): void {
+    this.live.set(content.key, content);
+    this.truth.setLive(content.key, content.generation, by);
+    this.#changed(directoryOf(content.key), this.live, host);
+  }
+
+  /** Whatever is at a live key, to a pending name; replaces what is there, as a rename does. */
+  rename(key: Key, id: string, host: Host): Content | undefined {
+    const content = this.live.get(key);
+    if (content === undefined) return undefined;
+    this.copy(key, id, host);
+    this.removeLive(key, id, host);
+    return content;
+  }
+
+  /** A copy of a live object under a pending name. */
+  copy(key: Key, id: string, host: Host): void {
+    const content = this.live.get(key);
+    if (content === undefined) return;
+    const name = pendingName(PENDING, key, id);
+    this.pending.set(name, content);
+    this.truth.setCopy(name, key, content.generation);
+    this.#changed(directoryOf(name), this.pending, host);
+  }
+
+  removeLive(key: Key, id: string, host: Host): void {
+    this.live.delete(key);
+    this.truth.goneNow(pendingName(PENDING, key, id));
+    this.truth.setLive(key, undefined, 'mover');
+    this.#changed(directoryOf(key), this.live, host);
+  }
+
+  /** A pending copy, to a live key. */
+  bringBack(key: Key, id: string, host: Host, by: 'mover' | 'restore'): void {
+    const content = this.pending.get(pendingName(PENDING, key, id));
+    if (content !== undefined) this.#setLive(content, host, by);
+  }
+
+  removePending(key: Key, id: string, revision: Revision, from: 'pending' | 'restored', host: Host): boolean {
+    const name = pendingName(PENDING, key, id);
+    if (!this.pending.delete(name)) return false;
+    this.truth.removeCopy(name, { key, generation: generationOf(revision), from });
+    this.#changed(directoryOf(name), this.pending, host);
+    return true;
+  }
+
+  setControl(name: string, body: string, host: Host): void {
+    this.control.set(name, body);
+    this.#changed(directoryOf(name), this.control, host, 'control:');
+  }
+
+  removeControl(name: string, host: Host): void {
+    if (this.control.delete(name)) this.#changed(directoryOf(name), this.control, host, 'control:');
+  }
+
+  /** One directory as a host lists it. */
+  listed(of: 'live' | 'pending' | 'control', directory: string, host: Host): Map<string, Content | string> {
+    const now: ReadonlyMap<string, Content | string> = this[of];
+    const name = of === 'control' ? `control:${directory}` : directory;
+    if (this.staleness === 0) return within(now, directory);
+    const { scheduler } = this;
+    const place = `${host.name} ${name}`;
+    const oldest = Math.max(this.#seen.get(place) ?? 0, scheduler.now - this.staleness);
+    const at = scheduler.random(2) === 0 ? scheduler.now : oldest + scheduler.random(scheduler.now - oldest + 1);
+    this.#seen.set(place, at);
+    const shown = this.#history.get(name)?.findLast((snapshot) => snapshot.at <= at);
+    return new Map(shown?.entries as ReadonlyMap<string, Content | string> | undefined);
+  }
+
+  #changed(directory: string, all: ReadonlyMap<string, unknown>, host: Host, prefix = ''): void {
+    if (this.staleness === 0) return;
+    const { now } = this.scheduler;
+    const history = this.#history.get(prefix + directory) ?? [];
+    history.push({ at: now, entries: within(all, directory) });
+    this.#history.set(prefix + directory, history);
+    this.#seen.set(`${host.name} ${prefix}${directory}`, now); // its own changes a host sees at once
+  }
+
+  /** The directories that have live objects, or had. */
+  directories(): string[] {
+    return [...new Set([...this.truth.keys()].map(directoryOf))].toSorted();
+  }
+}
+
+function within<T>(all: ReadonlyMap<string, T>, directory: string): Map<string, T> {
+  return new Map([...all].filter(([name]) => directoryOf(name) === directory));
+}
+
+function directoryOf(name: string): string {
+  return name.slice(0, Math.max(0, name.lastIndexOf('/')));
+}
+
+/** What all contents were modified at, at the earliest: a policy's age is never in doubt. */
+const MODIFIED = Date.parse('2025-01-01T00:00:00.000Z');
+
+export function bytesOf({ key, generation }: { key: string; generation: number }): Buffer {
+  return Buffer.from(`${key}#${generation}\n`);
+}
+
+export function contentOf(key: Key, generation: number): Content {
+  const modifiedAt = MODIFIED + generation;
+  const size = bytesOf({ key, generation }).length;
+  return { key, generation, modifiedAt, revision: { kind: 'local', size, mtimeNs: BigInt(modifiedAt) * 1_000_000n } };
+}
+
+/** Which content of its key a revision is. */
+export function generationOf(revision: Revision): number {
+  return Number(revision.mtimeNs / 1_000_000n) - MODIFIED;
+}
