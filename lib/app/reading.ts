@@ -1,7 +1,9 @@
 import type { StoreConfig } from '../config/config.ts';
 import { storeConfigFromUrl } from '../config/store-url.ts';
+import { LeaseHolder, type LeaseOptions } from '../reader/lease-holder.ts';
 import { Reader, type RefusedName } from '../reader/reader.ts';
 import { openSession as openSessionIn, type Session, type SessionOptions } from '../reader/session.ts';
+import type { Store } from '../store/store.ts';
 import { realSurroundings } from './open.ts';
 import { openForReading } from './open-store.ts';
 
@@ -42,4 +44,22 @@ export async function sessionOf(storeConfig: StoreConfig, options: SessionOption
   const { clock, random, actor } = realSurroundings(() => undefined);
   const store = await openForReading(storeConfig, clock);
   return openSessionIn(store, { clock, random, actor, onClose: () => store.close() }, options);
+}
+
+/**
+ * Writes a lease at a store, by its config; `work` waits for the batches under way
+ * before it relies on it. The lease is not released here.
+ */
+export async function withLeaseAt<T>(
+  storeConfig: StoreConfig,
+  options: LeaseOptions,
+  work: (lease: LeaseHolder, store: Store) => Promise<T>,
+): Promise<T> {
+  const { clock, random, actor } = realSurroundings(() => undefined);
+  const store = await openForReading(storeConfig, clock);
+  try {
+    return await work(await LeaseHolder.acquire(store, { clock, random, actor }, options), store);
+  } finally {
+    store.close();
+  }
 }

@@ -13,16 +13,25 @@ interface Valued {
   readonly default?: string;
 }
 
+/** An option that may be given several times, each with a value. */
+interface Repeated {
+  readonly takes: string;
+  readonly says: string;
+  readonly isRepeated: true;
+}
+
 /** Options by their names. */
-export type OptionTable = Readonly<Record<string, Flag | Valued>>;
+export type OptionTable = Readonly<Record<string, Flag | Valued | Repeated>>;
 
 /** The values of a table's options on one command line. */
 export type Given<O extends OptionTable> = {
-  readonly [K in keyof O]: O[K] extends { readonly takes: string }
-    ? O[K] extends { readonly default: string }
-      ? string
-      : string | undefined
-    : boolean;
+  readonly [K in keyof O]: O[K] extends { readonly isRepeated: true }
+    ? readonly string[]
+    : O[K] extends { readonly takes: string }
+      ? O[K] extends { readonly default: string }
+        ? string
+        : string | undefined
+      : boolean;
 };
 
 /** Options that every command takes. */
@@ -70,7 +79,11 @@ export interface Call<O extends OptionTable = typeof GLOBALS> {
 /** The values of a table's options, from what a parser read. */
 export function givenOf<O extends OptionTable>(table: O, read: Readonly<Record<string, unknown>>): Given<O> {
   const values: Record<string, unknown> = {};
-  for (const name of Object.keys(table)) values[name] = read[name];
+  for (const [name, option] of Object.entries(table)) {
+    const value = read[name];
+    // Of one that is given twice by mistake, the last counts.
+    values[name] = Array.isArray(value) && !('isRepeated' in option) ? value.at(-1) : value;
+  }
   if (fits(table, values)) return values;
   throw new TypeError(`options read as ${JSON.stringify(values)}`);
 }
@@ -80,6 +93,7 @@ function fits<O extends OptionTable>(table: O, values: object): values is Given<
   return Object.entries(table).every(([name, option]) => {
     const value: unknown = found.get(name);
     if (!('takes' in option)) return typeof value === 'boolean';
+    if ('isRepeated' in option) return Array.isArray(value) && value.every((one) => typeof one === 'string');
     return typeof value === 'string' || (value === undefined && option.default === undefined);
   });
 }

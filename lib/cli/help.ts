@@ -75,7 +75,7 @@ function optionLines(options: OptionTable): string[] {
   return Object.entries(options).flatMap(([name, option]) => {
     const value = 'takes' in option ? ` ${option.takes}` : '';
     const standard =
-      'takes' in option && option.default !== undefined && option.default !== ''
+      'default' in option && option.default !== undefined && option.default !== ''
         ? ` Otherwise ${option.default}.`
         : '';
     const lines = `${option.says}${standard}`.split('\n');

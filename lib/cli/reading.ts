@@ -32,7 +32,7 @@ export async function openedReader(call: Call): Promise<Reader> {
 export async function openedSession(
   call: Call,
   options: Pick<SessionOptions, 'prefixes' | 'ttl' | 'fenceTimeout' | 'signal'> &
-    Partial<Pick<SessionOptions, 'onRefusal'>>,
+    Partial<Pick<SessionOptions, 'onRefusal' | 'isUnleased'>>,
 ): Promise<Session> {
   const { out } = call;
   const store = await storeOf(call);
@@ -46,7 +46,8 @@ export async function openedSession(
   });
 }
 
-async function storeOf(call: Call): Promise<StoreConfig> {
+/** The store that a call is about. */
+export async function storeOf(call: Call): Promise<StoreConfig> {
   const url = urlOf(call);
   if (url !== undefined) return storeConfigFromUrl(url);
   // A config takes YAML and its schema to load: only where one is needed.
@@ -60,7 +61,8 @@ function refusalTold({ out }: Call): (refused: RefusedName) => void {
   return ({ path, why }) => out.talk(`${printable(path)} is no object: ${why}`);
 }
 
-function waitText(fences: readonly Fence[]): string {
+/** What is waited for, in words. */
+export function waitText(fences: readonly Fence[]): string {
   const each = fences.map(({ name, kind, owner }) =>
     owner === null ? `fence ${name}` : `a ${kind} on ${owner.host}, pid ${owner.pid}`,
   );

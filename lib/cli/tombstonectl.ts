@@ -104,7 +104,7 @@ function strict(parser: Argv): Argv {
       'boolean-negation': false,
       'camel-case-expansion': false,
       'dot-notation': false,
-      'duplicate-arguments-array': false,
+      'greedy-arrays': false,
       'parse-numbers': false,
       'parse-positional-numbers': false,
       'short-option-groups': false,
@@ -119,6 +119,8 @@ function forYargs(table: OptionTable) {
   return Object.fromEntries(
     Object.entries(table).map(([name, option]) => {
       if (!('takes' in option)) return [name, { type: 'boolean', default: false } as const];
+      if ('isRepeated' in option)
+        return [name, { type: 'string', array: true, requiresArg: true, default: [] }] as const;
       const standard = option.default === undefined ? {} : { default: option.default };
       return [name, { type: 'string', requiresArg: true, ...standard } as const];
     }),

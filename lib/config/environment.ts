@@ -22,6 +22,11 @@ export function readEnvironment(): Environment {
   };
 }
 
+/** The whole environment, for a command that is run under a lease: that lease, and its store. */
+export function environmentUnder(lease: string, url: string): NodeJS.ProcessEnv {
+  return { ...env, TOMBSTONED_LEASE: lease, TOMBSTONED_URL: url };
+}
+
 /** What the environment says about the terminal. */
 export interface TerminalSettings {
   /** Whether the locale's characters are UTF-8. */

@@ -14,6 +14,7 @@ import { checkStore } from './check-store.ts';
 import type { HeldLease } from './held-lease.ts';
 import { type HolderSurroundings, LeaseHolder, releaseAfter } from './lease-holder.ts';
 import { LeasedBytes } from './leased-bytes.ts';
+import { NoLease } from './no-lease.ts';
 import { type Found, foundAs, type RefusedName, ROUNDS } from './reader.ts';
 
 export type { ViewedKey } from '../catalog/scratch.ts';
@@ -35,6 +36,8 @@ export interface SessionOptions {
   readonly onRefusal?: ((refused: RefusedName) => void) | undefined;
   /** The id of a lease of `with-lease` around this process, used if it covers the prefixes and keeps sweeps away. */
   readonly borrowed?: string | undefined;
+  /** Takes no lease, for a store that is mounted read-only: nothing keeps sweeps and purges away, and a miss is an error all the same. */
+  readonly isUnleased?: boolean | undefined;
 }
 
 export interface SessionSurroundings extends HolderSurroundings {
@@ -84,10 +87,11 @@ function widest(prefixes: readonly string[]): string[] {
 async function leaseFor(
   store: Store,
   surroundings: SessionSurroundings,
-  { borrowed, ttl, holder, fenceTimeout, signal, onWait }: SessionOptions,
+  { borrowed, isUnleased, ttl, holder, fenceTimeout, signal, onWait }: SessionOptions,
   prefixes: readonly string[],
 ): Promise<HeldLease> {
   const { clock } = surroundings;
+  if (isUnleased === true) return new NoLease();
   if (borrowed !== undefined) {
     const around = await BorrowedLease.take(store, clock, borrowed);
     const { lease } = around;

@@ -1,0 +1,320 @@
+import type { Readable } from 'node:stream';
+import type { FetchedFile } from '../catalog/fetch-manifest.ts';
+import type { Clock } from '../domain/clock.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import { compareKeys, isBelowPrefix, type Key, printable } from '../domain/key.ts';
+import { revisionText } from '../domain/revision.ts';
+import type { Found } from '../reader/reader.ts';
+import type { ViewedKey } from '../reader/session.ts';
+import { inTheWay, type Target, type Written } from './target.ts';
+
+/** What is fetched from: a session. */
+export interface Source {
+  /** How many objects are in the view. */
+  readonly count: number;
+  /** Aborted when nothing can be relied on any more. */
+  readonly signal: AbortSignal;
+  /** Everything, in pages, in key order. */
+  view(): Iterable<ViewedKey[]>;
+  /** Throws `incomplete`, with the key, when it can't be read as it was listed. */
+  open(key: Key): Promise<Found>;
+}
+
+export interface FetchOptions {
+  readonly clock: Clock;
+  /** What was asked for: byte prefixes. */
+  readonly prefixes: readonly string[];
+  /** How many objects are in flight. */
+  readonly concurrency: number;
+  /** Ends it after the files under way. */
+  readonly signal?: AbortSignal | undefined;
+  /** An object that could not be fetched, and why. */
+  readonly onProblem: (error: TombstonedError) => void;
+  /** A prefix with nothing below it. */
+  readonly onEmpty: (prefix: string) => void;
+  /** A file of an earlier fetch, whose key is not in the view. */
+  readonly onLeft: (key: string) => void;
+  readonly onProgress?: ((done: number, of: number) => void) | undefined;
+}
+
+export interface FetchResult {
+  /** How many objects of the view are in the target, whole. */
+  readonly objects: number;
+  /** Bytes of these. */
+  readonly bytes: number;
+  /** How many of them an earlier fetch had brought. */
+  readonly already: number;
+  /** How many were read from pending copies. */
+  readonly fromPending: number;
+  /** Keys that are not there as they were listed. */
+  readonly missing: readonly string[];
+  /** Whether the signal ended it before all was there. */
+  readonly isStopped: boolean;
+}
+
+/** A batch is given its names when it has this many files, bytes, or ms. */
+const BATCH_FILES = 1000;
+const BATCH_BYTES = 64 * 1024 * 1024;
+const BATCH_MS = 2000;
+/** What is read at once, where a store can do that. Bytes. */
+const SMALL = 256 * 1024;
+/** How often an object is opened that changes, or moves away, while it is read. */
+const ATTEMPTS = 3;
+const LEFT_PAGE = 1000;
+
+/**
+ * Brings all objects of a view into a directory, by the revision listed, durable.
+ * A file that is there as an earlier fetch left it is not read again. What can't
+ * be brought is told, and the rest goes on. Throws, with what is whole noted,
+ * when the source can no longer be relied on or the target can't be written.
+ */
+export async function fetchAll(source: Source, target: Target, options: FetchOptions): Promise<FetchResult> {
+  const fetching = new Fetching(source, target, options);
+  return fetching.run();
+}
+
+/** An object that is to be fetched; `before` is what an earlier fetch left in its place. */
+interface Wanted extends ViewedKey {
+  readonly before: FetchedFile | undefined;
+}
+
+type Copied =
+  | { readonly file: Written; readonly location: Found['location'] }
+  | { readonly error: unknown; readonly isOpened: boolean };
+
+class Fetching {
+  readonly #source: Source;
+  readonly #target: Target;
+  readonly #options: FetchOptions;
+  readonly #missing: string[] = [];
+  readonly #replaced = new Map<string, FetchedFile>();
+  #batch: Written[] = [];
+  #batchBytes = 0;
+  #batchSince: number;
+  /** Files whose names are durable, to be noted as whole. */
+  #settled: Written[] = [];
+  #placing: Promise<void> = Promise.resolve();
+  #failure: { readonly error: unknown } | undefined;
+  #objects = 0;
+  #bytes = 0;
+  #already = 0;
+  #fromPending = 0;
+  #done = 0;
+
+  constructor(source: Source, target: Target, options: FetchOptions) {
+    this.#source = source;
+    this.#target = target;
+    this.#options = options;
+    this.#batchSince = options.clock.monotonic();
+  }
+
+  async run(): Promise<FetchResult> {
+    const wanted = this.#wanted();
+    const workers = Array.from({ length: this.#options.concurrency }, async () => this.#work(wanted));
+    await Promise.all(workers);
+    await this.#finish();
+    if (this.#failure !== undefined) throw this.#failure.error;
+    const isStopped = this.#done < this.#source.count;
+    return {
+      objects: this.#objects,
+      bytes: this.#bytes,
+      already: this.#already,
+      fromPending: this.#fromPending,
+      missing: this.#missing.toSorted(compareKeys),
+      isStopped,
+    };
+  }
+
+  get #isOver(): boolean {
+    return (
+      this.#failure !== undefined || this.#source.signal.aborted || this.#options.signal?.aborted === true
+    );
+  }
+
+  /** What is not there yet, as it was listed. */
+  async *#wanted(): AsyncGenerator<Wanted> {
+    const { prefixes, onEmpty } = this.#options;
+    const empty = new Set(prefixes);
+    let after = '';
+    for (const page of this.#source.view()) {
+      const keys = page.map(({ key }) => key);
+      for (const prefix of empty) if (keys.some((key) => isBelowPrefix(key, prefix))) empty.delete(prefix);
+      const last = keys.at(-1) ?? after;
+      this.#tellLeft(after, last, new Set(keys));
+      after = last;
+      const known = this.#target.manifest.find(keys);
+      for (const viewed of page) {
+        if (this.#isOver) return;
+        const before = known.get(viewed.key);
+        if (before === undefined || !this.#isThere(viewed, before)) yield { ...viewed, before };
+      }
+    }
+    this.#tellLeft(after, undefined, new Set());
+    for (const prefix of empty) onEmpty(prefix);
+  }
+
+  /** Tells files of earlier fetches, below the prefixes, that the view does not have between two of its keys. */
+  #tellLeft(after: string, upTo: string | undefined, viewed: ReadonlySet<string>): void {
+    const { manifest } = this.#target;
+    for (let from = after; ; ) {
+      const known = manifest.keysBetween(from, upTo, LEFT_PAGE);
+      const left = known.filter(
+        (key) => !viewed.has(key) && this.#options.prefixes.some((prefix) => isBelowPrefix(key, prefix)),
+      );
+      const gone = left.filter((key) => !this.#target.isTaken(key));
+      if (gone.length > 0) manifest.forget(gone);
+      for (const key of left) if (!gone.includes(key)) this.#options.onLeft(key);
+      const last = known.at(-1);
+      if (last === undefined || known.length < LEFT_PAGE) return;
+      from = last;
+    }
+  }
+
+  /** Whether an earlier fetch has brought an object, and it is still whole. What is in its way is told. */
+  #isThere({ key, size, revision }: ViewedKey, before: FetchedFile): boolean {
+    try {
+      const state = this.#target.stateOf(before);
+      if (state === 'gone') return false;
+      if (state === 'changed') throw inTheWay(this.#target.name, key);
+      if (before.revision !== revisionText(revision)) return false;
+      this.#already += 1;
+      this.#count(size);
+    } catch (error) {
+      this.#problem(key, error);
+    }
+    return true;
+  }
+
+  /** Fetches one object after the other; never rejects. */
+  async #work(wanted: AsyncGenerator<Wanted>): Promise<void> {
+    try {
+      while (!this.#isOver) {
+        const next = await wanted.next();
+        if (next.done === true) return;
+        await this.#fetch(next.value);
+      }
+    } catch (error) {
+      this.#failure ??= { error };
+    }
+  }
+
+  async #fetch(wanted: Wanted): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      const copied = await this.#copy(wanted);
+      if ('file' in copied) {
+        if (wanted.before !== undefined) this.#replaced.set(wanted.key, wanted.before);
+        if (copied.location === 'pending') this.#fromPending += 1;
+        await this.#add(copied.file);
+        return;
+      }
+      if (this.#source.signal.aborted) throw this.#source.signal.reason;
+      if (copied.isOpened && attempt < ATTEMPTS) continue; // it may have been changed, or moved, just then
+      this.#problem(wanted.key, copied.error);
+      return;
+    }
+  }
+
+  /** Copies one object to a temporary name, durable. What is wrong with the object is a value, with the target is thrown. */
+  async #copy({ key, size, revision }: Wanted): Promise<Copied> {
+    let object: Found;
+    let bytes: Buffer | Readable;
+    try {
+      object = await this.#source.open(key);
+    } catch (error) {
+      return { error, isOpened: false };
+    }
+    try {
+      const { readAll } = object;
+      bytes = readAll === undefined || size > SMALL ? object.read() : readAll();
+    } catch (error) {
+      return { error, isOpened: true };
+    }
+    const file = this.#target.create();
+    try {
+      const failed = await file.write(bytes);
+      if (failed === undefined && file.size === size) {
+        const look = await file.finish({ mode: object.mode, mtimeNs: revision.mtimeNs });
+        const { temporary } = file;
+        return {
+          file: { key, revision: revisionText(revision), temporary, ...look },
+          location: object.location,
+        };
+      }
+      file.discard();
+      return { error: failed?.error ?? cutShort(key, file.size, size), isOpened: true };
+    } catch (error) {
+      file.discard();
+      throw error;
+    }
+  }
+
+  async #add(file: Written): Promise<void> {
+    this.#batch.push(file);
+    this.#batchBytes += file.size;
+    const isFull =
+      this.#batch.length >= BATCH_FILES ||
+      this.#batchBytes >= BATCH_BYTES ||
+      this.#options.clock.monotonic() - this.#batchSince >= BATCH_MS;
+    if (isFull) await this.#place();
+  }
+
+  /** Gives the batch its names, after the batch before it. */
+  async #place(): Promise<void> {
+    const batch = this.#batch;
+    this.#batch = [];
+    this.#batchBytes = 0;
+    this.#batchSince = this.#options.clock.monotonic();
+    this.#placing = this.#placing.then(async () => this.#placeBatch(batch));
+    await this.#placing;
+  }
+
+  async #placeBatch(batch: Written[]): Promise<void> {
+    const { manifest } = this.#target;
+    batch.sort((a, b) => compareKeys(a.key, b.key)); // a directory's files come together
+    manifest.advance(this.#settled, batch);
+    this.#settled = [];
+    const { placed, refused } = await this.#target.place(batch, this.#replaced);
+    this.#settled = placed;
+    for (const { key } of batch) this.#replaced.delete(key);
+    for (const { file, error } of refused) this.#problem(file.key, error);
+    for (const { size } of placed) this.#count(size);
+  }
+
+  /** Places what is left, and notes all as whole, also after a failure elsewhere. */
+  async #finish(): Promise<void> {
+    try {
+      await this.#place();
+      this.#target.manifest.advance(this.#settled, []);
+      this.#settled = [];
+    } catch (error) {
+      this.#failure ??= { error };
+    }
+    if (this.#source.signal.aborted) this.#failure ??= { error: this.#source.signal.reason };
+  }
+
+  #count(size: number): void {
+    this.#objects += 1;
+    this.#bytes += size;
+    this.#tick();
+  }
+
+  /** Tells what keeps one object from being fetched; throws what keeps all. */
+  #problem(key: string, error: unknown): void {
+    if (!(error instanceof TombstonedError)) throw error;
+    if (error.code === 'incomplete') this.#missing.push(key);
+    this.#options.onProblem(error);
+    this.#tick();
+  }
+
+  #tick(): void {
+    this.#done += 1;
+    this.#options.onProgress?.(this.#done, this.#source.count);
+  }
+}
+
+function cutShort(key: string, got: number, size: number): TombstonedError {
+  return new TombstonedError('incomplete', `${printable(key)} gave ${got} of ${size} bytes`, {
+    key,
+    hint: 'fetch again',
+  });
+}

@@ -1,0 +1,383 @@
+import { type BigIntStats, constants } from 'node:fs';
+import path from 'node:path';
+import type { Readable } from 'node:stream';
+import { type FetchedFile, FetchManifest } from '../catalog/fetch-manifest.ts';
+import { errnoOf, TombstonedError } from '../domain/errors.ts';
+import { CONTROL_SEGMENT, type Key, printable } from '../domain/key.ts';
+import { at, splitKey } from '../store/local/directories.ts';
+import { systemMessage } from '../store/local/local-fs.ts';
+import { TargetDirectories } from './target-directories.ts';
+import { nodeTargetFs, type TargetFs } from './target-fs.ts';
+
+/** Where a fetch keeps what is its own: no key can lead there. */
+const OWN = `${CONTROL_SEGMENT}/fetch`;
+const MANIFEST = 'manifest.db';
+
+const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY;
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+/** What can be wrong with one name and not with the next. */
+const OF_ONE_NAME = new Set([
+  'ENAMETOOLONG',
+  'EINVAL',
+  'EILSEQ',
+  'EACCES',
+  'EPERM',
+  'EXDEV',
+  'EISDIR',
+  'ENOTEMPTY',
+]);
+/** What a file system without hard links says. */
+const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK', 'ENOSYS']);
+/** How many directories are kept open. */
+const MAX_OPEN = 200;
+
+/** A file of the target that is written and has no name of its own yet. */
+export interface Written extends FetchedFile {
+  readonly key: Key;
+  /** Its temporary name. */
+  readonly temporary: string;
+}
+
+/** The directory that a fetch writes into. */
+export class Target {
+  readonly manifest: FetchManifest;
+  /** Its path, as the operator gave it. */
+  readonly name: string;
+  readonly #fs: TargetFs;
+  readonly #root: number;
+  readonly #tmp: number;
+  readonly #directories: TargetDirectories;
+  #made = 0;
+
+  /**
+   * Opens a directory, made where there is none, and what an earlier fetch knew
+   * about it. Throws `conflict` when it is in a store, or another fetch is under way.
+   */
+  static async open(name: string, fs: TargetFs = nodeTargetFs): Promise<Target> {
+    let root: number | undefined;
+    let directories: TargetDirectories | undefined;
+    let manifest: FetchManifest | undefined;
+    try {
+      await makeDurable(fs, path.resolve(name));
+      const real = fs.realpath(name);
+      refuseStore(fs, real, name);
+      root = fs.open(real, DIRECTORY);
+      directories = new TargetDirectories(fs, root, name);
+      const own = directories.make(OWN);
+      const file = fs.lstat(at(own, MANIFEST));
+      if (file !== undefined && !(file.isFile() && file.nlink === 1n)) {
+        throw new TombstonedError('conflict', `${name}/${OWN}/${MANIFEST} is no file of ours`, {
+          key: name,
+          hint: 'fetch into another directory',
+        });
+      }
+      manifest = FetchManifest.open(path.join(real, OWN, MANIFEST));
+      directories.close();
+      const target = new Target({ name, fs, root, directories, manifest });
+      await target.#recover();
+      return target;
+    } catch (error) {
+      manifest?.close();
+      directories?.close();
+      if (root !== undefined) fs.close(root);
+      throw targetError(name, error);
+    }
+  }
+
+  private constructor(opened: {
+    name: string;
+    fs: TargetFs;
+    root: number;
+    directories: TargetDirectories;
+    manifest: FetchManifest;
+  }) {
+    this.name = opened.name;
+    this.#fs = opened.fs;
+    this.#root = opened.root;
+    this.#directories = opened.directories;
+    this.manifest = opened.manifest;
+    // Apart from the others: it stays open.
+    const own = new TargetDirectories(opened.fs, opened.root, opened.name);
+    this.#tmp = this.#fs.open(at(own.make(`${OWN}/tmp`), '.'), DIRECTORY);
+    own.close();
+  }
+
+  /** Empties `tmp`, and finds out which files have their names that a killed fetch was about to give. */
+  async #recover(): Promise<void> {
+    const names = this.#fs.opendir(at(this.#tmp, '.'));
+    try {
+      for (let entry = names.readSync(); entry !== null; entry = names.readSync()) {
+        if (entry.kind !== 'directory') this.#fs.unlink(at(this.#tmp, entry.name));
+      }
+    } finally {
+      names.closeSync();
+    }
+    const placed = this.manifest.placing().filter((file) => {
+      const found = this.#lookOrNot(file.key);
+      if (found?.ino !== file.inode || !isFile(found, file)) return false;
+      this.#directories.make(splitKey(file.key).directory);
+      this.#directories.noteChange(splitKey(file.key).directory);
+      return true;
+    });
+    await this.#directories.sync();
+    this.manifest.advance(placed, []);
+  }
+
+  /** Whether a file is still what it was when it was whole. Throws `conflict` where something is in its way. */
+  stateOf(file: FetchedFile): 'whole' | 'changed' | 'gone' {
+    const found = this.#look(file.key);
+    if (found === undefined) return 'gone';
+    return isFile(found, file) ? 'whole' : 'changed';
+  }
+
+  /** Whether there is anything at a key's path. */
+  isTaken(key: string): boolean {
+    return this.#lookOrNot(key) !== undefined;
+  }
+
+  #lookOrNot(key: string): BigIntStats | undefined {
+    try {
+      return this.#look(key);
+    } catch (error) {
+      if (error instanceof TombstonedError && error.code === 'conflict') return undefined;
+      throw error;
+    }
+  }
+
+  #look(key: string): BigIntStats | undefined {
+    const { directory, base } = splitKey(key);
+    try {
+      if (this.#directories.size >= MAX_OPEN) this.#directories.close();
+      const fd = this.#directories.open(directory);
+      return fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
+    } catch (error) {
+      throw targetError(`${this.name}/${key}`, error);
+    }
+  }
+
+  /** Makes a file under a temporary name. */
+  create(): NewFile {
+    return new NewFile(this.#fs, this.#tmp, String(this.#made++), this.name);
+  }
+
+  /**
+   * Gives written files their names, durable, and says of each that could not have
+   * it why. `replaced` tells what a file may take the place of. Throws where
+   * nothing can be written any more.
+   */
+  async place(
+    batch: readonly Written[],
+    replaced: ReadonlyMap<string, FetchedFile>,
+  ): Promise<{ placed: Written[]; refused: { file: Written; error: TombstonedError }[] }> {
+    const placed: Written[] = [];
+    const refused: { file: Written; error: TombstonedError }[] = [];
+    try {
+      for (const file of batch) {
+        if (this.#directories.size >= MAX_OPEN) await this.#syncAndClose();
+        try {
+          this.#placeOne(file, replaced.get(file.key));
+          placed.push(file);
+        } catch (error) {
+          const known = targetError(`${this.name}/${file.key}`, error);
+          if (!isOfOneName(error)) throw known;
+          refused.push({ file, error: known });
+          this.#fs.unlink(at(this.#tmp, file.temporary));
+        }
+      }
+      await this.#directories.sync();
+      return { placed, refused };
+    } catch (error) {
+      throw targetError(this.name, error);
+    }
+  }
+
+  async #syncAndClose(): Promise<void> {
+    await this.#directories.sync();
+    this.#directories.close();
+  }
+
+  #placeOne(file: Written, replaced: FetchedFile | undefined): void {
+    const { directory, base } = splitKey(file.key);
+    const from = at(this.#tmp, file.temporary);
+    const to = at(this.#directories.make(directory), base);
+    this.#directories.noteChange(directory);
+    const found = replaced === undefined ? undefined : this.#fs.lstat(to);
+    if (found !== undefined && replaced !== undefined) {
+      if (!isFile(found, replaced)) throw inTheWay(this.name, file.key);
+      this.#fs.rename(from, to);
+      return;
+    }
+    try {
+      this.#fs.link(from, to); // unlike a rename it never replaces
+    } catch (error) {
+      const code = errnoOf(error) ?? '';
+      if (code === 'EEXIST') throw inTheWay(this.name, file.key);
+      if (!NO_LINKS.has(code)) throw error;
+      if (this.#fs.lstat(to) !== undefined) throw inTheWay(this.name, file.key);
+      this.#fs.rename(from, to);
+      return;
+    }
+    this.#fs.unlink(from);
+  }
+
+  close(): void {
+    this.manifest.close();
+    this.#directories.close();
+    this.#fs.close(this.#tmp);
+    this.#fs.close(this.#root);
+  }
+}
+
+/** A file under a temporary name, that is being written. */
+class NewFile {
+  readonly temporary: string;
+  readonly #fs: TargetFs;
+  readonly #fd: number;
+  readonly #path: string;
+  readonly #target: string;
+  #size = 0;
+  #isClosed = false;
+
+  constructor(fs: TargetFs, tmp: number, temporary: string, target: string) {
+    this.#fs = fs;
+    this.temporary = temporary;
+    this.#path = at(tmp, temporary);
+    this.#target = target;
+    this.#fd = this.#guarded(() => fs.open(this.#path, NEW_FILE, 0o600));
+  }
+
+  /** How many bytes were written. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Writes bytes; what their source throws is a value, to tell it from what the target does. */
+  async write(bytes: Buffer | Readable): Promise<{ error: unknown } | undefined> {
+    if (Buffer.isBuffer(bytes)) {
+      this.#size = bytes.length;
+      this.#guarded(() => this.#fs.write(this.#fd, bytes));
+      return undefined;
+    }
+    const chunks: AsyncIterator<Buffer> = bytes[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const next = await chunks.next().catch((error: unknown) => ({ error }));
+        if ('error' in next) return next;
+        if (next.done === true) return undefined;
+        await this.#fs.writeAsync(this.#fd, next.value, this.#size);
+        this.#size += next.value.length;
+      }
+    } catch (error) {
+      throw targetError(this.#target, error);
+    } finally {
+      bytes.destroy();
+    }
+  }
+
+  /** Gives it its mode and time, makes it durable, and closes it. */
+  async finish(look: {
+    mode: number | undefined;
+    mtimeNs: bigint;
+  }): Promise<Pick<FetchedFile, 'size' | 'mtimeNs' | 'inode'>> {
+    try {
+      this.#fs.fchmod(this.#fd, look.mode ?? 0o644);
+      this.#fs.futimes(this.#fd, Number(look.mtimeNs) / 1e9);
+      const { size, mtimeNs, ino } = this.#fs.fstat(this.#fd);
+      await this.#fs.fsync(this.#fd);
+      return { size: Number(size), mtimeNs, inode: ino };
+    } catch (error) {
+      throw targetError(this.#target, error);
+    } finally {
+      this.#close();
+    }
+  }
+
+  /** Removes it: it is not whole. */
+  discard(): void {
+    this.#close();
+    this.#guarded(() => this.#fs.unlink(this.#path));
+  }
+
+  #close(): void {
+    if (!this.#isClosed) this.#fs.close(this.#fd);
+    this.#isClosed = true;
+  }
+
+  #guarded<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw targetError(this.#target, error);
+    }
+  }
+}
+
+function isFile(found: BigIntStats, { size, mtimeNs }: FetchedFile): boolean {
+  return found.isFile() && found.size === BigInt(size) && found.mtimeNs === mtimeNs;
+}
+
+/** What a fetch finds at a key's path, and has not put there, or not so. */
+export function inTheWay(target: string, key: string): TombstonedError {
+  const where = printable(`${target}/${key}`);
+  return new TombstonedError(
+    'conflict',
+    `${where} is something else than what was fetched; it stays as it is`,
+    {
+      key,
+      hint: 'move it out of the way, or fetch into another directory',
+    },
+  );
+}
+
+/** Makes a directory and those above it, each durable in the one above. */
+async function makeDurable(fs: TargetFs, directory: string): Promise<void> {
+  const missing: string[] = [];
+  for (let one = directory; fs.lstat(one) === undefined; one = path.dirname(one)) missing.push(one);
+  if (missing.length === 0) return;
+  fs.mkdirWithAbove(directory);
+  for (const one of missing) {
+    const fd = fs.open(path.dirname(one), DIRECTORY);
+    try {
+      await fs.fsync(fd);
+    } finally {
+      fs.close(fd);
+    }
+  }
+}
+
+/** What is fetched into a store would be listed, and perhaps swept, as its own. */
+function refuseStore(fs: TargetFs, real: string, name: string): void {
+  for (let one = real; ; one = path.dirname(one)) {
+    if (fs.lstat(path.join(one, CONTROL_SEGMENT, 'store.json')) !== undefined) {
+      throw new TombstonedError('conflict', `${name} is in the store ${one}`, {
+        key: name,
+        hint: 'fetch into a directory outside of any store',
+      });
+    }
+    if (one === path.dirname(one)) return;
+  }
+}
+
+function isOfOneName(error: unknown): boolean {
+  if (error instanceof TombstonedError) return error.code === 'conflict';
+  return OF_ONE_NAME.has(errnoOf(error) ?? '');
+}
+
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: 'free some space there and run it again: it goes on from here',
+  EDQUOT: 'free some space there and run it again: it goes on from here',
+  EROFS: 'fetch into a directory that can be written',
+  EACCES: 'fetch into a directory that this user can write',
+  EPERM: 'fetch into a directory that this user can write',
+  EXDEV: 'fetch into a directory without other file systems in it',
+};
+
+/** What the system said about the target, as an error. */
+function targetError(where: string, cause: unknown): TombstonedError {
+  if (cause instanceof TombstonedError) return cause;
+  return new TombstonedError('failed', `${printable(where)} can't be written: ${systemMessage(cause)}`, {
+    key: where,
+    hint: HINTS[errnoOf(cause) ?? ''],
+    cause,
+  });
+}
