@@ -1,8 +1,9 @@
 import type { Catalog, StoreRow } from '../catalog/catalog.ts';
+import type { CachedHold } from '../catalog/holds.ts';
 import { type FileLock, runLockFile, takeDeadLock } from '../catalog/run-lock.ts';
 import { isPlainId } from '../domain/ids.ts';
 import { formatDuration } from '../domain/quantities.ts';
-import { isDead, stillFor } from '../run/leases.ts';
+import { isDead, leaseText, stillFor } from '../run/leases.ts';
 import type { Place } from '../run/place.ts';
 import { type Fence, listFences, readFence } from '../store/fences.ts';
 import { type Lease, leaseName, listLeases, readLease } from '../store/leases.ts';
@@ -44,6 +45,9 @@ export interface StoreClaims {
   readonly fences: readonly FenceStanding[];
 }
 
+/** Of a store that could not be looked at. */
+export const NO_CLAIMS: StoreClaims = { leases: [], fences: [] };
+
 /** Looks at a store's leases and fences, and changes nothing there. */
 export async function claimsIn(at: Looker): Promise<StoreClaims> {
   return { leases: await leasesIn(at), fences: await fencesIn(at) };
@@ -54,16 +58,18 @@ export async function leasesIn({ store, clock, actor, known }: Looker): Promise<
   const { names, broken } = await listLeases(store.control);
   const found: LeaseStanding[] = [];
   for (const name of names) {
+    const began = clock.uptime();
     const lease = await readLease(store.control, name);
     if (lease === undefined) continue;
     const isBroken = broken.has(lease.id) && name === leaseName(lease.id);
     const watch = known === null || lease.problem !== null ? null : { ...known, store, clock, actor };
     // What is unclear never dies by itself.
-    const isOver = watch === null ? (lease.problem === null ? null : false) : isDead(watch, lease);
+    const still = watch === null ? null : stillFor(watch, lease, began);
+    const isOver = still === null ? (lease.problem === null ? null : false) : isDead({ store }, lease, still);
     found.push({
       lease,
       isDead: isBroken || isOver,
-      stillFor: watch === null ? null : stillFor(watch, lease),
+      stillFor: still,
     });
   }
   return found;
@@ -135,6 +141,28 @@ export function lockOf(
   if (row !== undefined) return lock;
   lock.release(); // nothing tells it from a copy
   return 'unclear';
+}
+
+/** A lease in words, and how long it goes on without its holder. */
+export function leaseDetail({ lease, stillFor: still }: LeaseStanding): string {
+  const { name, problem, ttlSeconds } = lease;
+  if (problem !== null)
+    return `.tombstoned/leases/${name} ${problem}: it covers everything, and never dies by itself`;
+  const seen = still === null ? '' : `, last seen renewed ${formatDuration(still)} ago`;
+  return `${leaseText(lease)}${seen}; if its holder is dead it ends ${formatDuration(ttlSeconds * 1000)} after its last renewal`;
+}
+
+/** A hold or exemption in words. */
+export function holdText({
+  name,
+  kind,
+  reason,
+  by,
+  problem,
+}: Pick<CachedHold, 'name' | 'kind' | 'reason' | 'by' | 'problem'>): string {
+  if (problem !== null) return `.tombstoned/holds/${name} ${problem}: it is a hold on everything`;
+  const id = name.replace(/\.json$/, '');
+  return kind === 'exempt' ? `policies leave it alone: ${reason} (${id})` : `hold ${id} of ${by}: ${reason}`;
 }
 
 /** A fence in words. */

@@ -9,20 +9,29 @@ export class LeaseWatch {
   }
 
   /**
-   * Notes a look at a lease; gives since when its number is what it is now, in ms
-   * of this boot's monotonic clock. `now` is that clock's, of before the look or after.
+   * Notes a look at a lease, which began at `began` and was done at `done`, ms of
+   * this boot's monotonic clock. Gives for how long its number is known to have
+   * stood still: from when it was first seen to when this look began, so that a
+   * process that was frozen meanwhile counts nothing as seen.
    */
-  seen(look: { store: number; name: string; renewal: number; boot: string; now: number }): number {
-    const { store, name, renewal, boot, now } = look;
+  seen(look: {
+    store: number;
+    name: string;
+    renewal: number;
+    boot: string;
+    began: number;
+    done: number;
+  }): number {
+    const { store, name, renewal, boot, began, done } = look;
     const row = this.#sql.all(
       `SELECT since FROM lease_watch WHERE store = ? AND name = ? AND renewal = ? AND boot = ? AND since <= ?`,
       store,
       name,
       renewal,
       boot,
-      now,
+      done,
     )[0];
-    if (row !== undefined) return asNumber(row['since']);
+    if (row !== undefined) return Math.max(0, began - asNumber(row['since']));
     this.#sql.run(
       `INSERT INTO lease_watch (store, name, renewal, boot, since) VALUES (?, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET renewal = excluded.renewal, boot = excluded.boot, since = excluded.since`,
@@ -30,9 +39,9 @@ export class LeaseWatch {
       name,
       renewal,
       boot,
-      now,
+      done,
     );
-    return now;
+    return 0;
   }
 
   count(store: number): number {

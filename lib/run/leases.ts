@@ -15,7 +15,8 @@ import type { Place } from './place.ts';
 /** What a look at leases needs of a place. */
 export type LeasePlace = Pick<Place, 'store' | 'catalog' | 'row' | 'clock' | 'actor' | 'report'>;
 
-type WatchPlace = Pick<LeasePlace, 'store' | 'catalog' | 'row' | 'clock' | 'actor'>;
+/** What watching a lease's number needs. */
+export type WatchPlace = Pick<LeasePlace, 'store' | 'catalog' | 'row' | 'clock' | 'actor'>;
 
 /**
  * The leases that are in force. One whose number has stood still for a whole TTL
@@ -28,6 +29,7 @@ export async function lookAtLeases(place: LeasePlace): Promise<Lease[]> {
   const { names, broken } = await listLeases(store.control);
   const live: Lease[] = [];
   for (const name of names) {
+    const began = place.clock.uptime();
     const lease = await readLease(store.control, name);
     if (lease === undefined || (broken.has(lease.id) && name === leaseName(lease.id))) continue;
     if (lease.problem !== null && isNews(store, `${name} ${lease.problem}`)) {
@@ -39,24 +41,29 @@ export async function lookAtLeases(place: LeasePlace): Promise<Lease[]> {
         },
       );
     }
-    if (isDead(place, lease)) await takeAsDead(place, lease);
+    if (isDead(place, lease, stillFor(place, lease, began))) await takeAsDead(place, lease);
     else live.push(lease);
   }
   if (catalog.leaseWatch.count(row.n) > names.length) catalog.leaseWatch.keepOnly(row.n, names);
   return live;
 }
 
-/** Whether a lease's number has stood still for a TTL, and `settle`. Notes this look. */
-export function isDead(place: WatchPlace, lease: Lease): boolean {
-  if (lease.problem !== null) return false; // it has no number that can be believed
-  return stillFor(place, lease) >= lease.ttlSeconds * 1000 + place.store.settle;
+/** For how long a lease's number, which was read since `began` (uptime), is known to have stood still; notes this look. ms. */
+export function stillFor({ catalog, row, clock, actor }: WatchPlace, lease: Lease, began: number): number {
+  const { name, renewal } = lease;
+  return catalog.leaseWatch.seen({
+    store: row.n,
+    name,
+    renewal,
+    boot: actor.boot,
+    began,
+    done: clock.uptime(),
+  });
 }
 
-/** How long a lease's number has stood still, as seen through this catalog, ms. Notes this look. */
-export function stillFor({ catalog, row, clock, actor }: WatchPlace, { name, renewal }: Lease): number {
-  const now = clock.uptime();
-  const since = catalog.leaseWatch.seen({ store: row.n, name, renewal, boot: actor.boot, now });
-  return now - since;
+/** Whether that is a TTL, and `settle`. What can't be understood never dies. */
+export function isDead({ store }: Pick<Place, 'store'>, lease: Lease, stillForMs: number): boolean {
+  return lease.problem === null && stillForMs >= lease.ttlSeconds * 1000 + store.settle;
 }
 
 async function takeAsDead({ store, clock, actor, report }: LeasePlace, lease: Lease): Promise<void> {
