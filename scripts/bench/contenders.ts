@@ -5,7 +5,8 @@ import { countFiles } from './files.ts';
 import type { Stopwatch, Usage } from './measure.ts';
 import { numberIn } from './measure.ts';
 
-export type Task = 'sweep' | 'purge';
+export const TASKS = ['fetch', 'sweep', 'purge'] as const;
+export type Task = (typeof TASKS)[number];
 
 export interface Sample extends Usage {
   readonly task: Task;
@@ -13,24 +14,29 @@ export interface Sample extends Usage {
   readonly command: string;
 }
 
-/** One way to move a tree of files away, and then to remove what was moved. */
+/** One way to copy a tree of files, to move one away, and to remove what was moved. */
 export interface Contender {
   readonly name: string;
   /** The program it runs, which may not be installed. */
   readonly program: string;
   /** Moves and removes the files below `live`; its other files go into `scratch`. Throws if a file was left out. */
   run(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]>;
+  /** Copies the files below `live`, which stays as it is, into `scratch`. */
+  copy?(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]>;
 }
 
 const TOMBSTONECTL = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
 /** Files between two fsyncs of the limit: what one batch of ours moves. */
 const SYNC_EVERY = '1000';
 
+/** An empty name keeps rclone from looking for a config, and from remarking that there is none. */
+const RCLONE = ['rclone', '--config', ''];
+
 /** Ours comes first: the others are what it is compared with. */
 export const CONTENDERS: readonly Contender[] = [
-  { name: 'tombstonectl', program: process.execPath, run: runTombstonectl },
-  { name: 'mv', program: 'xargs', run: runMv },
-  { name: 'rclone', program: 'rclone', run: runRclone },
+  { name: 'tombstonectl', program: process.execPath, run: runTombstonectl, copy: copyByTombstonectl },
+  { name: 'mv', program: 'xargs', run: runMv, copy: copyByCp },
+  { name: 'rclone', program: 'rclone', run: runRclone, copy: copyByRclone },
   { name: 'limit', program: 'cc', run: runLimit },
 ];
 
@@ -46,12 +52,41 @@ export function isInstalled(program: string): boolean {
   });
 }
 
-async function runTombstonectl(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]> {
-  const files = countFiles(live);
+/** The command line of a `tombstonectl` for which the tree is a store. */
+async function initialised(stopwatch: Stopwatch, live: string, scratch: string): Promise<string[]> {
   const config = path.join(scratch, 'tombstoned.yaml');
   writeFileSync(config, configOf(live, scratch));
   const ctl = [process.execPath, TOMBSTONECTL, '--config', config];
   await stopwatch.run([...ctl, 'init', '--store', 'bench']);
+  return ctl;
+}
+
+async function copyByTombstonectl(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]> {
+  const ctl = await initialised(stopwatch, live, scratch);
+  const files = countFiles(path.join(live)) - countFiles(path.join(live, '.tombstoned'));
+  const to = path.join(scratch, 'copy');
+  const { stdout, ...usage } = await stopwatch.run([...ctl, '--json', 'fetch', '', '--to', to]);
+  expectAll('fetched', numberIn(lastLine(stdout), 'objects'), files);
+  return [{ task: 'fetch', command: 'tombstonectl fetch', ...usage }];
+}
+
+async function copyByCp(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]> {
+  const to = path.join(scratch, 'copy');
+  const usage = await usageOf(stopwatch, ['cp', '-r', live, to]);
+  expectAll('copied by cp', countFiles(to), countFiles(live));
+  return [{ task: 'fetch', command: 'cp -r', ...usage }];
+}
+
+async function copyByRclone(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]> {
+  const to = path.join(scratch, 'copy');
+  const usage = await usageOf(stopwatch, [...RCLONE, 'copy', live, to]);
+  expectAll('copied by rclone', countFiles(to), countFiles(live));
+  return [{ task: 'fetch', command: 'rclone copy', ...usage }];
+}
+
+async function runTombstonectl(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]> {
+  const files = countFiles(live);
+  const ctl = await initialised(stopwatch, live, scratch);
   const { stdout: swept, ...sweep } = await stopwatch.run([...ctl, '--json', 'sweep']);
   expectAll('swept', numberIn(lastLine(swept), 'moved'), files);
   const { stdout: purged, ...purge } = await stopwatch.run([...ctl, '--json', 'purge']);
@@ -94,11 +129,9 @@ async function runRclone(stopwatch: Stopwatch, live: string, scratch: string): P
   const files = countFiles(live);
   // Were there no destination, rclone would rename the whole tree at once and move no file by itself.
   mkdirSync(moved);
-  // An empty name keeps rclone from looking for a config, and from remarking that there is none.
-  const rclone = ['rclone', '--config', ''];
-  const sweep = await usageOf(stopwatch, [...rclone, 'move', live, moved]);
+  const sweep = await usageOf(stopwatch, [...RCLONE, 'move', live, moved]);
   expectAll('moved by rclone', countFiles(moved), files);
-  const purge = await usageOf(stopwatch, [...rclone, 'delete', moved]);
+  const purge = await usageOf(stopwatch, [...RCLONE, 'delete', moved]);
   expectAll('left by rclone', countFiles(moved), 0);
   return [
     { task: 'sweep', command: 'rclone move', ...sweep },

@@ -1,11 +1,11 @@
 // Whole processes side by side on real files: what a sweep and a purge cost, against the tools one would use
 // otherwise and against the disk's own limit. Each round runs every contender on a fresh tree of its own.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Sample } from './contenders.ts';
+import type { Contender, Sample } from './contenders.ts';
 import { CONTENDERS, isInstalled } from './contenders.ts';
 import { makeFiles } from './files.ts';
 import { Stopwatch } from './measure.ts';
@@ -15,6 +15,7 @@ const USAGE = `npm run bench -- [--files N] [--directories N] [--rounds N] [--on
   --files        files of 1 KiB in each tree (100000)
   --directories  directories they are spread over (100)
   --rounds       how often each contender runs (3)
+  --skip         leave out fetch, or move (sweep and purge)
   --only         which of ${CONTENDERS.map(({ name }) => name).join(', ')} (all)
   --in           where the trees are made, not on a tmpfs (this repository's directory)
   --out          where the figures go as JSON (bench.json)`;
@@ -30,6 +31,7 @@ function optionsOf(args: readonly string[]) {
       files: { type: 'string', default: '100000' },
       directories: { type: 'string', default: '100' },
       rounds: { type: 'string', default: '3' },
+      skip: { type: 'string', default: '' },
       only: { type: 'string', default: CONTENDERS.map(({ name }) => name).join(',') },
       in: { type: 'string', default: repository },
       out: { type: 'string', default: path.join(repository, 'bench.json') },
@@ -39,8 +41,10 @@ function optionsOf(args: readonly string[]) {
   const unknown = names.find((name) => !CONTENDERS.some((contender) => contender.name === name));
   if (unknown !== undefined) throw new Error(`--only ${unknown}: there is no such contender`);
   if (statfsSync(values.in).type === TMPFS_MAGIC) throw new Error(`--in ${values.in}: a tmpfs is no disk`);
+  if (!['', 'fetch', 'move'].includes(values.skip)) throw new Error(`--skip ${values.skip}: fetch or move`);
   return {
     help: values.help,
+    skip: values.skip,
     files: countIn('files', values.files),
     directories: countIn('directories', values.directories),
     rounds: countIn('rounds', values.rounds),
@@ -58,6 +62,7 @@ function countIn(name: string, text: string): number {
 async function main(): Promise<void> {
   const {
     help,
+    skip,
     files,
     directories,
     rounds: count,
@@ -85,23 +90,44 @@ async function main(): Promise<void> {
     const stopwatch = new Stopwatch(scratch);
     const treeOf = (round: number, name: string): string => path.join(scratch, `${name}-${round}`);
     // All trees first: while deletions are fresh, ext4 without a journal is slow to make files anew.
-    console.log(`making ${count * contenders.length} trees`);
+    // What is copied is one tree, which stays as it is.
+    const moved = skip === 'move' ? 0 : count * contenders.length;
+    console.log(`making ${moved + (skip === 'fetch' ? 0 : 1)} trees`);
+    const copied = path.join(scratch, 'copied');
+    if (skip !== 'fetch') makeFiles(copied, files, directories);
     for (let round = 0; round < count; round++) {
       for (const { name } of contenders) {
-        makeFiles(path.join(treeOf(round, name), 'live'), files, directories);
+        mkdirSync(treeOf(round, name));
+        if (skip !== 'move') makeFiles(path.join(treeOf(round, name), 'live'), files, directories);
       }
     }
-    const rounds: Sample[][] = [];
-    for (let round = 0; round < count; round++) {
-      const samples: Sample[] = [];
-      // Each is first, second, … in turn: what the one before leaves to the disk hits all alike.
-      const first = round % contenders.length;
-      for (const contender of [...contenders.slice(first), ...contenders.slice(0, first)]) {
-        console.log(`round ${round + 1} of ${count}: ${contender.name}`);
-        const directory = treeOf(round, contender.name);
-        samples.push(...(await contender.run(stopwatch, path.join(directory, 'live'), directory)));
+    const rounds: Sample[][] = Array.from({ length: count }, () => []);
+    const each = async (
+      what: string,
+      act: (contender: Contender, directory: string) => Promise<Sample[]>,
+    ): Promise<void> => {
+      for (const [round, samples] of rounds.entries()) {
+        // Each is first, second, … in turn: what the one before leaves to the disk hits all alike.
+        const first = round % contenders.length;
+        for (const contender of [...contenders.slice(first), ...contenders.slice(0, first)]) {
+          console.log(`round ${round + 1} of ${count}: ${contender.name} ${what}`);
+          samples.push(...(await act(contender, treeOf(round, contender.name))));
+        }
       }
-      rounds.push(samples);
+    };
+    if (skip !== 'fetch') {
+      await each('copies', async (contender, directory) => {
+        rmSync(path.join(copied, '.tombstoned'), { recursive: true, force: true });
+        return (await contender.copy?.(stopwatch, copied, directory)) ?? [];
+      });
+    }
+    if (skip !== 'move') {
+      await each('moves', async (contender, directory) => {
+        for (const name of readdirSync(directory)) {
+          if (name.startsWith('catalog.db')) rmSync(path.join(directory, name), { recursive: true });
+        }
+        return contender.run(stopwatch, path.join(directory, 'live'), directory);
+      });
     }
     const rows = rowsOf(rounds, files, OURS);
     console.log(`\n${files} files of 1 KiB in ${directories} directories; rounds: ${count}, medians\n`);

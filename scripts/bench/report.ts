@@ -1,4 +1,4 @@
-import type { Sample, Task } from './contenders.ts';
+import { type Sample, TASKS, type Task } from './contenders.ts';
 
 export interface Row {
   readonly task: Task;
@@ -13,8 +13,7 @@ export interface Row {
 
 /** A row for each command, grouped by task; `rounds` are the samples of each round, `ours` begins our commands. */
 export function rowsOf(rounds: readonly (readonly Sample[])[], files: number, ours: string): Row[] {
-  const tasks: readonly Task[] = ['sweep', 'purge'];
-  return tasks.flatMap((task) => {
+  return TASKS.flatMap((task) => {
     const commands = new Set(rounds.flat().flatMap((s) => (s.task === task ? [s.command] : [])));
     const own = [...commands].find((command) => command.startsWith(ours));
     // Ours first, whichever the first round began with.
