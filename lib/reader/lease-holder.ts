@@ -62,7 +62,8 @@ export class LeaseHolder implements HeldLease {
   #text: string;
   /** The last renewal begun, done or not: no two have one number. */
   #renewal = 0;
-  #dueAt: number;
+  /** When one that failed is tried again, by the monotonic clock. */
+  #retryAt = Number.NEGATIVE_INFINITY;
   #isRenewing = false;
   #released: Promise<void> | undefined;
 
@@ -74,11 +75,10 @@ export class LeaseHolder implements HeldLease {
     this.#text = leaseText(body);
     this.#term = new LeaseTerm(clock, body.id, body.ttlSeconds * 1000, began);
     this.signal = this.#term.signal;
-    this.#dueAt = began.monotonic + this.#term.interval;
     this.#tending = this.#tend();
   }
 
-  /** Writes a lease under a new id. Throws, with no lease left behind, when that can't be done. */
+  /** Writes a lease under an id of its own. Throws, with no lease left behind, when that can't be done. */
   static async acquire(
     store: Store,
     { clock, random, actor }: HolderSurroundings,
@@ -175,7 +175,7 @@ export class LeaseHolder implements HeldLease {
         await this.#clock.sleep(this.#pause(), signal);
         if (signal.aborted) return;
         this.check();
-        if (!this.#isRenewing && this.#clock.monotonic() >= this.#dueAt) void this.#renewBehind();
+        if (!this.#isRenewing && this.#dueIn <= 0) void this.#renewBehind();
       }
     } catch (error) {
       this.#term.lose(messageOf(error), error);
@@ -185,8 +185,13 @@ export class LeaseHolder implements HeldLease {
   /** Not so long that a machine that was suspended goes on for long before it finds out. ms. */
   #pause(): number {
     const { left, interval } = this.#term;
-    const due = this.#isRenewing ? left : this.#dueAt - this.#clock.monotonic();
+    const due = this.#isRenewing ? left : this.#dueIn;
     return Math.max(1, Math.min(due, left, interval / 4));
+  }
+
+  get #dueIn(): number {
+    const { interval, passed } = this.#term;
+    return Math.max(interval - passed, this.#retryAt - this.#clock.monotonic());
   }
 
   get #retryPause(): number {
@@ -210,7 +215,7 @@ export class LeaseHolder implements HeldLease {
       await this.#checkUnbroken();
       this.check();
     } catch (error) {
-      this.#dueAt = this.#clock.monotonic() + this.#retryPause;
+      this.#retryAt = this.#clock.monotonic() + this.#retryPause;
       throw error;
     } finally {
       this.#isRenewing = false;
@@ -241,7 +246,6 @@ export class LeaseHolder implements HeldLease {
     }
     if (outcome === 'gone') throw this.#term.lose('its object is gone');
     this.#term.counts(began);
-    this.#dueAt = began.monotonic + this.#term.interval;
     this.#text = text;
     this.#unsure.clear();
     return true;
@@ -261,10 +265,8 @@ function checkTtl(ttl: number): void {
 
 async function create(store: Store, body: LeaseBody): Promise<'created' | 'exists'> {
   const { control } = store;
-  const text = leaseText(body);
-  let outcome: 'created' | 'exists';
   try {
-    outcome = await control.create(leasePath(body.id), text);
+    return await control.create(leasePath(body.id), leaseText(body));
   } catch (error) {
     const cause = error instanceof TombstonedError ? error.cause : error;
     if (READ_ONLY.has(errnoOf(cause) ?? '')) throw notWritable(store, error);
@@ -273,9 +275,6 @@ async function create(store: Store, body: LeaseBody): Promise<'created' | 'exist
     });
     throw error;
   }
-  // A store that repeats a request by itself finds what the first one made.
-  if (outcome === 'exists' && (await control.read(leasePath(body.id)))?.toString() === text) return 'created';
-  return outcome;
 }
 
 /** Releases a lease that something went wrong under, and throws what did. */

@@ -57,22 +57,25 @@ export class LeaseTerm {
     return this.#lost !== undefined;
   }
 
-  /** How long it may still be relied on, ms: by whichever clock says that more has passed. */
-  get left(): number {
+  /** How long ago the last news that counted began, ms: by whichever clock says that more has passed. */
+  get passed(): number {
     const { wall, monotonic } = instantOf(this.#clock);
-    const passed = Math.max(wall - this.#since.wall, monotonic - this.#since.monotonic);
-    return this.#ttl * RELIABLE - passed;
+    return Math.max(wall - this.#since.wall, monotonic - this.#since.monotonic);
+  }
+
+  /** How long it may still be relied on, ms. */
+  get left(): number {
+    return this.#ttl * RELIABLE - this.passed;
   }
 
   /** Throws `LeaseLost` when the lease may no longer be relied on. */
   check(): void {
     if (this.#lost !== undefined) throw this.#lost;
-    const { left } = this;
-    if (left > 0) return;
-    const passed = formatDuration(this.#ttl * RELIABLE - left);
+    const { passed } = this;
+    if (passed < this.#ttl * RELIABLE) return;
     const trouble = this.#trouble instanceof Error ? `; at last: ${this.#trouble.message}` : '';
     throw this.lose(
-      `${passed} have passed without a renewal, and its TTL is ${formatDuration(this.#ttl)}${trouble}`,
+      `${formatDuration(passed)} have passed without a renewal, and its TTL is ${formatDuration(this.#ttl)}${trouble}`,
       this.#trouble,
     );
   }
