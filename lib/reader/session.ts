@@ -286,7 +286,11 @@ export class Session {
   }
 
   #endStreams(error: unknown): void {
-    for (const stream of this.#streams) stream.destroy(error instanceof Error ? error : closed());
+    for (const stream of this.#streams) {
+      // Nobody reads it yet, or listens: whoever does later is told then.
+      if (stream.readableFlowing === null) stream.on('error', () => undefined);
+      stream.destroy(error instanceof Error ? error : closed());
+    }
   }
 
   #checkOpen(): void {
