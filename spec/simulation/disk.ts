@@ -1,7 +1,7 @@
 import { pendingName } from '../../lib/domain/ids.ts';
 import type { Key } from '../../lib/domain/key.ts';
 import type { Revision } from '../../lib/domain/revision.ts';
-import type { Host, Scheduler } from './scheduler.ts';
+import type { Host, Process, Scheduler } from './scheduler.ts';
 import type { Truth } from './truth.ts';
 
 export const PENDING = 'pending_deletion/';
@@ -30,6 +30,8 @@ export class Disk {
   /** By the whole pending name. */
   readonly pending = new Map<string, Content>();
   readonly control = new Map<string, string>();
+  /** Fences whose own run has looked for them: from then on it acts. */
+  readonly checked = new Set<string>();
   readonly #history = new Map<string, Snapshot<unknown>[]>();
   readonly #seen = new Map<string, number>();
 
@@ -52,16 +54,16 @@ export class Disk {
   }
 
   /** Whatever is at a live key, to a pending name; replaces what is there, as a rename does. */
-  rename(key: Key, id: string, host: Host): Content | undefined {
+  rename(key: Key, id: string, by: Process): Content | undefined {
     const content = this.live.get(key);
     if (content === undefined) return undefined;
-    this.copy(key, id, host);
-    this.removeLive(key, id, host);
+    this.copy(key, id, by);
+    this.removeLive(key, id, by);
     return content;
   }
 
   /** A copy of a live object under a pending name. */
-  copy(key: Key, id: string, host: Host): void {
+  copy(key: Key, id: string, { host }: Process): void {
     const content = this.live.get(key);
     if (content === undefined) return;
     const name = pendingName(PENDING, key, id);
@@ -70,24 +72,26 @@ export class Disk {
     this.#changed(directoryOf(name), this.pending, host);
   }
 
-  removeLive(key: Key, id: string, host: Host): void {
+  removeLive(key: Key, id: string, by: Process): void {
+    this.truth.acts(by.catalog, `${by.name} moves ${key}`);
     this.live.delete(key);
     this.truth.goneNow(pendingName(PENDING, key, id));
     this.truth.setLive(key, undefined, 'mover');
-    this.#changed(directoryOf(key), this.live, host);
+    this.#changed(directoryOf(key), this.live, by.host);
   }
 
   /** A pending copy, to a live key. */
-  bringBack(key: Key, id: string, host: Host, by: 'mover' | 'restore'): void {
+  bringBack(key: Key, id: string, { host }: Process, by: 'mover' | 'restore'): void {
     const content = this.pending.get(pendingName(PENDING, key, id));
     if (content !== undefined) this.#setLive(content, host, by);
   }
 
-  removePending(key: Key, id: string, revision: Revision, from: 'pending' | 'restored', host: Host): boolean {
+  removePending(key: Key, id: string, revision: Revision, from: 'pending' | 'restored', by: Process): boolean {
     const name = pendingName(PENDING, key, id);
     if (!this.pending.delete(name)) return false;
+    this.truth.acts(by.catalog, `${by.name} purges ${name}`);
     this.truth.removeCopy(name, { key, generation: generationOf(revision), from });
-    this.#changed(directoryOf(name), this.pending, host);
+    this.#changed(directoryOf(name), this.pending, by.host);
     return true;
   }
 

@@ -137,12 +137,11 @@ export class MemoryStore implements Store {
 
   async #moveByRename(item: MoveItem, resume: boolean): Promise<MoveOutcome> {
     const { key, id, revision } = item;
-    const { host } = this.#process;
     if (!resume) {
       const seen = await this.#process.request(`look at ${key}`, () => this.#disk.live.get(key));
       if (seen === undefined) return { outcome: 'gone' };
       if (!sameRevision(seen.revision, revision)) return { outcome: 'changed' };
-      const moved = await this.#process.request(`rename ${key} to ~${id}`, () => this.#disk.rename(key, id, host));
+      const moved = await this.#process.request(`rename ${key} to ~${id}`, () => this.#disk.rename(key, id, this.#process));
       if (moved === undefined) return { outcome: 'gone' };
     }
     const copy = await this.#process.request(`look at ${key}~${id}`, () => this.#copy(key, id));
@@ -154,20 +153,19 @@ export class MemoryStore implements Store {
     return this.#process.request(`link ${key}~${id} back`, () => {
       const live = this.#disk.live.get(key);
       if (live !== undefined && live !== copy) return { outcome: 'moved-other', revision: copy.revision };
-      this.#disk.bringBack(key, id, host, 'mover');
+      this.#disk.bringBack(key, id, this.#process, 'mover');
       return { outcome: 'put-back', revision: copy.revision };
     });
   }
 
   async #moveByCopy(item: MoveItem, resume: boolean): Promise<MoveOutcome> {
     const { key, id, revision } = item;
-    const { host } = this.#process;
     if (!resume) {
       const copied = await this.#requests.known(`COPY ${key} to ~${id}`, () => {
         const live = this.#disk.live.get(key);
         if (live === undefined) return 'gone';
         if (!sameRevision(live.revision, revision)) return 'changed';
-        this.#disk.copy(key, id, host);
+        this.#disk.copy(key, id, this.#process);
         return 'copied';
       });
       // One that was sent before may have landed, or land yet.
@@ -180,7 +178,7 @@ export class MemoryStore implements Store {
     if (copy === undefined) return { outcome: 'gone' };
     await this.#requests.known(`DELETE ${key} if it is ~${id}`, () => {
       const live = this.#disk.live.get(key);
-      if (live !== undefined && sameRevision(live.revision, copy.revision)) this.#disk.removeLive(key, id, host);
+      if (live !== undefined && sameRevision(live.revision, copy.revision)) this.#disk.removeLive(key, id, this.#process);
     });
     return { outcome: 'moved' };
   }
@@ -217,7 +215,7 @@ export class MemoryStore implements Store {
         this.#disk.truth.undone(`${key}~${id}`);
         return { outcome: 'gone' };
       }
-      this.#disk.bringBack(key, id, this.#process.host, 'restore');
+      this.#disk.bringBack(key, id, this.#process, 'restore');
       return { outcome: 'restored' };
     });
   }
@@ -244,7 +242,7 @@ export class MemoryStore implements Store {
       }
     }
     return this.#requests.known(`remove ${key}~${id}`, () => {
-      const isThere = this.#disk.removePending(key, id, revision, from, this.#process.host);
+      const isThere = this.#disk.removePending(key, id, revision, from, this.#process);
       return { outcome: isThere || !this.#requests.isAllAnswered ? 'removed' : 'gone' };
     });
   }
@@ -263,6 +261,7 @@ class MemoryControl implements ControlSpace {
   readonly #disk: Disk;
   readonly #process: Process;
   readonly #requests: Requests;
+  readonly #created = new Set<string>();
 
   constructor(disk: Disk, process: Process, requests: Requests) {
     this.#disk = disk;
@@ -276,6 +275,7 @@ class MemoryControl implements ControlSpace {
 
   async read(name: string): Promise<Buffer | undefined> {
     return this.#process.request(`read ${name}`, () => {
+      if (name.startsWith('fences/') && this.#created.has(name)) this.#disk.checked.add(name);
       const body = this.#disk.control.get(name);
       return body === undefined ? undefined : Buffer.from(body);
     });
@@ -290,6 +290,7 @@ class MemoryControl implements ControlSpace {
   }
 
   async create(name: string, body: string): Promise<'created' | 'exists'> {
+    this.#created.add(name);
     return this.#requests.orTimeOut(`create ${name}`, () => {
       if (this.#disk.control.has(name)) return 'exists';
       this.#disk.setControl(name, body, this.#process.host);

@@ -1,5 +1,5 @@
 import { finished } from 'node:stream/promises';
-import { breakLease } from '../../lib/app/break-claims.ts';
+import { breakFence, breakLease } from '../../lib/app/break-claims.ts';
 import { Holding } from '../../lib/app/put-hold.ts';
 import { recover } from '../../lib/app/recover.ts';
 import { TombstonedError } from '../../lib/domain/errors.ts';
@@ -14,6 +14,7 @@ import { openSession, type Session, type ViewedKey } from '../../lib/reader/sess
 import { restore } from '../../lib/restore/restore.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { waitForFences } from '../../lib/run/wait-for-fences.ts';
+import { listFences } from '../../lib/store/fences.ts';
 import { listLeases } from '../../lib/store/leases.ts';
 import { sweep } from '../../lib/sweep/sweep.ts';
 import { bytesOf, generationOf } from './disk.ts';
@@ -219,7 +220,7 @@ async function sessionOnce(world: World, process: Process): Promise<void> {
       truth.break('no hole', `the view of ${process.name} has not ${key}, which was live when it opened`);
     }
     for (const { key, revision } of view) {
-      if (truth.wasLive(key, generationOf(revision), since)) continue;
+      if (truth.wasLive(key, generationOf(revision), since - world.setting.staleness)) continue;
       truth.break('no hole', `the view of ${process.name} has ${key}#${generationOf(revision)}, which was not live`);
     }
     for (let i = 0; i < 2 * view.length; i++) {
@@ -227,7 +228,8 @@ async function sessionOnce(world: World, process: Process): Promise<void> {
       if (listed === undefined) break;
       await readListed(world, process, open, listed);
       // It was handed out, so the lease stands: what was purged meanwhile was purged too early.
-      if (early !== undefined && !process.isDead) truth.break('nothing early', early);
+      if (early !== undefined && !process.isDead && scheduler.areClocksRight && !world.broken.has(open.id))
+        truth.break('nothing early', early);
       if (process.random(3) === 0) await process.clock.sleep(process.random(TTL_MS));
     }
   } catch (error) {
@@ -277,6 +279,7 @@ export const withLease: Role = async (world, process) => {
       blocks: 'sweep',
       onBroken: (what) => {
         if (process.isDead || lease.signal.aborted || world.broken.has(lease.id)) return;
+        if (!world.scheduler.areClocksRight) return;
         try {
           lease.check();
         } catch {
@@ -336,3 +339,58 @@ export const leaseBreaker: Role = async (world, process) => {
     await breakLease({ ...at, name: 'sim', ctl: 'tombstonectl', known: null }, id, { reason: 'sim', dryRun: false });
   });
 };
+
+/**
+ * An operator who breaks fences: those of dead runs as `fence break` lets him, and
+ * now and then one of a living run that he takes for dead, before it acts.
+ */
+export const fenceBreaker: Role = async (world, process) => {
+  const place = world.place(process);
+  const { store, catalog, row, ...rest } = place;
+  const at = { ...rest, store, known: { catalog, row }, name: 'sim', ctl: 'tombstonectl' };
+  await rounds(world, process, 3, async () => {
+    if (process.random(2) === 0) {
+      await process.request('fence break, of one that has not looked yet', () => {
+        const up = [...world.disk.control.keys()].filter(
+          (name) => name.startsWith('fences/') && !world.disk.checked.has(name),
+        );
+        const name = up[process.random(Math.max(1, up.length))];
+        if (name !== undefined) world.disk.removeControl(name, process.host);
+      });
+      return;
+    }
+    const names = await listFences(store.control);
+    const name = names[process.random(Math.max(1, names.length))];
+    if (name !== undefined) await breakFence(at, name, { force: false, reason: 'sim', dryRun: false });
+  });
+};
+
+/** Another catalog takes the store over, while the old daemon runs; it acts once that is in force. */
+export const newOwner: Role = async (world, process) => {
+  const uuid = '00000000-0000-4000-8000-00000000000b';
+  const store = world.store(process);
+  const owner = { catalog: uuid, host: process.host.name, since: '2026-11-22T10:00:00.000Z' };
+  await store.control.replace('owner.json', `${JSON.stringify(owner)}\n`);
+  await waitForFences(store, [''], { clock: process.clock });
+  if (world.truth.isShared) return;
+  world.truth.isShared = true;
+  world.copyCatalog('new', uuid);
+  world.truth.owner = 'new';
+  await withCatalog(world, process, 'new');
+};
+
+/** A daemon with a catalog that was restored from an old copy, while the old one runs. */
+export const oldCopy: Role = async (world, process) => {
+  if (world.truth.isShared) return;
+  world.truth.isShared = true;
+  world.copyCatalog('copy', undefined);
+  await process.clock.sleep(process.random(60_000));
+  await withCatalog(world, process, 'copy');
+};
+
+async function withCatalog(world: World, process: Process, name: string): Promise<void> {
+  for (let i = 0; i < 3; i++) {
+    const role = [mover, purger, purger, restorer][process.random(4)] ?? purger;
+    await role(name)(world, process);
+  }
+}

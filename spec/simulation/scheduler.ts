@@ -27,8 +27,8 @@ export interface Host {
   readonly boot: string;
   /** How far its wall clock is off the true time, ms. */
   offset: number;
-  /** Whether its clocks were ever wrong. */
-  hasJumped: boolean;
+  /** How far its monotonic clock has run ahead, ms: that never happens, unless clocks are wrong. */
+  ahead: number;
 }
 
 /** How wild a seed is: chances per decision or request. */
@@ -41,6 +41,8 @@ export interface Temper {
   readonly wake: number;
   readonly freeze: number;
   readonly jump: number;
+  /** A monotonic clock that runs ahead: no promise but that of loud errors holds then. */
+  readonly race: number;
   /** A request whose sender gives up before it lands. */
   readonly late: number;
   /** An answer that is under way while others run. */
@@ -96,9 +98,19 @@ export class Scheduler {
   }
 
   host(name: string): Host {
-    const host = { name, boot: `boot-${name}`, offset: 0, hasJumped: false };
+    const host = { name, boot: `boot-${name}`, offset: 0, ahead: 0 };
     this.#hosts.push(host);
     return host;
+  }
+
+  /** Whether monotonic clocks are what they should be. */
+  get areClocksRight(): boolean {
+    return this.#hosts.every(({ ahead }) => ahead === 0);
+  }
+
+  /** Whether any wall clock has jumped. */
+  get hasJumped(): boolean {
+    return this.#jumps > 0;
   }
 
   add(process: Process): void {
@@ -215,12 +227,18 @@ export class Scheduler {
         this.note(process, `frozen for ${process.frozenUntil - this.now} ms`);
       }
     }
+    if (this.chance(temper.race)) {
+      const host = this.#hosts[this.random(this.#hosts.length)];
+      if (host !== undefined) {
+        host.ahead += this.random(100_000);
+        this.note(host, 'its monotonic clock runs ahead');
+      }
+    }
     if (this.#jumps < 3 && this.chance(temper.jump)) {
       const host = this.#hosts[this.random(this.#hosts.length)];
       if (host !== undefined) {
         this.#jumps += 1;
         host.offset += (this.random(2) === 0 ? 1 : -1) * this.random(30 * DAY);
-        host.hasJumped = true;
         this.note(host, `its clock jumps to ${new Date(wallOf(host, this.now)).toISOString()}`);
       }
     }
@@ -243,6 +261,8 @@ export class Process {
   readonly random: RandomSource;
   readonly clock: Clock;
   readonly isFreezable: boolean;
+  /** The catalog it acts with, by the name of its file. */
+  catalog = '';
   frozenUntil = 0;
   isDead = false;
   /** At which of its calls it dies, and whether that still has its effect. */
@@ -262,7 +282,7 @@ export class Process {
     this.clock = {
       now: () => wallOf(this.host, scheduler.now),
       monotonic: () => scheduler.now,
-      uptime: () => scheduler.now,
+      uptime: () => scheduler.now + this.host.ahead,
       sleep: async (ms, signal) => this.#sleep(ms, signal),
     };
     scheduler.add(this);

@@ -21,7 +21,7 @@ export interface SeedOptions {
   readonly isTraced?: boolean;
 }
 
-const CALM: Temper = { stick: 0.5, slow: 0, wake: 0, freeze: 0, jump: 0, late: 0, answer: 0 };
+const CALM: Temper = { stick: 0.5, slow: 0, wake: 0, freeze: 0, jump: 0, race: 0, late: 0, answer: 0 };
 
 /** Runs one seed, from its setting to the last look at what is left. */
 export async function runSeed(seed: number, { isTraced = false }: SeedOptions = {}): Promise<Ended> {
@@ -48,6 +48,7 @@ function settingOf(random: RandomSource): Setting {
     wake: chance(30) ? 0 : 0.05,
     freeze: chance(60) ? 0 : 0.01,
     jump: chance(70) ? 0 : 0.01,
+    race: chance(95) ? 0 : 0.01,
     late: chance(75) ? 0 : 0.1,
     answer: chance(50) ? 0 : 0.3,
   };
@@ -90,6 +91,9 @@ function castOf(random: RandomSource, _setting: Setting): Part[] {
     { name: 'with-lease', at: 'readerHost', role: roles.withLease },
     { name: 'holder', at: 'otherHost', role: roles.holder },
     { name: 'lease-breaker', at: 'otherHost', role: roles.leaseBreaker },
+    { name: 'fence-breaker', at: 'daemonHost', role: roles.fenceBreaker },
+    { name: 'new-owner', at: 'otherHost', role: roles.newOwner },
+    { name: 'old-copy', at: 'otherHost', role: roles.oldCopy },
   ];
   const count = 2 + random(4);
   for (let i = 0; i < count; i++) {

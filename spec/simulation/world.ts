@@ -1,5 +1,6 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import Database from 'better-sqlite3';
 import { Catalog } from '../../lib/catalog/catalog.ts';
 import type { RandomSource } from '../../lib/domain/ids.ts';
 import type { Key } from '../../lib/domain/key.ts';
@@ -87,6 +88,17 @@ export class World {
     return known;
   }
 
+  /** A copy of the catalog as it is now; with a uuid of its own, or as an old backup is, with the same. */
+  copyCatalog(name: string, uuid: string | undefined): void {
+    for (const suffix of ['', '-wal'])
+      if (existsSync(this.catalogFile('catalog') + suffix))
+        copyFileSync(this.catalogFile('catalog') + suffix, this.catalogFile(name) + suffix);
+    if (uuid === undefined) return;
+    const db = new Database(this.catalogFile(name));
+    db.prepare('UPDATE catalog SET uuid = ?').run(uuid);
+    db.close();
+  }
+
   /** A new process. `isImmortal` ones are neither doomed nor frozen. */
   process(name: string, host: Host, { isImmortal = false } = {}): Process {
     this.#count += 1;
@@ -112,6 +124,7 @@ export class World {
     const row = inner.storeByName('sim');
     if (row === undefined) throw new Error('no store');
     const { host } = process;
+    process.catalog = name;
     return {
       store: this.store(process),
       catalog: steppedCatalog(inner, process),
