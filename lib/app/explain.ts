@@ -7,20 +7,32 @@ import { sameRevision } from '../domain/revision.ts';
 import { COPY_STATES } from '../domain/state.ts';
 import { guard } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
+import { fenceOverlaps } from '../store/fences.ts';
+import { leaseCovers } from '../store/leases.ts';
 import { checkOwner } from '../store/owner.ts';
 import type { LiveObject } from '../store/store.ts';
+import { ctlOf } from './claim-place.ts';
 import { verdictOf } from './explain-policy.ts';
 import {
   type Because,
-  becauseOf,
+  becauseOfFence,
+  becauseOfHold,
+  becauseOfLease,
   type ExplainedCopy,
   type ExplainedLive,
   type Explanation,
   refusePendingName,
   shellWord,
 } from './explanation.ts';
-import { standingOf } from './kept.ts';
+import { keptDetail, standingOf } from './kept.ts';
 import { guardsOf, type OpenPlace, policiesOf } from './open.ts';
+import { claimsIn, type StoreClaims } from './standing-claims.ts';
+
+/** When somebody looks, and what is claimed then. */
+interface Moment {
+  readonly now: number;
+  readonly claims: StoreClaims;
+}
 
 /** How many of a key's tombstones are looked at. */
 const MOST = 100;
@@ -35,28 +47,36 @@ export async function explainKey(
   refusePendingName(store, key);
   await refreshHolds(place);
   const now = clock.now();
+  const claims = await claimsIn({ ...place, known: place });
   const object = await store.head(key);
-  const live = object === undefined ? null : await explainLive(place, object, now, signal);
+  const live = object === undefined ? null : await explainLive(place, object, { now, claims }, signal);
   const rows = new Map(catalog.tombstones.ofKey(row.n, key, MOST).map((t) => [t.id, t]));
   const ids = [...new Set([...rows.keys(), ...(await store.pendingIds(key))])].toSorted().toReversed();
   const copies: ExplainedCopy[] = [];
-  for (const id of ids) copies.push(await explainCopy(place, key, id, rows.get(id), now));
+  for (const id of ids)
+    copies.push(await explainCopy(place, { key, id, tombstone: rows.get(id) }, { now, claims }));
   return live === null && copies.length === 0 ? undefined : { key, store: config.name, live, copies };
 }
 
 async function explainLive(
   place: OpenPlace,
   live: LiveObject,
-  now: number,
+  { now, claims }: Moment,
   signal: AbortSignal | undefined,
 ): Promise<ExplainedLive> {
   const { config, catalog, row } = place;
+  const ctl = ctlOf(config.name);
   const kept: Because[] = [];
   const not = await ownerSays(place);
   if (not !== undefined) kept.push(not);
   for (const { hold } of catalog.holds.covering(row.n, now, [live])) {
     if (hold.kind === 'exempt' || hold.blocks === 'sweep')
-      kept.push(becauseOf(hold, command(place, live.key)));
+      kept.push(becauseOfHold(hold, ctl, command(place, live.key)));
+  }
+  for (const lease of claims.leases) {
+    const { blocks } = lease.lease;
+    if (lease.isDead !== true && blocks === 'sweep' && leaseCovers(lease.lease, live.key))
+      kept.push(becauseOfLease(lease, ctl));
   }
   const guarded = guard(guardsOf(config), live, now);
   if (guarded !== null) kept.push(guardSays(place, live, guarded));
@@ -74,12 +94,13 @@ async function explainLive(
     else against.push({ ...verdict, change: `${verdict.change}, or ${command(place, live.key)}` });
   }
   if (takenBy === null) kept.push(...against);
-  return {
-    size: live.size,
-    modifiedAt: live.modifiedAt,
-    takenBy: kept.length === 0 ? takenBy : null,
-    kept,
-  };
+  if (kept.length > 0) takenBy = null;
+  // A sweep that is about it right now, or died so: nothing that keeps it from the next.
+  for (const fence of claims.fences) {
+    if (fence.fence.kind !== 'purge' && fenceOverlaps(fence.fence, [live.key]))
+      kept.push(becauseOfFence(fence, ctl));
+  }
+  return { size: live.size, modifiedAt: live.modifiedAt, takenBy, kept };
 }
 
 function command({ config }: OpenPlace, key: Key): string {
@@ -130,10 +151,8 @@ function guardSays(
 
 async function explainCopy(
   place: OpenPlace,
-  key: Key,
-  id: string,
-  tombstone: Tombstone | undefined,
-  now: number,
+  { key, id, tombstone }: { key: Key; id: string; tombstone: Tombstone | undefined },
+  { now, claims }: Moment,
 ): Promise<ExplainedCopy> {
   const { store, catalog, row, config, safetyWindow } = place;
   const copy = await store.headPending(key, id);
@@ -146,16 +165,34 @@ async function explainCopy(
   }
   const kept: Because[] = [];
   const restoreIt = `tombstonectl --store ${config.name} restore ${id}`;
-  const [standing] = standingOf(catalog, row, { safetyWindow, now }, [tombstone]);
-  for (const { reason, until, hold } of standing?.kept ?? []) {
-    // An exemption is told of the live object: it keeps no copy from the purge.
-    if (reason === 'exempt') continue;
-    if (hold !== null) kept.push(becauseOf(hold, null));
-    else {
-      const detail = `its safety window of ${formatDuration(safetyWindow)} has not passed`;
-      const change =
-        tombstone.state === 'restored' ? 'it is live again, and this copy goes by itself' : restoreIt;
-      kept.push({ reason, until, detail, change });
+  const ctl = ctlOf(config.name);
+  const [standing] = standingOf(catalog, row, { safetyWindow, now, claims }, [tombstone]);
+  for (const one of standing?.kept ?? []) {
+    switch (one.reason) {
+      case 'exempt': // told of the live object: it keeps no copy from the purge
+        break;
+      case 'hold':
+        kept.push(becauseOfHold(one.hold, ctl, null));
+        break;
+      case 'lease':
+        kept.push(becauseOfLease(one.lease, ctl));
+        break;
+      case 'fence': {
+        const { detail } = keptDetail(one);
+        const change = 'its run ends it, or, when that has died, any sweep, purge or restore';
+        kept.push(
+          one.fence === null
+            ? { reason: one.reason, until: null, detail, change }
+            : becauseOfFence(one.fence, ctl),
+        );
+        break;
+      }
+      case 'window': {
+        const detail = `its safety window of ${formatDuration(safetyWindow)} has not passed`;
+        const isBack = tombstone.state === 'restored';
+        const change = isBack ? 'it is live again, and this copy goes by itself' : restoreIt;
+        kept.push({ reason: one.reason, until: one.until, detail, change });
+      }
     }
   }
   const isThere = COPY_STATES.some((state) => state === tombstone.state);

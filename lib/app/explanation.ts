@@ -5,6 +5,13 @@ import type { KeptReason } from '../domain/kept-reason.ts';
 import { isBelowPrefix, type Key, printable } from '../domain/key.ts';
 import type { State } from '../domain/state.ts';
 import type { Store } from '../store/store.ts';
+import {
+  type FenceStanding,
+  fenceText,
+  holdText,
+  type LeaseStanding,
+  leaseDetail,
+} from './standing-claims.ts';
 
 /** One reason why something is kept, and what would change that. */
 export interface Because {
@@ -61,20 +68,50 @@ export function refusePendingName(store: Store, key: Key): void {
   );
 }
 
-/** What a hold or exemption says. `byHand` is the command that goes past an exemption, or null. */
-export function becauseOf(
+/**
+ * What a hold or exemption says. `ctl` is how a command line about its store
+ * begins, `byHand` the command that goes past an exemption, or null.
+ */
+export function becauseOfHold(
   hold: Pick<CachedHold, 'name' | 'kind' | 'until' | 'reason' | 'by' | 'problem'>,
+  ctl: string,
   byHand: string | null,
 ): Because {
-  const { name, kind, until, reason, by, problem } = hold;
-  const id = name.replace(/\.json$/, '');
-  if (kind === 'exempt') {
-    const change = byHand === null ? 'it ends by itself' : `it ends by itself; until then ${byHand}`;
-    return { reason: 'exempt', until, detail: `policies leave it alone: ${reason} (${id})`, change };
-  }
-  const detail = problem === null ? `hold ${id} of ${by}: ${reason}` : `.tombstoned/holds/${name} ${problem}`;
-  return { reason: 'hold', until, detail, change: `whoever set it takes .tombstoned/holds/${name} away` };
+  const { name, kind, until } = hold;
+  const release = `${ctl} release ${shellWord(name.replace(/\.json$/, ''))}`;
+  const detail = holdText(hold);
+  if (kind === 'hold') return { reason: 'hold', until, detail, change: release };
+  const change = byHand === null ? 'it ends by itself' : `it ends by itself; until then ${byHand}`;
+  return { reason: 'exempt', until, detail, change: `${change}, or ${release}` };
 }
+
+/** What a lease says: it ends with its restore. */
+export function becauseOfLease(standing: LeaseStanding, ctl: string): Because {
+  const command = `${ctl} lease break ${shellWord(standing.lease.id)} --reason TEXT`;
+  const change =
+    standing.lease.problem === null ? `it ends with its restore; if that is dead, ${command}` : command;
+  return { reason: 'lease', until: null, detail: leaseDetail(standing), change };
+}
+
+/** What a fence says: a batch is about the object right now, or was when its process died. */
+export function becauseOfFence(standing: FenceStanding, ctl: string): Because {
+  const id = shellWord(standing.fence.name.replace(/\.json$/, ''));
+  const command = `${ctl} fence break ${id} --reason TEXT`;
+  return {
+    reason: 'fence',
+    until: null,
+    detail: fenceText(standing),
+    change: CHANGES[standing.life](command),
+  };
+}
+
+const CHANGES = {
+  running: () => 'it is over soon; look again',
+  died: () => 'any sweep, purge or restore finishes what it left',
+  elsewhere: (command) =>
+    `its own catalog's next sweep or purge finishes it; if its process is gone for good, ${command} --force`,
+  unclear: (command) => `if its process is gone for good, ${command} --force`,
+} as const satisfies Record<FenceStanding['life'], (command: string) => string>;
 
 /** A text as one word of a shell's command line. */
 export function shellWord(text: string): string {

@@ -2,6 +2,17 @@ import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { CachedHold } from '../catalog/holds.ts';
 import type { Tombstone } from '../catalog/tombstones.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
+import type { State } from '../domain/state.ts';
+import { fenceOverlaps } from '../store/fences.ts';
+import { leaseCovers } from '../store/leases.ts';
+import {
+  type FenceStanding,
+  fenceText,
+  holdText,
+  type LeaseStanding,
+  leaseDetail,
+  type StoreClaims,
+} from './standing-claims.ts';
 
 /** When a purge may take a tombstone: its recorded time and today's window must both have passed (design, section 4). */
 function dueAt(tombstone: Pick<Tombstone, 'goneAt' | 'purgeAfter'>, safetyWindow: number): number | null {
@@ -9,12 +20,19 @@ function dueAt(tombstone: Pick<Tombstone, 'goneAt' | 'purgeAfter'>, safetyWindow
   return goneAt === null || purgeAfter === null ? null : Math.max(purgeAfter, goneAt + safetyWindow);
 }
 
-/** What keeps one tombstone from the purge, and until when (ms since 1970, or null: until it is taken away). */
-export interface KeptBecause {
-  readonly reason: KeptReason;
-  readonly until: number | null;
-  readonly hold: CachedHold | null;
-}
+/** What keeps one tombstone from the purge; `until` in ms since 1970, or null: until it is taken away. */
+export type KeptBecause =
+  | { readonly reason: 'window'; readonly until: number }
+  | { readonly reason: 'hold' | 'exempt'; readonly until: number | null; readonly hold: CachedHold }
+  | { readonly reason: 'lease'; readonly until: null; readonly lease: LeaseStanding }
+  /** A run has taken it; `fence` is that of its batch, where it is up and was looked at. */
+  | {
+      readonly reason: 'fence';
+      readonly until: null;
+      readonly run: string;
+      readonly state: State;
+      readonly fence: FenceStanding | null;
+    };
 
 /** A tombstone with when it is due, and what keeps it. */
 export interface StandingTombstone {
@@ -26,16 +44,17 @@ export interface StandingTombstone {
 
 /**
  * How a store's tombstones stand, as the catalog knows it. What waits is kept by
- * its window and by holds; of what was restored, an exemption keeps the live
- * object from policies.
+ * its window, by holds and by leases; of what was restored, an exemption keeps the
+ * live object from policies. What a run has taken is in its hands.
  */
 export function standingOf(
   catalog: Catalog,
   row: StoreRow,
-  settings: { safetyWindow: number; now: number },
+  settings: { safetyWindow: number; now: number; claims: StoreClaims },
   tombstones: readonly Tombstone[],
 ): StandingTombstone[] {
-  const { safetyWindow, now } = settings;
+  const { safetyWindow, now, claims } = settings;
+  const leases = claims.leases.filter(({ isDead }) => isDead !== true);
   const holds = new Map<number, CachedHold[]>();
   for (const { hold, index } of catalog.holds.covering(row.n, now, tombstones)) {
     holds.set(index, [...(holds.get(index) ?? []), hold]);
@@ -44,16 +63,49 @@ export function standingOf(
     const isWaiting = tombstone.state === 'pending' || tombstone.state === 'restored';
     const at = isWaiting ? dueAt(tombstone, safetyWindow) : null;
     const kept: KeptBecause[] = [];
-    if (at !== null && at > now) kept.push({ reason: 'window', until: at, hold: null });
+    if (at !== null && at > now) kept.push({ reason: 'window', until: at });
     for (const hold of isWaiting ? (holds.get(i) ?? []) : []) {
       if (hold.kind === 'hold') kept.push({ reason: 'hold', until: hold.until, hold });
       else if (tombstone.state === 'restored') kept.push({ reason: 'exempt', until: hold.until, hold });
     }
+    for (const lease of isWaiting ? leases : []) {
+      if (leaseCovers(lease.lease, tombstone.key)) kept.push({ reason: 'lease', until: null, lease });
+    }
+    const taken = TAKEN.some((state) => state === tombstone.state);
+    if (taken) kept.push(inHands(catalog, tombstone, claims));
     return { tombstone, dueAt: at, kept };
   });
+}
+
+/** States in which a run has a tombstone in its hands. */
+const TAKEN = ['moving', 'purging', 'restoring'] as const satisfies State[];
+
+function inHands(catalog: Catalog, { run: n, key, state }: Tombstone, { fences }: StoreClaims): KeptBecause {
+  const run = catalog.runs.get(n)?.id ?? '';
+  const fence = fences.find((one) => one.run === run && fenceOverlaps(one.fence, [key])) ?? null;
+  return { reason: 'fence', until: null, run, state, fence };
 }
 
 /** The reasons, each once. */
 export function reasonsOf(kept: readonly KeptBecause[]): KeptReason[] {
   return [...new Set(kept.map(({ reason }) => reason))];
+}
+
+/** What one reason is, in words; and the id of the hold, lease or run, or null. */
+export function keptDetail(one: KeptBecause): { readonly by: string | null; readonly detail: string } {
+  switch (one.reason) {
+    case 'window':
+      return { by: null, detail: 'its safety window has not passed' };
+    case 'hold':
+    case 'exempt': {
+      const by = one.hold.name.replace(/\.json$/, '');
+      return { by, detail: holdText(one.hold) };
+    }
+    case 'lease':
+      return { by: one.lease.lease.id, detail: leaseDetail(one.lease) };
+    case 'fence': {
+      const { run, state, fence } = one;
+      return { by: run, detail: fence === null ? `run ${run} has taken it (${state})` : fenceText(fence) };
+    }
+  }
 }

@@ -2,8 +2,9 @@ import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { StoreConfig } from '../config/config.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { refreshHolds } from '../run/batch.ts';
-import type { Report } from '../run/place.ts';
+import type { Surroundings } from './open.ts';
 import { openStore } from './open-store.ts';
+import { claimsIn, type StoreClaims } from './standing-claims.ts';
 
 /** A store of the config, as the catalog knows it: enough for commands that only look. */
 export interface KnownStore {
@@ -24,24 +25,33 @@ export function knownStores(catalog: Catalog, stores: readonly StoreConfig[]): K
 }
 
 /**
- * Brings the catalog's holds up to date before they are shown. A store that
- * can't be opened is told, and the holds are shown as they were last seen.
+ * Looks at what is claimed in the stores, before it is shown, by their names:
+ * brings the catalog's holds up to date, and gives leases and fences. A store that
+ * can't be opened is told, its holds are shown as they were last seen, and its
+ * leases and fences are not known.
  */
-export async function refreshHoldsOf(
+export async function lookAtClaims(
   catalog: Catalog,
   known: readonly KnownStore[],
-  report: Report,
-): Promise<void> {
+  surroundings: Pick<Surroundings, 'clock' | 'actor' | 'report'>,
+): Promise<ReadonlyMap<string, StoreClaims>> {
+  const { clock, actor, report } = surroundings;
+  const claims = new Map<string, StoreClaims>();
   for (const { config, row } of known) {
     try {
       const store = await openStore(config, 'read');
       try {
         await refreshHolds({ store, catalog, row, report });
+        claims.set(config.name, await claimsIn({ store, clock, actor, known: { catalog, row } }));
       } finally {
         store.close();
       }
     } catch (error) {
-      report('warn', `${config.name}: holds may be out of date: ${messageOf(error)}`);
+      report(
+        'warn',
+        `${config.name}: holds may be out of date, and leases are not known: ${messageOf(error)}`,
+      );
     }
   }
+  return claims;
 }

@@ -62,15 +62,11 @@ export async function leasesIn({ store, clock, actor, known }: Looker): Promise<
     const lease = await readLease(store.control, name);
     if (lease === undefined) continue;
     const isBroken = broken.has(lease.id) && name === leaseName(lease.id);
-    const watch = known === null || lease.problem !== null ? null : { ...known, store, clock, actor };
-    // What is unclear never dies by itself.
-    const still = watch === null ? null : stillFor(watch, lease, began);
+    const isWatched = known !== null && lease.problem === null;
+    const still = isWatched ? stillFor({ ...known, store, clock, actor }, lease, began) : null;
+    // What is unclear never dies by itself; of others nothing is known without a catalog.
     const isOver = still === null ? (lease.problem === null ? null : false) : isDead({ store }, lease, still);
-    found.push({
-      lease,
-      isDead: isBroken || isOver,
-      stillFor: still,
-    });
+    found.push({ lease, isDead: isBroken || isOver, stillFor: still });
   }
   return found;
 }

@@ -7,6 +7,7 @@ import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
 import { reasonsOf, standingOf } from './kept.ts';
 import type { KnownStore } from './known-stores.ts';
+import { type FenceStanding, NO_CLAIMS, type StoreClaims } from './standing-claims.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -38,6 +39,10 @@ export interface StoreStatus {
   readonly kept: ReadonlyMap<KeptReason, number>;
   /** When the first of what waits is due; null when nothing waits. */
   readonly nextPurge: number | null;
+  /** Those that are not dead; null when the store could not be looked at. */
+  readonly leases: number | null;
+  /** Batches that are announced, or were when their process died. */
+  readonly fences: readonly FenceStanding[];
   readonly holds: number;
   readonly exemptions: number;
   readonly lastSweep: Sweep | null;
@@ -48,8 +53,13 @@ export interface StoreStatus {
   readonly goes: readonly ({ readonly label: string } & ScheduleBin)[];
 }
 
-/** Sums a store up. The cache of holds must be up to date. */
-export function storeStatus(catalog: Catalog, { config, row }: KnownStore, now: number): StoreStatus {
+/** Sums a store up. The cache of holds must be up to date; `claims` are undefined of a store that is away. */
+export function storeStatus(
+  catalog: Catalog,
+  { config, row }: KnownStore,
+  claims: StoreClaims | undefined,
+  now: number,
+): StoreStatus {
   const { safetyWindow } = config;
   const tallies = catalog.tombstones.tallies(row.n);
   const edges = [now + 1, ...BARS.map(({ within }) => now + within)];
@@ -57,14 +67,20 @@ export function storeStatus(catalog: Catalog, { config, row }: KnownStore, now: 
   const labels = ['now', ...BARS.map(({ label }) => label), 'later'];
   const inForce = catalog.holds.inForce(row.n, now);
   const holds = inForce.filter(({ kind }) => kind === 'hold').length;
+  const leases = claims?.leases.filter(({ isDead }) => isDead !== true).length ?? null;
   return {
     name: config.name,
     url: config.url,
     counts: new Map(tallies.map(({ state, count }) => [state, count])),
     bytes: new Map(tallies.map(({ state, bytes }) => [state, bytes])),
     due: bins[0]?.count ?? 0,
-    kept: holds === 0 ? new Map() : keptOfDue(catalog, { config, row }, now),
+    kept:
+      holds === 0 && (leases ?? 0) === 0
+        ? new Map()
+        : keptOfDue(catalog, { config, row }, claims ?? NO_CLAIMS, now),
     nextPurge: first,
+    leases,
+    fences: claims?.fences ?? [],
     holds,
     exemptions: inForce.length - holds,
     lastSweep: catalog.sweeps.latest(row.n, 1)[0] ?? null,
@@ -87,8 +103,13 @@ function openRuns(catalog: Catalog, store: number): OpenRun[] {
 
 const PAGE = 1000;
 
-/** Why what is due is not purged. Looks at each, so only where there is a hold. */
-function keptOfDue(catalog: Catalog, { config, row }: KnownStore, now: number): Map<KeptReason, number> {
+/** Why what is due is not purged. Looks at each, so only where there is a hold or a lease. */
+function keptOfDue(
+  catalog: Catalog,
+  { config, row }: KnownStore,
+  claims: StoreClaims,
+  now: number,
+): Map<KeptReason, number> {
   const { safetyWindow } = config;
   const kept = new Map<KeptReason, number>();
   let after: { purgeAfter: number; id: string } | undefined;
@@ -102,7 +123,7 @@ function keptOfDue(catalog: Catalog, { config, row }: KnownStore, now: number): 
     });
     const last = page.at(-1);
     if (last === undefined) return kept;
-    for (const one of standingOf(catalog, row, { safetyWindow, now }, page)) {
+    for (const one of standingOf(catalog, row, { safetyWindow, now, claims }, page)) {
       // An exemption keeps the live object, not the copy that is due.
       for (const reason of reasonsOf(one.kept).filter((each) => each !== 'exempt')) {
         kept.set(reason, (kept.get(reason) ?? 0) + 1);

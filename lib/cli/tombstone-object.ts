@@ -1,4 +1,4 @@
-import { reasonsOf, type StandingTombstone } from '../app/kept.ts';
+import { keptDetail, reasonsOf, type StandingTombstone } from '../app/kept.ts';
 import { isoTime } from '../domain/clock.ts';
 import { pendingName } from '../domain/ids.ts';
 import { revisionText } from '../domain/revision.ts';
@@ -23,5 +23,6 @@ export function tombstoneObject({ tombstone, dueAt, kept }: StandingTombstone, p
     purgeAfter: isoTime(tombstone.purgeAfter),
     dueAt: isoTime(dueAt),
     kept: reasonsOf(kept),
+    keptBy: kept.map((one) => ({ reason: one.reason, until: isoTime(one.until), ...keptDetail(one) })),
   } as const;
 }

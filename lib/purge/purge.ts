@@ -26,8 +26,8 @@ export interface PurgeOptions {
   readonly signal?: AbortSignal | undefined;
   /** Each due tombstone that is purged, or in a dry run would be. */
   readonly onPurged?: (tombstone: Tombstone) => void;
-  /** Each due tombstone that stays, and why. */
-  readonly onKept?: (tombstone: Tombstone, reason: KeptReason, detail: string) => void;
+  /** Each due tombstone that stays, and why; `keeper` is the claim, where one keeps it. */
+  readonly onKept?: (tombstone: Tombstone, reason: KeptReason, detail: string, keeper: Keeper | null) => void;
   readonly onProgress?: (done: number) => void;
 }
 
@@ -180,12 +180,12 @@ class Purger {
   }
 
   #keepBy(tombstone: Tombstone, keeper: Keeper): void {
-    this.#keep(tombstone, reasonOf(keeper), keeperText(keeper));
+    this.#keep(tombstone, reasonOf(keeper), keeperText(keeper), keeper);
   }
 
-  #keep(tombstone: Tombstone, reason: KeptReason, detail: string): void {
+  #keep(tombstone: Tombstone, reason: KeptReason, detail: string, keeper: Keeper | null = null): void {
     this.#kept.set(reason, (this.#kept.get(reason) ?? 0) + 1);
-    this.#options.onKept?.(tombstone, reason, detail);
+    this.#options.onKept?.(tombstone, reason, detail, keeper);
   }
 }
 

@@ -18,6 +18,8 @@ const COMMANDS = [
   'resume',
   'cat',
   'keys',
+  'fetch',
+  'with-lease',
   'lease',
   'fence',
   'status',
@@ -31,7 +33,7 @@ describe('the help of tombstonectl', () => {
     expect(code).to.equal(0);
     expect(stderr).to.equal('');
     const [, list] = /COMMANDS\n((?: {4}.*\n)+)/.exec(stdout) ?? [];
-    const names = (list ?? '').split('\n').flatMap((line) => /^ {4}(\w+)/.exec(line)?.[1] ?? []);
+    const names = (list ?? '').split('\n').flatMap((line) => /^ {4}([\w-]+)/.exec(line)?.[1] ?? []);
     expect(names).to.deep.equal(COMMANDS);
     expect(stdout).to.include('EXAMPLES\n');
   });

@@ -27,6 +27,7 @@ const MEMBERS = [
   'purgeAfter',
   'dueAt',
   'kept',
+  'keptBy',
 ];
 
 describe('looking with tombstonectl', () => {

@@ -171,6 +171,7 @@ describe('tombstonectl purge', () => {
         failed: 0,
         bytes: 2,
         dryRun: false,
+        keepers: [],
       },
     ]);
     expect(store.pending()).to.deep.equal([]);

@@ -1,6 +1,7 @@
 import { explainKey } from '../../app/explain.ts';
 import { explainFromStore } from '../../app/explain-store.ts';
 import type { Because, ExplainedCopy, ExplainedLive, Explanation } from '../../app/explanation.ts';
+import { realSurroundings } from '../../app/open.ts';
 import { openForReading } from '../../app/open-store.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Config } from '../../config/config.ts';
@@ -23,8 +24,9 @@ export const manual = {
   synopsis: ['explain KEY|ID', '--url URL explain KEY'],
   description: [
     'Tells of a key, or of one tombstone: whether it is live, which policy takes it or why',
-    'none does, which pending copies there are and when they go; and for each reason when it',
-    'ends, and what would change it. With --url, what the store alone can tell.',
+    'none does, which pending copies there are and when they go; which holds, leases and',
+    'batches are about it; and for each reason when it ends, and what would change it. With',
+    '--url, what the store alone can tell.',
   ],
   examples: [
     ['explain metadata/a.meta', 'why is this still here?'],
@@ -41,7 +43,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
     throw usageError('explain needs one key or id', 'see tombstonectl explain --help');
   }
   const url = urlOf(call);
-  const found = url === undefined ? await byConfig(call, target) : await byUrl(url, target);
+  const found = url === undefined ? await byConfig(call, target) : await byUrl(call, url, target);
   if (found.length === 0) {
     const name = target.by === 'key' ? target.key : target.id;
     throw new TombstonedError(
@@ -57,10 +59,11 @@ export async function run(call: Call<typeof options>): Promise<number> {
   return 0;
 }
 
-async function byUrl(url: string, target: Target): Promise<Explanation[]> {
+async function byUrl({ out }: Call, url: string, target: Target): Promise<Explanation[]> {
   const store = await openForReading(storeConfigFromUrl(url));
   try {
-    const explanation = await explainFromStore(store, keyOnly(target, 'explain --url'), Date.now());
+    const key = keyOnly(target, 'explain --url');
+    const explanation = await explainFromStore(store, key, realSurroundings(out.report));
     return explanation === undefined ? [] : [explanation];
   } finally {
     store.close();

@@ -1,5 +1,7 @@
 import { type StandingTombstone, standingOf } from '../../app/kept.ts';
-import { type KnownStore, knownStores, refreshHoldsOf } from '../../app/known-stores.ts';
+import { type KnownStore, knownStores, lookAtClaims } from '../../app/known-stores.ts';
+import { realSurroundings } from '../../app/open.ts';
+import { NO_CLAIMS, type StoreClaims } from '../../app/standing-claims.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { PageFilter } from '../../catalog/tombstones.ts';
 import { selectStores } from '../../config/load.ts';
@@ -23,9 +25,9 @@ export const manual = {
     'ls ... --after ID',
   ],
   description: [
-    'Shows what was tombstoned: its id, its state, its size, when it goes for good, and its',
-    'key. States are moving, pending, purging, purged, restoring, restored and abandoned. A',
-    'time is ISO 8601, now, or a duration from now.',
+    'Shows what was tombstoned: its id, its state, its size, when it goes for good, or what',
+    'keeps it when it is due, and its key. States are moving, pending, purging, purged,',
+    'restoring, restored and abandoned. A time is ISO 8601, now, or a duration from now.',
   ],
   examples: [
     ['ls --state pending --prefix metadata/', 'what waits below metadata/'],
@@ -60,8 +62,13 @@ export async function run(call: Call<typeof options>): Promise<number> {
     const known = knownStores(catalog, selectStores(config, given.store));
     const rows = known.map(({ row }) => row);
     const sweep = given.sweep === undefined ? undefined : sweepIdOf(catalog, rows, given.sweep);
-    await refreshHoldsOf(catalog, known, out.report);
-    const all = merged(known.map((store) => standing(catalog, store, { ...filter, sweep })));
+    const claims = await lookAtClaims(catalog, known, realSurroundings(out.report));
+    const all = merged(
+      known.map((store) => {
+        const of = claims.get(store.config.name) ?? NO_CLAIMS;
+        return standing(catalog, store, { ...filter, sweep }, of);
+      }),
+    );
     list(out, all, known, limit);
     return 0;
   });
@@ -74,13 +81,14 @@ function* standing(
   catalog: Catalog,
   { config, row }: KnownStore,
   filter: Filter,
+  claims: StoreClaims,
 ): Generator<StandingTombstone> {
   const { safetyWindow } = config;
   for (let after = filter.after; ; ) {
     const page = catalog.tombstones.page({ ...filter, store: row.n, after, limit: PAGE });
     const last = page.at(-1);
     if (last === undefined) return;
-    for (const one of standingOf(catalog, row, { safetyWindow, now: Date.now() }, page)) {
+    for (const one of standingOf(catalog, row, { safetyWindow, now: Date.now(), claims }, page)) {
       // The catalog goes by the recorded time; a longer window today counts too.
       const isDue = filter.dueBefore === undefined || (one.dueAt ?? Infinity) < filter.dueBefore;
       if (isDue) yield one;
@@ -144,10 +152,19 @@ const STYLES: Partial<Record<State, Style>> = {
   abandoned: 'dim',
 };
 
-function tableRow(out: Output, { tombstone, dueAt }: StandingTombstone, names: number): string {
+function tableRow(out: Output, one: StandingTombstone, names: number): string {
+  const { tombstone } = one;
   const { id, state, size, key } = tombstone;
   const store = names === 0 ? '' : `${tombstone.store.padEnd(names)}  `;
-  const goes = dueAt === null ? '-' : until(dueAt, Date.now());
+  const goes = goesText(one);
   const shown = out.styled(STYLES[state] ?? 'reset', state.padEnd(9));
   return `${id}  ${store}${shown}  ${formatSize(size).padStart(8)}  ${goes.padEnd(10)}  ${printable(key)}`;
+}
+
+/** When it goes; or, of what is due and stays all the same, what keeps it. */
+function goesText({ dueAt, kept }: StandingTombstone): string {
+  const now = Date.now();
+  if (dueAt === null) return '-';
+  const keeper = kept.find(({ reason }) => reason === 'hold' || reason === 'lease');
+  return keeper !== undefined && dueAt <= now ? `kept: ${keeper.reason}` : until(dueAt, now);
 }

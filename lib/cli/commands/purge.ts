@@ -8,6 +8,7 @@ import { type PurgeResult, purge } from '../../purge/purge.ts';
 import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';
 import { configOf } from '../config-of.ts';
 import type { Problem } from '../failures.ts';
+import { Keepers } from '../keepers.ts';
 import { inEachPlace, withCatalog } from '../opened.ts';
 import type { Output } from '../output.ts';
 import { withProgress } from '../progress.ts';
@@ -18,8 +19,8 @@ export const manual = {
   synopsis: ['purge [--store NAME] [--dry-run]'],
   description: [
     'Removes the pending copies whose safety window has passed, and nothing else. What a',
-    'hold covers stays, and so does a copy that is not what was tombstoned. What a run that',
-    'died has left is finished first.',
+    'hold or a lease covers stays, and is told; so does a copy that is not what was',
+    'tombstoned. What a run that died has left is finished first.',
   ],
   examples: [
     ['purge --dry-run', 'what is due'],
@@ -56,6 +57,7 @@ async function purgeOne(
   const store = place.config.name;
   // A dry run takes what a dead run has left as it is.
   if (!dryRun) await recover(place);
+  const keepers = new Keepers();
   const result = await withProgress(out, store, async (progress) =>
     purge(place, {
       dryRun,
@@ -64,19 +66,20 @@ async function purgeOne(
       onPurged: ({ id, key, size }) => {
         if (dryRun && !out.isJson) out.line(`${id}  ${printable(key)}  ${formatSize(size)}`);
       },
-      onKept: ({ key, id }, reason, detail) => {
-        // A hold is no failure: the summary says how many there are.
-        if (reason !== 'hold') out.talk(`${printable(key)} is not purged: ${detail} (${id})`);
+      onKept: ({ key, id }, _, detail, keeper) => {
+        // A claim is no failure: the summary says what each keeps.
+        if (keeper !== null) keepers.add(keeper);
+        else out.talk(`${printable(key)} is not purged: ${detail} (${id})`);
       },
       onProgress: (done) => progress.update(done, done),
     }),
   );
   const { due, purged, kept, failed, bytes } = result;
-  const type = 'purge';
-  out.result(
-    { type, store, due, purged, kept: Object.fromEntries(kept), failed, bytes, dryRun } as const,
-    () => summary(store, result, dryRun),
+  const counts = { due, purged, kept: Object.fromEntries(kept), failed, bytes, dryRun };
+  out.result({ type: 'purge', store, ...counts, keepers: keepers.objects() }, () =>
+    summary(store, result, dryRun),
   );
+  keepers.tell(out);
   if (failed === 0) return [];
   const error = new TombstonedError(
     'failed',

@@ -1,6 +1,8 @@
 import { type HistoryLine, historyOf } from '../../app/history.ts';
-import { type StandingTombstone, standingOf } from '../../app/kept.ts';
-import { knownStores, refreshHoldsOf } from '../../app/known-stores.ts';
+import { keptDetail, type StandingTombstone, standingOf } from '../../app/kept.ts';
+import { knownStores, lookAtClaims } from '../../app/known-stores.ts';
+import { realSurroundings } from '../../app/open.ts';
+import { NO_CLAIMS } from '../../app/standing-claims.ts';
 import { selectStores } from '../../config/load.ts';
 import { isoTime } from '../../domain/clock.ts';
 import { TombstonedError } from '../../domain/errors.ts';
@@ -45,9 +47,10 @@ export async function run(call: Call<typeof options>): Promise<number> {
       const hint = tombstone === undefined ? 'see tombstonectl ls' : `it is of the store ${tombstone.store}`;
       throw new TombstonedError('not-found', `there is no tombstone ${id}`, { key: id, hint });
     }
-    await refreshHoldsOf(catalog, known, out.report);
-    const { safetyWindow } = store.config;
-    const [one] = standingOf(catalog, store.row, { safetyWindow, now: Date.now() }, [tombstone]);
+    const looked = await lookAtClaims(catalog, known, realSurroundings(out.report));
+    const { safetyWindow, name } = store.config;
+    const moment = { safetyWindow, now: Date.now(), claims: looked.get(name) ?? NO_CLAIMS };
+    const [one] = standingOf(catalog, store.row, moment, [tombstone]);
     if (one === undefined) throw new TypeError(`no standing of ${id}`);
     const events = historyOf(catalog, tombstone);
     const object = tombstoneObject(one, store.row.pendingPrefix);
@@ -64,7 +67,8 @@ function details({ tombstone, dueAt, kept }: StandingTombstone, pendingKey: stri
   const cause = policy === null ? 'by hand' : `policy ${policy}`;
   const keeps = kept.map((one) => {
     const ends = one.until === null ? '' : ` until ${isoTime(one.until)}`;
-    return `${one.reason}${ends}`;
+    const { by, detail } = keptDetail(one);
+    return `${one.reason}${ends}${by === null ? '' : ` (${printable(detail)})`}`;
   });
   return [
     id,

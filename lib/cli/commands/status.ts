@@ -1,13 +1,17 @@
-import { knownStores, refreshHoldsOf } from '../../app/known-stores.ts';
+import { knownStores, lookAtClaims } from '../../app/known-stores.ts';
+import { realSurroundings } from '../../app/open.ts';
+import type { FenceStanding } from '../../app/standing-claims.ts';
 import { type OpenRun, type StoreStatus, storeStatus } from '../../app/status.ts';
 import type { RunRow } from '../../catalog/runs.ts';
 import type { Sweep } from '../../catalog/sweeps.ts';
 import { selectStores } from '../../config/load.ts';
 import { isoTime } from '../../domain/clock.ts';
-import { formatSize } from '../../domain/quantities.ts';
+import { printable } from '../../domain/key.ts';
+import { formatDuration, formatSize } from '../../domain/quantities.ts';
 import { STATES } from '../../domain/state.ts';
 import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';
 import { configOf } from '../config-of.ts';
+import { fenceObject } from '../fence-object.ts';
 import { histogram } from '../histogram.ts';
 import { withCatalog } from '../opened.ts';
 import type { Output } from '../output.ts';
@@ -18,7 +22,8 @@ export const manual = {
   synopsis: ['status [--store NAME]'],
   description: [
     'Shows for each store how many tombstones, and bytes, are in each state; what is due,',
-    'and what keeps some of it; the last sweep and purge, and what runs now; what goes when.',
+    'and what keeps some of it; leases, holds and fences; the last sweep and purge, and what',
+    'runs now; what goes when.',
   ],
   examples: [
     ['status', 'all stores'],
@@ -34,9 +39,9 @@ export async function run(call: Call<typeof options>): Promise<number> {
   const config = configOf(call);
   return withCatalog(config, async (catalog) => {
     const known = knownStores(catalog, selectStores(config, given.store));
-    await refreshHoldsOf(catalog, known, out.report);
+    const claims = await lookAtClaims(catalog, known, realSurroundings(out.report));
     const now = Date.now();
-    const stores = known.map((store) => storeStatus(catalog, store, now));
+    const stores = known.map((store) => storeStatus(catalog, store, claims.get(store.config.name), now));
     out.result({ type: 'status', stores: stores.map(objectOf) }, () =>
       stores.map((store) => textOf(out, store, now)).join('\n\n'),
     );
@@ -45,7 +50,8 @@ export async function run(call: Call<typeof options>): Promise<number> {
 }
 
 function objectOf(status: StoreStatus) {
-  const { name, url, counts, bytes, due, kept, nextPurge, holds, exemptions, lastSweep, lastPurge } = status;
+  const { name, url, counts, bytes, due, kept, nextPurge, leases, holds, exemptions } = status;
+  const { lastSweep, lastPurge, fences } = status;
   return {
     name,
     url,
@@ -54,13 +60,14 @@ function objectOf(status: StoreStatus) {
     due,
     kept: Object.fromEntries(kept),
     nextPurge: isoTime(nextPurge),
-    leases: 0,
+    leases,
     holds,
     exemptions,
     lastSweep: lastSweep === null ? null : sweepObject(lastSweep),
     lastPurge: lastPurge === null ? null : runObject(lastPurge),
     openRuns: status.openRuns.map((open) => ({ ...runObject(open), life: open.life })),
     goes: status.goes,
+    fences: fences.map((fence) => fenceObject(fence)),
   };
 }
 
@@ -69,7 +76,7 @@ function runObject({ id, kind, pid, by, startedAt, endedAt, outcome }: RunRow) {
 }
 
 function textOf(out: Output, status: StoreStatus, now: number): string {
-  const { name, url, counts, bytes, due, kept, nextPurge, holds, exemptions } = status;
+  const { name, url, counts, bytes, due, kept, nextPurge, leases, holds, exemptions } = status;
   const lines = [out.styled('bold', `${name}  ${url}`)];
   for (const state of STATES) {
     const count = counts.get(state);
@@ -80,17 +87,28 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
   const keeps = kept.size === 0 ? '' : `  kept: ${byReason(kept)}`;
   lines.push(`  ${'due'.padEnd(10)}  ${String(due).padStart(9)}${keeps}`);
   if (nextPurge !== null && due === 0) lines.push(`  next due    ${until(nextPurge, now)}`);
-  if (holds + exemptions > 0)
-    lines.push(`  in force    ${counted(holds, 'hold')}, ${counted(exemptions, 'exemption')}`);
+  if (leases === null || leases + holds + exemptions > 0) {
+    const sessions = leases === null ? 'leases not known' : counted(leases, 'lease');
+    lines.push(`  in force    ${sessions}, ${counted(holds, 'hold')}, ${counted(exemptions, 'exemption')}`);
+  }
   lines.push(`  last sweep  ${sweepText(status.lastSweep)}`, `  last purge  ${runText(status.lastPurge)}`);
   for (const { kind, by, pid, startedAt, life } of status.openRuns) {
     const what = `${kind} by ${by}, pid ${pid}, since ${isoTime(startedAt)}`;
     lines.push(`  ${life.padEnd(10)}  ${what}${AFTER[life]}`);
   }
+  for (const fence of status.fences) lines.push(fenceLine(fence));
   if (status.goes.some(({ count }) => count > 0)) {
     lines.push('  goes', ...histogram(status.goes, out.isUnicode).map((line) => `    ${line}`));
   }
   return lines.join('\n');
+}
+
+function fenceLine({ fence, life, age }: FenceStanding): string {
+  const { name, owner, kind, problem } = fence;
+  const id = name.replace(/\.json$/, '');
+  if (owner === null) return `  fence       ${printable(id)}, over everything: ${problem ?? ''} (${life})`;
+  const since = age === null ? '' : `, for ${formatDuration(age)}`;
+  return `  fence       ${kind} of ${printable(owner.host)}, pid ${owner.pid}${since}, ${life} (${id})`;
 }
 
 const AFTER = {
