@@ -1,6 +1,7 @@
 import Database from 'better-sqlite3';
 import { expect } from 'chai';
 import { Catalog } from '../../lib/catalog/catalog.ts';
+import { planText } from '../../lib/catalog/sweeps.ts';
 import type { PageFilter } from '../../lib/catalog/tombstones.ts';
 import { DAY, seeded } from '../support/place.ts';
 import { intent, revision, TempCatalog, WINDOW } from './temp-catalog.ts';
@@ -61,7 +62,7 @@ function noted(catalog: Catalog, called: Set<string>): Catalog {
 
 /** Calls everything that a catalog's parts can do. */
 function useAll(catalog: Catalog, temp: TempCatalog): void {
-  const { tombstones, sweeps, runs, events, holds, schedule } = catalog;
+  const { tombstones, sweeps, runs, events, holds, leaseWatch, schedule } = catalog;
   const store = catalog.storeByName('a')?.n ?? 0;
   const { now } = temp;
   const run = runs.begin({
@@ -79,6 +80,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   sweeps.causeOf(cause);
   const item = { key: intent('a/b', cause).key, size: 1, revision: revision(1), modifiedAt: now, cause };
   sweeps.plan(sweep, [{ ...item, unit: 'a/', isKept: false }]);
+  sweeps.planFromText(sweep, planText([{ ...item, unit: 'a/', isKept: false }]));
   sweeps.unplanUnit(sweep, cause, 'x/');
   sweeps.keepUnit(sweep, cause, 'x/');
   sweeps.unplanNewest(sweep, cause, 0);
@@ -123,6 +125,9 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   holds.unclear(store);
   holds.inForce(store, now);
   holds.drop(store, 'h.json');
+  leaseWatch.seen({ store, name: 'l.json', renewal: 0, boot: 'b', began: 0, done: 1 });
+  leaseWatch.count(store);
+  leaseWatch.keepOnly(store, ['l.json']);
   sweeps.progress(sweep, 'moving', 0, null);
   sweeps.count(sweep, { moved: 0, abandoned: 0, failed: 0, bytes: 0 });
   sweeps.openOf(run);
@@ -135,6 +140,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   sweeps.interrupt(sweep, now);
   runs.open(store);
   runs.get(run);
+  runs.byId('r-1');
   runs.end(run, 'done', now);
   runs.last(store, 'purge');
 }
@@ -176,8 +182,8 @@ describe('the catalog’s statements', () => {
   });
 
   it('are all looked at here', () => {
-    const { tombstones, sweeps, runs, events, holds, schedule } = temp.catalog;
-    const methods = [tombstones, sweeps, runs, events, holds, schedule].flatMap((part) =>
+    const { tombstones, sweeps, runs, events, holds, leaseWatch, schedule } = temp.catalog;
+    const methods = [tombstones, sweeps, runs, events, holds, leaseWatch, schedule].flatMap((part) =>
       Object.getOwnPropertyNames(Object.getPrototypeOf(part))
         .filter((name) => name !== 'constructor')
         .map((name) => `${part.constructor.name}.${name}`),

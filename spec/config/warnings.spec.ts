@@ -44,9 +44,8 @@ describe('warnings about a config', () => {
 
   it('tells what this version does not act on', () => {
     const throttle = { ...THROTTLE_DEFAULTS, concurrency: 1 };
-    expect(warnings(config({ notify: 'true' }, { settle: 0, throttle }))).to.deep.equal([
+    expect(warnings(config({ notify: 'true' }, { settle: 1000, throttle }))).to.deep.equal([
       'notify: has no effect in this version',
-      'stores[0].settle: has no effect in this version',
       'stores[0].throttle: has no effect in this version',
     ]);
   });
