@@ -1,4 +1,5 @@
-export { openReader, openSession } from './app/reading.ts';
+export { openReader } from './app/reading.ts';
+export { openSession } from './app/sessions.ts';
 export { type ErrorCode, TombstonedError } from './domain/errors.ts';
 export { type Key, parseKey } from './domain/key.ts';
 export { allKeys } from './reader/all-keys.ts';

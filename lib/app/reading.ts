@@ -1,10 +1,8 @@
 import type { StoreConfig } from '../config/config.ts';
 import { storeConfigFromUrl } from '../config/store-url.ts';
-import { LeaseHolder, type LeaseOptions } from '../reader/lease-holder.ts';
+import { systemClock } from '../domain/clock.ts';
+import { BorrowedLease } from '../reader/borrowed-lease.ts';
 import { Reader, type RefusedName } from '../reader/reader.ts';
-import { openSession as openSessionIn, type Session, type SessionOptions } from '../reader/session.ts';
-import type { Store } from '../store/store.ts';
-import { realSurroundings } from './open.ts';
 import { openForReading } from './open-store.ts';
 
 /**
@@ -20,46 +18,19 @@ export async function openReader(options: {
   return readerOf(storeConfigFromUrl(options.url), options.onRefusal);
 }
 
-/** The same, by a store's config. */
+/** The same, by a store's config; perhaps under a lease of `with-lease`, by its id. */
 export async function readerOf(
   storeConfig: StoreConfig,
   onRefusal?: (refused: RefusedName) => void,
+  borrowed?: string,
 ): Promise<Reader> {
-  return new Reader(await openForReading(storeConfig), onRefusal);
-}
-
-/**
- * Opens a session at a store, by its URL; needs neither config nor catalog. What
- * is below its prefixes is listed as one view, and can be read as it was listed
- * until `close`, whatever sweeps and purges do. Throws `blocked` when a batch
- * under way is not over in time or the lease is lost, and `failed` when the
- * store can't be listed or no lease can be written.
- */
-export async function openSession(options: SessionOptions & { readonly url: string }): Promise<Session> {
-  return sessionOf(storeConfigFromUrl(options.url), options);
-}
-
-/** The same, by a store's config. */
-export async function sessionOf(storeConfig: StoreConfig, options: SessionOptions): Promise<Session> {
-  const { clock, random, actor } = realSurroundings(() => undefined);
-  const store = await openForReading(storeConfig, clock);
-  return openSessionIn(store, { clock, random, actor, onClose: () => store.close() }, options);
-}
-
-/**
- * Writes a lease at a store, by its config; `work` waits for the batches under way
- * before it relies on it. The lease is not released here.
- */
-export async function withLeaseAt<T>(
-  storeConfig: StoreConfig,
-  options: LeaseOptions,
-  work: (lease: LeaseHolder, store: Store) => Promise<T>,
-): Promise<T> {
-  const { clock, random, actor } = realSurroundings(() => undefined);
+  const clock = systemClock;
   const store = await openForReading(storeConfig, clock);
   try {
-    return await work(await LeaseHolder.acquire(store, { clock, random, actor }, options), store);
-  } finally {
+    const lease = borrowed === undefined ? undefined : await BorrowedLease.take(store, clock, borrowed);
+    return new Reader(store, { onRefusal, clock, lease });
+  } catch (error) {
     store.close();
+    throw error;
   }
 }

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { readerOf, sessionOf } from '../app/reading.ts';
+import { readerOf } from '../app/reading.ts';
 import type { StoreConfig } from '../config/config.ts';
 import { readEnvironment } from '../config/environment.ts';
 import { storeConfigFromUrl } from '../config/store-url.ts';
@@ -19,9 +19,16 @@ export function urlOf({ options }: Call): string | undefined {
   return url;
 }
 
-/** Opens the store that a call is about, for reading. What listings leave out is told. */
-export async function openedReader(call: Call): Promise<Reader> {
-  return readerOf(await storeOf(call), refusalTold(call));
+/**
+ * Opens the store that a call is about, for reading; under the lease of
+ * `with-lease` around this process, if there is one. What listings leave out is told.
+ */
+export async function openedReader(
+  call: Call,
+  { isUnleased = false }: { isUnleased?: boolean } = {},
+): Promise<Reader> {
+  const store = await storeOf(call);
+  return readerOf(store, refusalTold(call), isUnleased ? undefined : leaseAround(store));
 }
 
 /**
@@ -36,14 +43,20 @@ export async function openedSession(
 ): Promise<Session> {
   const { out } = call;
   const store = await storeOf(call);
-  const { lease, url } = readEnvironment();
-  const isOfStore = url === undefined || isDeepStrictEqual(storeConfigFromUrl(url).location, store.location);
+  const { sessionOf } = await import('../app/sessions.ts'); // SQLite takes long to load: cat does without
   return sessionOf(store, {
     onRefusal: refusalTold(call),
     onWait: (fences) => out.talk(waitText(fences)),
-    borrowed: isOfStore ? lease : undefined,
+    borrowed: leaseAround(store),
     ...options,
   });
+}
+
+/** The id of the lease of `with-lease` around this process, if that is of this store. */
+function leaseAround({ location }: StoreConfig): string | undefined {
+  const { lease, url } = readEnvironment();
+  if (lease === undefined || url === undefined) return lease;
+  return isDeepStrictEqual(storeConfigFromUrl(url).location, location) ? lease : undefined;
 }
 
 /** The store that a call is about. */

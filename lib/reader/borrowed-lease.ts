@@ -23,7 +23,6 @@ export class BorrowedLease implements HeldLease {
   readonly #turns = new Turns();
   #seen: Lease;
   #seenAt: Instant;
-  #isOver = false;
 
   private constructor(store: Store, clock: Clock, lease: Lease, seenAt: Instant) {
     this.id = lease.id;
@@ -80,11 +79,15 @@ export class BorrowedLease implements HeldLease {
     if (this.#seen.blocks !== 'sweep') throw this.#term.lose('it no longer keeps sweeps away');
   }
 
+  /** Stops looking. */
+  stop(): void {
+    this.#stop.abort();
+  }
+
   /** Stops looking, after one more look: throws `LeaseLost` when it is no longer in force. */
   async release(): Promise<void> {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#stop.abort();
+    if (this.#stop.signal.aborted) return;
+    this.stop();
     await this.#tending;
     await this.confirm();
   }

@@ -4,7 +4,9 @@ import { type Clock, systemClock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { type Key, printable } from '../domain/key.ts';
 import type { OpenObject, Store } from '../store/store.ts';
+import type { BorrowedLease } from './borrowed-lease.ts';
 import { checkStore } from './check-store.ts';
+import { LeasedBytes } from './leased-bytes.ts';
 
 /** Where an object was found, and its bytes. */
 export interface Found {
@@ -37,6 +39,14 @@ export interface RefusedName {
   readonly why: string;
 }
 
+export interface ReaderOptions {
+  /** Told what listings leave out because it is no object. */
+  readonly onRefusal?: ((refused: RefusedName) => void) | undefined;
+  readonly clock?: Clock | undefined;
+  /** The lease of `with-lease` around this process: nothing is handed out, or said to be missing, once it is lost. */
+  readonly lease?: BorrowedLease | undefined;
+}
+
 /** A restore and a purge may pass between two looks, so a reader looks this often before it says missing (R6). */
 export const ROUNDS = 3;
 
@@ -45,24 +55,29 @@ export class Reader {
   readonly #store: Store;
   readonly #onRefusal: (refused: RefusedName) => void;
   readonly #clock: Clock;
+  readonly #lease: BorrowedLease | undefined;
 
-  /** `onRefusal` is told what listings leave out because it is no object. */
-  constructor(
-    store: Store,
-    onRefusal: (refused: RefusedName) => void = () => undefined,
-    clock: Clock = systemClock,
-  ) {
+  constructor(store: Store, { onRefusal, clock = systemClock, lease }: ReaderOptions = {}) {
     this.#store = store;
-    this.#onRefusal = onRefusal;
+    this.#onRefusal = onRefusal ?? ((): void => undefined);
     this.#clock = clock;
+    this.#lease = lease;
   }
 
   /**
    * Opens an object: the live one, else its newest pending copy. Throws
    * `not-found`, with the key, when it is in neither place, and `failed` when
-   * that can't be said for sure (R9).
+   * that can't be said for sure (R9). Under a lease, `LeaseLost` when that is lost.
    */
   async open(key: Key): Promise<Found> {
+    const lease = this.#lease;
+    lease?.check();
+    const object = await this.#open(key);
+    if (lease === undefined) return object;
+    return { ...object, read: () => new LeasedBytes(object.read(), () => lease.check()), readAll: undefined };
+  }
+
+  async #open(key: Key): Promise<Found> {
     const { settle } = this.#store;
     for (let round = 1; round <= (settle > 0 ? ROUNDS + 1 : ROUNDS); round++) {
       // What this host's caches show may be older than what others have done.
@@ -75,6 +90,7 @@ export class Reader {
       }
     }
     await checkStore(this.#store);
+    await this.#lease?.confirm();
     throw new TombstonedError('not-found', `${printable(key)} is neither live nor pending`, {
       key,
       hint: `see what the store has: tombstonectl --url ${this.#store.url} keys --no-lease`,
@@ -119,7 +135,13 @@ export class Reader {
     await checkStore(this.#store);
   }
 
+  /** Looks once more at the lease around this process, if there is one: throws `LeaseLost` when it is not in force. */
+  async confirm(): Promise<void> {
+    await this.#lease?.confirm();
+  }
+
   close(): void {
+    this.#lease?.stop();
     this.#store.close();
   }
 }

@@ -244,7 +244,7 @@ describe('a reader', () => {
       symlinkSync('/etc/hostname', path.join(temp.root, 'link'));
       writeFileSync(path.join(temp.root, 'pending_deletion/odd'), '');
       const refused: string[] = [];
-      const reader = new Reader(place.store, ({ path: name }) => refused.push(name));
+      const reader = new Reader(place.store, { onRefusal: ({ path: name }) => refused.push(name) });
       expect(await listed(reader.liveKeys(''))).to.deep.equal(['a live 3', 'live live 4']);
       const pending = ['a pending 1', 'a pending 2', 'z/b pending 1', 'z/b pending 2'];
       expect(await listed(reader.pendingKeys(''))).to.deep.equal(pending);

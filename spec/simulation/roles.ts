@@ -55,10 +55,17 @@ async function attempt(world: World, process: Process, work: () => Promise<void>
   }
 }
 
-async function rounds(world: World, process: Process, times: number, work: () => Promise<void>): Promise<void> {
+async function rounds(
+  world: World,
+  process: Process,
+  times: number,
+  work: () => Promise<void>,
+): Promise<void> {
   for (let i = 0; i < times && !process.isDead; i++) {
     await attempt(world, process, work);
-    await attempt(world, process, () => process.clock.sleep(process.random(2) === 0 ? 1 : pause(world, process)));
+    await attempt(world, process, () =>
+      process.clock.sleep(process.random(2) === 0 ? 1 : pause(world, process)),
+    );
   }
 }
 
@@ -144,7 +151,7 @@ function oneOf(world: World, process: Process): Key {
 /** A reader without a session: what it finds was there, and "not found" is so. */
 export const plainReader: Role = async (world, process) => {
   const { truth, setting } = world;
-  const reader = new Reader(world.store(process), undefined, process.clock);
+  const reader = new Reader(world.store(process), { clock: process.clock });
   await rounds(world, process, 2 + process.random(3), async () => {
     const since = world.scheduler.now;
     if (process.random(2) === 0) {
@@ -160,7 +167,8 @@ export const plainReader: Role = async (world, process) => {
     try {
       await bytes(await reader.open(key));
     } catch (error) {
-      if (!(error instanceof TombstonedError) || error.code !== 'not-found' || setting.staleness > 0) throw error;
+      if (!(error instanceof TombstonedError) || error.code !== 'not-found' || setting.staleness > 0)
+        throw error;
       if (truth.wasThere(key, since))
         truth.break('no hole', `${process.name} did not find ${key}, which was there all the time`);
     }
@@ -221,7 +229,10 @@ async function sessionOnce(world: World, process: Process): Promise<void> {
     }
     for (const { key, revision } of view) {
       if (truth.wasLive(key, generationOf(revision), since - world.setting.staleness)) continue;
-      truth.break('no hole', `the view of ${process.name} has ${key}#${generationOf(revision)}, which was not live`);
+      truth.break(
+        'no hole',
+        `the view of ${process.name} has ${key}#${generationOf(revision)}, which was not live`,
+      );
     }
     for (let i = 0; i < 2 * view.length; i++) {
       const listed = view[process.random(view.length)];
@@ -249,7 +260,10 @@ async function readListed(world: World, process: Process, open: Session, listed:
     const object = await open.open(key);
     const read = await bytes(object);
     if (read !== bytesOf({ key, generation }).toString())
-      truth.break('every listed revision is readable', `${process.name} read ${read.trim()} for ${key}#${generation}`);
+      truth.break(
+        'every listed revision is readable',
+        `${process.name} read ${read.trim()} for ${key}#${generation}`,
+      );
   } catch (error) {
     if (!(error instanceof TombstonedError) || error instanceof LeaseLost || process.isDead) throw error;
     if (error.code !== 'incomplete' && error.code !== 'not-found') throw error;
@@ -267,7 +281,11 @@ export const withLease: Role = async (world, process) => {
   const { truth } = world;
   const prefixes = prefixesOf(process);
   const store = world.store(process);
-  const lease = await LeaseHolder.acquire(store, surroundings(process), { prefixes, blocks: 'sweep', ttl: TTL_MS });
+  const lease = await LeaseHolder.acquire(store, surroundings(process), {
+    prefixes,
+    blocks: 'sweep',
+    ttl: TTL_MS,
+  });
   let watch: Watch | undefined;
   try {
     await waitForFences(store, prefixes, { clock: process.clock, signal: lease.signal });
@@ -336,7 +354,10 @@ export const leaseBreaker: Role = async (world, process) => {
     const id = name.replace(/\.json$/, '');
     world.broken.add(id);
     const at = { store, clock, random, actor: { ...actor, boot: process.host.boot }, report };
-    await breakLease({ ...at, name: 'sim', ctl: 'tombstonectl', known: null }, id, { reason: 'sim', dryRun: false });
+    await breakLease({ ...at, name: 'sim', ctl: 'tombstonectl', known: null }, id, {
+      reason: 'sim',
+      dryRun: false,
+    });
   });
 };
 

@@ -8,7 +8,8 @@ export const manual = {
   description: [
     'Writes the live object; if there is none, its newest pending copy. Needs only to read',
     'the store. Nothing is written, and the exit code is 3, when the object is in neither',
-    'place. A key that begins with - goes after --.',
+    'place. Inside with-lease, nothing is believed once its lease is lost: exit code 5. A key',
+    'that begins with - goes after --.',
   ],
   examples: [
     ['cat metadata/a.meta > a.meta', 'by the config'],
@@ -29,6 +30,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
   try {
     const object = await reader.open(key);
     await call.out.bytes(object.read());
+    await reader.confirm();
   } finally {
     reader.close();
   }

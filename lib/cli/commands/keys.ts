@@ -68,7 +68,7 @@ async function underLease(
 }
 
 async function withoutLease(call: Call, prefix: string): Promise<number> {
-  const reader = await openedReader(call);
+  const reader = await openedReader(call, { isUnleased: true });
   try {
     for await (const page of allKeys(reader, prefix)) {
       for (const listed of page) print(call, listed);

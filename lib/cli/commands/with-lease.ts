@@ -1,4 +1,4 @@
-import { withLeaseAt } from '../../app/reading.ts';
+import { withLeaseAt } from '../../app/sessions.ts';
 import { environmentUnder } from '../../config/environment.ts';
 import { systemClock } from '../../domain/clock.ts';
 import { exitCodeOf, messageOf } from '../../domain/errors.ts';
