@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { type ScratchKey, ScratchKeys } from '../../lib/catalog/scratch.ts';
-import { compareKeys } from '../../lib/domain/key.ts';
+import { type ScratchKey, ScratchKeys, ScratchView, type ViewedKey } from '../../lib/catalog/scratch.ts';
+import { compareKeys, parseKey } from '../../lib/domain/key.ts';
 
 const ROW: fc.Arbitrary<ScratchKey> = fc.record({
   key: fc.constantFrom('a', 'a/b', 'a0', 'b', '\x7f', 'é', '\uffff', '\u{10000}'),
@@ -65,5 +65,53 @@ describe('scratch keys', () => {
     const pages = [...keys.pages()];
     expect(pages.map(({ length }) => length)).to.deep.equal([1000, 1000, 500]);
     expect(pages.flat()).to.deep.equal(rows);
+  });
+});
+
+describe('a scratch view', () => {
+  let view: ScratchView;
+  beforeEach(() => {
+    view = new ScratchView();
+  });
+  afterEach(() => {
+    view.close();
+  });
+
+  function viewed(key: string, size: number, mtimeNs = 1n): ViewedKey {
+    return { key: parseKey(key), size, revision: { kind: 'local', size, mtimeNs } };
+  }
+
+  it('gives what was added, in the order of the bytes of its keys, and each by its key', () => {
+    const keys = ['b', '\u{10000}', 'a/b', '\uffff', 'a', 'é', 'a0'];
+    for (const [i, key] of keys.entries()) view.add([viewed(key, i, 1_700_000_000_123_456_789n + BigInt(i))]);
+    expect(view.finish()).to.deep.equal({ count: 7, bytes: 21 });
+    const found = [...view.pages()].flat();
+    expect(found.map(({ key }) => key)).to.deep.equal(keys.toSorted(compareKeys));
+    for (const one of found) expect(view.get(one.key)).to.deep.equal(one);
+    expect(view.get('b')?.revision.mtimeNs).to.equal(1_700_000_000_123_456_789n);
+    expect(view.get('c')).to.equal(undefined);
+  });
+
+  it('has a key once, as it was added last', () => {
+    view.add([viewed('a', 1), viewed('b', 2)]);
+    view.add([viewed('a', 3)]);
+    expect(view.finish()).to.deep.equal({ count: 2, bytes: 5 });
+    expect(view.get('a')?.size).to.equal(3);
+  });
+
+  it('comes in pages, also while keys are looked up', () => {
+    view.add(Array.from({ length: 2500 }, (_, i) => viewed(`k${String(9999 - i)}`, 1)));
+    view.finish();
+    const lengths: number[] = [];
+    for (const page of view.pages()) {
+      lengths.push(page.length);
+      for (const { key } of page) if (view.get(key) === undefined) throw new Error(key);
+    }
+    expect(lengths).to.deep.equal([1000, 1000, 500]);
+  });
+
+  it('may be empty', () => {
+    expect(view.finish()).to.deep.equal({ count: 0, bytes: 0 });
+    expect([...view.pages()]).to.deep.equal([]);
   });
 });

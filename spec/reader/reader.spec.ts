@@ -101,6 +101,31 @@ describe('a reader', () => {
       expect(calls).to.have.length(6);
     });
 
+    it('looks for a missing one again once the caches of a network file system must show it', async () => {
+      temp.write(KEY, 'content', 3 * DAY);
+      await sweepOld(place);
+      const began = temp.clock.mono;
+      let hidden = true;
+      const stale = new Proxy(place.store, {
+        get: (target, property) => {
+          if (property === 'settle') return 65_000;
+          if (property === 'pendingIds' && hidden) {
+            return async () => {
+              hidden = temp.clock.mono - began < 65_000;
+              return hidden ? [] : target.pendingIds(KEY);
+            };
+          }
+          const value: unknown = Reflect.get(target, property, target);
+          return typeof value === 'function' ? value.bind(target) : value;
+        },
+      });
+      const reader = new Reader(stale, { clock: temp.clock });
+      expect((await reader.bytes(KEY)).toString()).to.equal('content');
+      expect(temp.clock.mono - began).to.equal(65_000);
+      expect((await failure(async () => reader.open(parseKey('none')))).code).to.equal('not-found');
+      expect(temp.clock.mono - began, 'once more').to.equal(130_000);
+    });
+
     it('takes an older copy when the newest goes between two looks', async () => {
       for (const content of ['first', 'second']) {
         temp.write(KEY, content, 3 * DAY);
