@@ -17,7 +17,9 @@ import { Child } from './child.ts';
 import type { Errand } from './place.child.ts';
 
 const CHILD = path.join(import.meta.dirname, 'place.child.ts');
-const KEYS = ['a/1', 'a/2', 'b/3', 'b/c/4', '5'];
+/** All are below what their batches announce. */
+const BELOW = 'k/';
+const KEYS = ['a/1', 'a/2', 'b/3', 'b/c/4', '5'].map((key) => `${BELOW}${key}`);
 
 interface Phase {
   /** The call that does its work, once for each object. */
@@ -51,7 +53,7 @@ describe('beside a process in the middle of a batch', function () {
 
   /** A process that has stopped in the middle of a phase. */
   async function stopped(does: Errand['do'], stop: Errand['stop']): Promise<Child> {
-    const errand = { directory: temp.directory, now: temp.clock.wall, do: does, stop };
+    const errand = { directory: temp.directory, now: temp.clock.wall, do: does, prefix: BELOW, stop };
     const child = new Child(CHILD, [JSON.stringify(errand)]);
     children.push(child);
     await child.stop();

@@ -9,7 +9,7 @@ import { inRun } from '../../lib/run/run.ts';
 import { nodeFs } from '../../lib/store/local/local-fs.ts';
 import { LocalStore } from '../../lib/store/local/local-store.ts';
 import { allTombstones, bringBack, purgeDue, sweepOld } from '../support/phases.ts';
-import { ACTOR, DAY, DrivenClock, seeded } from '../support/place.ts';
+import { ACTOR, age, DAY, DrivenClock, seeded } from '../support/place.ts';
 import { type FsCall, watchedFs } from '../support/watched-fs.ts';
 import { say } from './say.ts';
 
@@ -20,6 +20,8 @@ export interface Errand {
   readonly now: number;
   readonly do: 'sweep' | 'purge' | 'restore' | 'recover' | 'run' | 'try-lock';
   readonly run?: string;
+  /** What a sweep's policy selects; otherwise everything. */
+  readonly prefix?: string;
   /** Where it stops itself. */
   readonly stop?: { readonly call: string; readonly nth: number; readonly when: 'before' | 'after' };
 }
@@ -63,7 +65,7 @@ async function main(): Promise<void> {
   const place = open();
   switch (errand.do) {
     case 'sweep':
-      say({ moved: (await sweepOld(place)).moved });
+      say({ moved: (await sweepOld(place, { policies: [age({ prefix: errand.prefix ?? '' })] })).moved });
       break;
     case 'purge':
       say({ purged: (await purgeDue(place)).purged });
