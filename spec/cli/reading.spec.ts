@@ -1,10 +1,20 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import { builtProgram } from '../support/built-cli.ts';
 import { OLD, type TempStore } from '../support/temp-store.ts';
-import { beforeAllBuild, ctl, ctlWith, tempStores } from './ctl.ts';
+import { beforeAllBuild, ctl, ctlWith, ordinaryUser, tempStores } from './ctl.ts';
 
 const DAY = 86_400_000;
 
@@ -134,7 +144,7 @@ describe('tombstonectl keys', () => {
     store.write('logs/a', 'second!');
     const live = await ctl(store, '--json', 'keys');
     expect(live.code, live.stderr).to.equal(0);
-    expect(live.objects).to.have.deep.members([
+    expect(live.objects).to.deep.equal([
       { type: 'key', key: 'live/a', size: 4, location: 'live', id: null },
       { type: 'key', key: 'logs/a', size: 7, location: 'live', id: null },
     ]);
@@ -159,6 +169,117 @@ describe('tombstonectl keys', () => {
     expect(answer.objects).to.have.length(3);
     expect(answer.stderr).to.include('tombstonectl: link is no object: it is a symbolic link');
     expect(answer.stderr).to.include('pending_deletion/odd is no object');
+  });
+
+  describe('as a session', () => {
+    const FENCE = 'r-20261122T101500123Z-k3v0q8-1.json';
+
+    function fenceFile(store: TempStore): string {
+      return path.join(store.root, '.tombstoned/fences', FENCE);
+    }
+
+    /** A batch of another host that is under way. */
+    function fence(store: TempStore, prefix: string): void {
+      const body = {
+        run: FENCE.slice(0, -7),
+        batch: 1,
+        catalog: 'another',
+        boot: 'another',
+        kind: 'sweep',
+        prefixes: [prefix],
+        host: 'elsewhere',
+        pid: 77,
+        startedAt: '2026-11-22T10:15:00.123Z',
+      };
+      writeFileSync(fenceFile(store), `${JSON.stringify(body)}\n`);
+    }
+
+    function leases(store: TempStore): string[] {
+      return readdirSync(path.join(store.root, '.tombstoned/leases'));
+    }
+
+    it('leaves no lease behind, and needs no config', async () => {
+      const store = await swept();
+      const answer = await ctlWith({}, '--url', store.url, 'keys');
+      expect(answer).to.include({ code: 0, stdout: 'live/a\n', stderr: '' });
+      expect(leases(store)).to.deep.equal([]);
+    });
+
+    it('waits for what is under way below its prefix, and says so', async () => {
+      const store = await swept();
+      fence(store, 'live/');
+      expect(await ctl(store, 'keys', '--prefix', 'logs/')).to.include({ code: 0, stderr: '' });
+      expect(await ctl(store, 'keys', '--no-lease')).to.include({ code: 0, stderr: '' });
+      const child = spawn(process.execPath, [builtProgram('cli'), '--url', store.url, 'keys']);
+      let listed = '';
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        listed += text;
+      });
+      const ended = once(child, 'close');
+      const [said]: unknown[] = await once(child.stderr, 'data');
+      expect(String(said)).to.equal(
+        'tombstonectl: waiting for what is under way: a sweep on elsewhere, pid 77\n',
+      );
+      expect([leases(store).length, listed]).to.deep.equal([1, '']);
+      rmSync(fenceFile(store));
+      expect(await ended).to.deep.equal([0, null]);
+      expect(listed).to.equal('live/a\n');
+    });
+
+    it('exits with 5, with nothing listed and no lease left, when that is not over in time', async () => {
+      const store = await swept();
+      fence(store, '');
+      const answer = await ctl(store, '--json', 'keys', '--fence-timeout', '100ms');
+      expect(answer).to.include({ code: 5, stdout: '' });
+      expect(answer.error).to.include({ code: 'blocked', reason: 'fence', key: FENCE });
+      expect(leases(store)).to.deep.equal([]);
+      rmSync(fenceFile(store));
+      expect((await ctl(store, 'keys', '--fence-timeout', 'soon')).code).to.equal(2);
+    });
+
+    it('ends at a signal while it waits, and leaves no lease', async () => {
+      const store = await swept();
+      fence(store, '');
+      const child = spawn(process.execPath, [builtProgram('cli'), '--url', store.url, 'keys'], {
+        stdio: 'ignore',
+      });
+      const ended = once(child, 'exit');
+      while (leases(store).length === 0) await delay(10);
+      child.kill('SIGTERM');
+      expect(await ended).to.deep.equal([143, null]);
+      expect(leases(store)).to.deep.equal([]);
+    });
+
+    it('uses the lease around it, if that is of its store, and exits with 5 when that is lost', async () => {
+      const store = await swept();
+      const lost = 'l-20261122T101500123Z-k3v0q8';
+      for (const [env, code] of [
+        [{ TOMBSTONED_LEASE: lost }, 5],
+        [{ TOMBSTONED_LEASE: lost, TOMBSTONED_URL: store.url }, 5],
+        [{ TOMBSTONED_LEASE: lost, TOMBSTONED_URL: 'file:///another' }, 0],
+        [{ TOMBSTONED_LEASE: '' }, 0],
+        [{ TOMBSTONED_LEASE: 'x' }, 2],
+      ] as const) {
+        for (const command of [['keys'], ['cat', 'live/a']]) {
+          const answer = await ctlWith({ env }, '--url', store.url, '--json', ...command);
+          expect(answer.code, `${JSON.stringify(env)} ${command.join(' ')}`).to.equal(code);
+          if (code === 5) expect(answer.error).to.include({ reason: 'lease', key: lost });
+        }
+        const unleased = await ctlWith({ env }, '--url', store.url, 'keys', '--no-lease');
+        expect(unleased.code).to.equal(0);
+      }
+    });
+
+    it('says how to do without where no lease can be written', async () => {
+      const store = await swept();
+      const user = await ordinaryUser(store);
+      chmodSync(path.join(store.root, '.tombstoned/tmp'), 0o555);
+      chmodSync(path.join(store.root, '.tombstoned/leases'), 0o555);
+      const answer = await ctlWith({ ...user }, '--url', store.url, 'keys');
+      expect(answer).to.include({ code: 1, stdout: '' });
+      expect(answer.stderr).to.include('--no-lease');
+      expect((await ctlWith({ ...user }, '--url', store.url, 'keys', '--no-lease')).code).to.equal(0);
+    });
   });
 
   it('fails where there is no store', async () => {
