@@ -6,10 +6,13 @@ import { exitCodeOf, TombstonedError } from '../../lib/domain/errors.ts';
 import { parseKey } from '../../lib/domain/key.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { tombstoneByHand } from '../../lib/sweep/by-hand.ts';
+import { Child } from '../run/child.ts';
+import type { Errand } from '../run/place.child.ts';
 import { allTombstones, bringBack, FAST, filesBelow, purgeDue, sweepOld } from '../support/phases.ts';
 import { DAY, NO_GUARDS, NO_LIMITS, TempPlace } from '../support/place.ts';
 import { watchedFs } from '../support/watched-fs.ts';
 
+const CHILD = path.join(import.meta.dirname, '../run/place.child.ts');
 const THEIRS = '{"catalog":"theirs","host":"elsewhere","since":"2026-11-22T09:00:00.000Z"}\n';
 
 /** What `owner.json` may be, other than ours; null is no file. */
@@ -21,7 +24,8 @@ const OWNERS: Record<string, { body: string | null; says: RegExp }> = {
   'has an owner.json of another kind': { body: '{"catalog":1}\n', says: /unreadable/ },
 };
 
-describe('a store that this catalog does not own', () => {
+describe('a store that this catalog does not own', function () {
+  this.timeout(30_000);
   let temp: TempPlace;
   let place: Place;
   beforeEach(async () => {
@@ -96,7 +100,23 @@ describe('a store that this catalog does not own', () => {
     });
   }
 
-  it('is not recovered either: what a run has left waits for the owner', async () => {
+  /** A process of this catalog that dies in the middle of a phase, before the owner changes. */
+  async function died(does: Errand['do'], call: string, nth: number): Promise<void> {
+    const errand = {
+      directory: temp.directory,
+      now: temp.clock.wall,
+      do: does,
+      stop: { call, nth, when: 'after' },
+    };
+    const child = new Child(CHILD, [JSON.stringify(errand)]);
+    await child.stop();
+    await child.kill();
+    setOwner(THEIRS);
+  }
+
+  const FENCES = '.tombstoned/fences/';
+
+  it('is recovered as far as the fence goes that a dead run left: the new owner waits for that', async () => {
     const fs = watchedFs(({ name }) => {
       if (name !== 'unlinkAsync') return;
       setOwner(THEIRS);
@@ -104,14 +124,39 @@ describe('a store that this catalog does not own', () => {
     });
     const dying = temp.open({ fs, seed: 3 });
     await purgeDue(dying).catch(() => undefined);
-    const before = everything();
     expect(place.catalog.runs.open(place.row.n)).to.have.length(1);
+    const files = filesBelow(temp.root);
+    expect(files.filter((file) => file.startsWith(FENCES))).to.have.length(1);
     await recover(place);
-    expect(everything()).to.deep.equal(before);
-    expect(temp.talk.join('\n')).to.include('belongs to catalog theirs');
-    setOwner(`{"catalog":"${place.catalog.uuid}","host":"h","since":"2026-11-22T09:00:00.000Z"}\n`);
-    await recover(place);
+    expect(filesBelow(temp.root)).to.deep.equal(files.filter((file) => !file.startsWith(FENCES)));
     expect(place.catalog.runs.open(place.row.n)).to.deep.equal([]);
-    expect((await purgeDue(place)).purged).to.equal(2);
+    expect(allTombstones(place).map(({ state }) => state)).to.deep.equal(['pending', 'pending']);
+    await blocked(async () => purgeDue(place));
+    expect(filesBelow(temp.root)).to.deep.equal(files.filter((file) => !file.startsWith(FENCES)));
   });
+
+  const LEFT: Record<string, () => Promise<void>> = {
+    'a sweep whose fence was broken': async () => {
+      await died('sweep', 'rename', 1);
+      for (const file of filesBelow(path.join(temp.root, FENCES))) rmSync(path.join(temp.root, FENCES, file));
+    },
+    // The first link is that of the exemption.
+    'a restore': async () => died('restore', 'link', 2),
+  };
+  for (const [what, leave] of Object.entries(LEFT)) {
+    it(`is not recovered from ${what}: what it left waits for the owner`, async () => {
+      await leave();
+      const files = filesBelow(temp.root);
+      const states = allTombstones(place).map(({ id, state }) => `${id} ${state}`);
+      expect(states.filter((state) => / (moving|restoring)$/.test(state))).to.have.length(2);
+      await recover(place);
+      expect(filesBelow(temp.root)).to.deep.equal(files);
+      expect(allTombstones(place).map(({ id, state }) => `${id} ${state}`)).to.deep.equal(states);
+      expect(temp.talk.join('\n')).to.include('belongs to catalog theirs');
+      setOwner(`{"catalog":"${place.catalog.uuid}","host":"h","since":"2026-11-22T09:00:00.000Z"}\n`);
+      await recover(place);
+      expect(place.catalog.runs.open(place.row.n)).to.deep.equal([]);
+      expect(allTombstones(place).map(({ state }) => state)).not.to.include.oneOf(['moving', 'restoring']);
+    });
+  }
 });
