@@ -16,7 +16,7 @@ import { type Instant, instantOf, LeaseLost, LeaseTerm } from './lease-term.ts';
 import { Turns } from './turns.ts';
 
 /** The TTL of a lease, unless it is told otherwise. ms. */
-export const LEASE_TTL_MS = 3_600_000;
+const LEASE_TTL_MS = 3_600_000;
 
 /** Where a holder's time, ids and name come from. */
 export interface HolderSurroundings {
