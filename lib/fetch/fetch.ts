@@ -52,8 +52,8 @@ export interface FetchResult {
   readonly isStopped: boolean;
 }
 
-/** A batch is given its names when it has this many files, bytes, or ms. */
-const BATCH_FILES = 1000;
+/** A batch is made durable when it has this many files (all are open), bytes, or ms. */
+const BATCH_FILES = 400;
 const BATCH_BYTES = 64 * 1024 * 1024;
 const BATCH_MS = 2000;
 /** What is read at once, where a store can do that. Bytes. */
@@ -79,7 +79,7 @@ interface Wanted extends ViewedKey {
 }
 
 type Copied =
-  | { readonly file: Written; readonly location: Found['location'] }
+  | { readonly written: Written; readonly location: Found['location'] }
   | { readonly error: unknown; readonly isOpened: boolean };
 
 class Fetching {
@@ -94,6 +94,8 @@ class Fetching {
   /** Files whose names are durable, to be noted as whole. */
   #settled: Written[] = [];
   #placing: Promise<void> = Promise.resolve();
+  /** Whether the target failed: nothing more is written there. */
+  #isBroken = false;
   #failure: { readonly error: unknown } | undefined;
   #objects = 0;
   #bytes = 0;
@@ -201,10 +203,10 @@ class Fetching {
   async #fetch(wanted: Wanted): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       const copied = await this.#copy(wanted);
-      if ('file' in copied) {
+      if ('written' in copied) {
         if (wanted.before !== undefined) this.#replaced.set(wanted.key, wanted.before);
         if (copied.location === 'pending') this.#fromPending += 1;
-        await this.#add(copied.file);
+        await this.#add(copied.written);
         return;
       }
       if (this.#source.signal.aborted) throw this.#source.signal.reason;
@@ -214,7 +216,7 @@ class Fetching {
     }
   }
 
-  /** Copies one object to a temporary name, durable. What is wrong with the object is a value, with the target is thrown. */
+  /** Copies one object to a temporary name. What is wrong with the object is a value, with the target is thrown. */
   async #copy({ key, size, revision }: Wanted): Promise<Copied> {
     let object: Found;
     let bytes: Buffer | Readable;
@@ -233,10 +235,9 @@ class Fetching {
     try {
       const failed = await file.write(bytes);
       if (failed === undefined && file.size === size) {
-        const look = await file.finish({ mode: object.mode, mtimeNs: revision.mtimeNs });
-        const { temporary } = file;
+        const look = file.finish({ mode: object.mode, mtimeNs: revision.mtimeNs });
         return {
-          file: { key, revision: revisionText(revision), temporary, ...look },
+          written: { key, revision: revisionText(revision), file, ...look },
           location: object.location,
         };
       }
@@ -248,47 +249,60 @@ class Fetching {
     }
   }
 
+  /** Adds to the batch. One batch is filled while the one before is made durable, and no more. */
   async #add(file: Written): Promise<void> {
     this.#batch.push(file);
     this.#batchBytes += file.size;
-    const isFull =
-      this.#batch.length >= BATCH_FILES ||
-      this.#batchBytes >= BATCH_BYTES ||
-      this.#options.clock.monotonic() - this.#batchSince >= BATCH_MS;
-    if (isFull) await this.#place();
+    while (this.#isFull && !this.#isOver) {
+      const before = this.#placing;
+      await before;
+      if (this.#placing === before) this.#handOver();
+    }
   }
 
-  /** Gives the batch its names, after the batch before it. */
-  async #place(): Promise<void> {
+  get #isFull(): boolean {
+    return (
+      this.#batch.length >= BATCH_FILES ||
+      this.#batchBytes >= BATCH_BYTES ||
+      (this.#batch.length > 0 && this.#options.clock.monotonic() - this.#batchSince >= BATCH_MS)
+    );
+  }
+
+  /** Begins with what has gathered; the batch before is done. */
+  #handOver(): void {
     const batch = this.#batch;
     this.#batch = [];
     this.#batchBytes = 0;
     this.#batchSince = this.#options.clock.monotonic();
-    this.#placing = this.#placing.then(async () => this.#placeBatch(batch));
-    await this.#placing;
+    this.#placing = this.#placeBatch(batch).catch((error: unknown) => {
+      this.#failure ??= { error };
+      this.#isBroken = true;
+    });
   }
 
+  /** Makes a batch durable, gives it its names, and makes those durable. */
   async #placeBatch(batch: Written[]): Promise<void> {
     const { manifest } = this.#target;
     batch.sort((a, b) => compareKeys(a.key, b.key)); // a directory's files come together
+    await this.#target.sync(batch);
     manifest.advance(this.#settled, batch);
     this.#settled = [];
     const { placed, refused } = await this.#target.place(batch, this.#replaced);
     this.#settled = placed;
     for (const { key } of batch) this.#replaced.delete(key);
-    for (const { file, error } of refused) this.#problem(file.key, error);
+    for (const { key, error } of refused) this.#problem(key, error);
     for (const { size } of placed) this.#count(size);
   }
 
   /** Places what is left, and notes all as whole, also after a failure elsewhere. */
   async #finish(): Promise<void> {
-    try {
-      await this.#place();
-      this.#target.manifest.advance(this.#settled, []);
-      this.#settled = [];
-    } catch (error) {
-      this.#failure ??= { error };
+    await this.#placing;
+    if (!this.#isBroken) {
+      this.#handOver();
+      await this.#placing;
     }
+    // What a batch that failed was about to place is for the next fetch to look at.
+    if (!this.#isBroken) this.#target.manifest.advance(this.#settled, []);
     if (this.#source.signal.aborted) this.#failure ??= { error: this.#source.signal.reason };
   }
 

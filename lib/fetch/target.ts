@@ -29,13 +29,12 @@ const OF_ONE_NAME = new Set([
 /** What a file system without hard links says. */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK', 'ENOSYS']);
 /** How many directories are kept open. */
-const MAX_OPEN = 200;
+const MAX_OPEN = 64;
 
-/** A file of the target that is written and has no name of its own yet. */
+/** A file of the target that is written whole, and is neither durable nor has a name of its own yet. */
 export interface Written extends FetchedFile {
   readonly key: Key;
-  /** Its temporary name. */
-  readonly temporary: string;
+  readonly file: NewFile;
 }
 
 /** The directory that a fetch writes into. */
@@ -47,6 +46,8 @@ export class Target {
   readonly #root: number;
   readonly #tmp: number;
   readonly #directories: TargetDirectories;
+  /** What is being written. */
+  readonly #files = new Set<NewFile>();
   #made = 0;
 
   /**
@@ -157,7 +158,16 @@ export class Target {
 
   /** Makes a file under a temporary name. */
   create(): NewFile {
-    return new NewFile(this.#fs, this.#tmp, String(this.#made++), this.name);
+    const path = at(this.#tmp, String(this.#made++));
+    const file = new NewFile(this.#fs, path, this.name, () => this.#files.delete(file));
+    this.#files.add(file);
+    return file;
+  }
+
+  /** Makes the bytes of written files durable: the disk does many together. */
+  async sync(batch: readonly Written[]): Promise<void> {
+    const outcomes = await Promise.allSettled(batch.map(async ({ file }) => file.sync()));
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
 
   /**
@@ -168,20 +178,20 @@ export class Target {
   async place(
     batch: readonly Written[],
     replaced: ReadonlyMap<string, FetchedFile>,
-  ): Promise<{ placed: Written[]; refused: { file: Written; error: TombstonedError }[] }> {
+  ): Promise<{ placed: Written[]; refused: { key: Key; error: TombstonedError }[] }> {
     const placed: Written[] = [];
-    const refused: { file: Written; error: TombstonedError }[] = [];
+    const refused: { key: Key; error: TombstonedError }[] = [];
     try {
-      for (const file of batch) {
+      for (const written of batch) {
         if (this.#directories.size >= MAX_OPEN) await this.#syncAndClose();
         try {
-          this.#placeOne(file, replaced.get(file.key));
-          placed.push(file);
+          this.#placeOne(written, replaced.get(written.key));
+          placed.push(written);
         } catch (error) {
-          const known = targetError(`${this.name}/${file.key}`, error);
+          const known = targetError(`${this.name}/${written.key}`, error);
           if (!isOfOneName(error)) throw known;
-          refused.push({ file, error: known });
-          this.#fs.unlink(at(this.#tmp, file.temporary));
+          refused.push({ key: written.key, error: known });
+          written.file.discard();
         }
       }
       await this.#directories.sync();
@@ -196,14 +206,14 @@ export class Target {
     this.#directories.close();
   }
 
-  #placeOne(file: Written, replaced: FetchedFile | undefined): void {
-    const { directory, base } = splitKey(file.key);
-    const from = at(this.#tmp, file.temporary);
+  #placeOne({ key, file }: Written, replaced: FetchedFile | undefined): void {
+    const { directory, base } = splitKey(key);
+    const from = file.path;
     const to = at(this.#directories.make(directory), base);
     this.#directories.noteChange(directory);
     const found = replaced === undefined ? undefined : this.#fs.lstat(to);
     if (found !== undefined && replaced !== undefined) {
-      if (!isFile(found, replaced)) throw inTheWay(this.name, file.key);
+      if (!isFile(found, replaced)) throw inTheWay(this.name, key);
       this.#fs.rename(from, to);
       return;
     }
@@ -211,9 +221,9 @@ export class Target {
       this.#fs.link(from, to); // unlike a rename it never replaces
     } catch (error) {
       const code = errnoOf(error) ?? '';
-      if (code === 'EEXIST') throw inTheWay(this.name, file.key);
+      if (code === 'EEXIST') throw inTheWay(this.name, key);
       if (!NO_LINKS.has(code)) throw error;
-      if (this.#fs.lstat(to) !== undefined) throw inTheWay(this.name, file.key);
+      if (this.#fs.lstat(to) !== undefined) throw inTheWay(this.name, key);
       this.#fs.rename(from, to);
       return;
     }
@@ -221,6 +231,7 @@ export class Target {
   }
 
   close(): void {
+    for (const file of this.#files) file.close();
     this.manifest.close();
     this.#directories.close();
     this.#fs.close(this.#tmp);
@@ -230,20 +241,21 @@ export class Target {
 
 /** A file under a temporary name, that is being written. */
 class NewFile {
-  readonly temporary: string;
+  /** Its temporary name. */
+  readonly path: string;
   readonly #fs: TargetFs;
   readonly #fd: number;
-  readonly #path: string;
   readonly #target: string;
   #size = 0;
+  readonly #onClose: () => void;
   #isClosed = false;
 
-  constructor(fs: TargetFs, tmp: number, temporary: string, target: string) {
+  constructor(fs: TargetFs, name: string, target: string, onClose: () => void) {
+    this.#onClose = onClose;
     this.#fs = fs;
-    this.temporary = temporary;
-    this.#path = at(tmp, temporary);
+    this.path = name;
     this.#target = target;
-    this.#fd = this.#guarded(() => fs.open(this.#path, NEW_FILE, 0o600));
+    this.#fd = this.#guarded(() => fs.open(name, NEW_FILE, 0o600));
   }
 
   /** How many bytes were written. */
@@ -274,33 +286,41 @@ class NewFile {
     }
   }
 
-  /** Gives it its mode and time, makes it durable, and closes it. */
-  async finish(look: {
+  /** Gives it its mode and time, and says what it is now. It stays open: an error of the disk must not be lost. */
+  finish(look: {
     mode: number | undefined;
     mtimeNs: bigint;
-  }): Promise<Pick<FetchedFile, 'size' | 'mtimeNs' | 'inode'>> {
-    try {
+  }): Pick<FetchedFile, 'size' | 'mtimeNs' | 'inode'> {
+    return this.#guarded(() => {
       this.#fs.fchmod(this.#fd, look.mode ?? 0o644);
       this.#fs.futimes(this.#fd, Number(look.mtimeNs) / 1e9);
       const { size, mtimeNs, ino } = this.#fs.fstat(this.#fd);
-      await this.#fs.fsync(this.#fd);
       return { size: Number(size), mtimeNs, inode: ino };
+    });
+  }
+
+  /** Makes it durable, and closes it. */
+  async sync(): Promise<void> {
+    try {
+      await this.#fs.fsync(this.#fd);
     } catch (error) {
       throw targetError(this.#target, error);
     } finally {
-      this.#close();
+      this.close();
     }
   }
 
-  /** Removes it: it is not whole. */
+  /** Removes it: it is not whole, or gets no name. */
   discard(): void {
-    this.#close();
-    this.#guarded(() => this.#fs.unlink(this.#path));
+    this.close();
+    this.#guarded(() => this.#fs.unlink(this.path));
   }
 
-  #close(): void {
-    if (!this.#isClosed) this.#fs.close(this.#fd);
+  close(): void {
+    if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#onClose();
+    this.#fs.close(this.#fd);
   }
 
   #guarded<T>(work: () => T): T {
