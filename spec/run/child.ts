@@ -12,9 +12,10 @@ export class Child {
   readonly #ended: Promise<unknown>;
   #isOver = false;
 
-  constructor(file: string, args: readonly string[]) {
+  constructor(file: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
     this.#process = fork(file, args, {
       execArgv: ['--import', 'tsx'],
+      env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
     });
     const { stdout } = this.#process;
