@@ -45,7 +45,10 @@ export class Target {
   readonly #fs: TargetFs;
   readonly #root: number;
   readonly #tmp: number;
+  /** Where files get their names. */
   readonly #directories: TargetDirectories;
+  /** Where it is looked what is there: closed when it grows, whatever goes on in the others. */
+  readonly #looking: TargetDirectories;
   /** What is being written. */
   readonly #files = new Set<NewFile>();
   #made = 0;
@@ -58,6 +61,7 @@ export class Target {
     let root: number | undefined;
     let directories: TargetDirectories | undefined;
     let manifest: FetchManifest | undefined;
+    let target: Target | undefined;
     try {
       await makeDurable(fs, path.resolve(name));
       const real = fs.realpath(name);
@@ -74,13 +78,15 @@ export class Target {
       }
       manifest = FetchManifest.open(path.join(real, OWN, MANIFEST));
       directories.close();
-      const target = new Target({ name, fs, root, directories, manifest });
+      target = new Target({ name, fs, root, directories, manifest });
       await target.#recover();
       return target;
     } catch (error) {
-      manifest?.close();
-      directories?.close();
-      if (root !== undefined) fs.close(root);
+      if (target === undefined) {
+        manifest?.close();
+        directories?.close();
+        if (root !== undefined) fs.close(root);
+      } else target.close();
       throw targetError(name, error);
     }
   }
@@ -97,6 +103,7 @@ export class Target {
     this.#root = opened.root;
     this.#directories = opened.directories;
     this.manifest = opened.manifest;
+    this.#looking = new TargetDirectories(opened.fs, opened.root, opened.name);
     // Apart from the others: it stays open.
     const own = new TargetDirectories(opened.fs, opened.root, opened.name);
     this.#tmp = this.#fs.open(at(own.make(`${OWN}/tmp`), '.'), DIRECTORY);
@@ -148,8 +155,8 @@ export class Target {
   #look(key: string): BigIntStats | undefined {
     const { directory, base } = splitKey(key);
     try {
-      if (this.#directories.size >= MAX_OPEN) this.#directories.close();
-      const fd = this.#directories.open(directory);
+      if (this.#looking.size >= MAX_OPEN) this.#looking.close();
+      const fd = this.#looking.open(directory);
       return fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
     } catch (error) {
       throw targetError(`${this.name}/${key}`, error);
@@ -158,8 +165,8 @@ export class Target {
 
   /** Makes a file under a temporary name. */
   create(): NewFile {
-    const path = at(this.#tmp, String(this.#made++));
-    const file = new NewFile(this.#fs, path, this.name, () => this.#files.delete(file));
+    const temporary = at(this.#tmp, String(this.#made++));
+    const file = new NewFile(this.#fs, temporary, this.name, () => this.#files.delete(file));
     this.#files.add(file);
     return file;
   }
@@ -234,6 +241,7 @@ export class Target {
     for (const file of this.#files) file.close();
     this.manifest.close();
     this.#directories.close();
+    this.#looking.close();
     this.#fs.close(this.#tmp);
     this.#fs.close(this.#root);
   }
