@@ -53,12 +53,14 @@ describe('a claim beside a batch that had looked before it', function () {
 
   /** A process that has stopped in the middle of a batch. */
   async function stopped(does: 'sweep' | 'purge'): Promise<Child> {
-    const call = does === 'sweep' ? 'rename' : 'unlinkAsync';
-    const stop = { call, nth: 2, when: 'after' } as const;
+    // A sweep makes two directories first, by renaming them into place.
+    const [call, nth] = does === 'sweep' ? ['rename', 4] : ['unlinkAsync', 2];
+    const stop = { call, nth, when: 'after' } as const;
     const errand: Errand = { directory: temp.directory, now: temp.clock.wall, do: does, prefix: 'k/', stop };
     const child = new Child(CHILD, [JSON.stringify(errand)]);
     children.push(child);
     await child.stop();
+    expect(objects().filter((file) => file.startsWith('pending_deletion/'))).to.have.length(2);
     return child;
   }
 

@@ -33,6 +33,11 @@ export class Mounts {
     return this.#mount(['--bind', from], directory);
   }
 
+  /** Makes a mount of `bind` read-only. */
+  readonly(directory: string): void {
+    execFileSync('mount', ['-o', 'remount,bind,ro', directory]);
+  }
+
   /** A file system of a type, in a file; undefined where it can't be made or mounted. */
   image(type: 'btrfs' | 'ext4' | 'xfs', directory: string, megabytes: number): string | undefined {
     const file = `${directory}.img`;
