@@ -16,9 +16,7 @@ export class LeasedBytes extends Readable {
     source.on('data', (chunk: Buffer) => {
       if (this.#stands() && !this.push(chunk)) source.pause();
     });
-    source.once('end', () => {
-      if (this.#stands()) this.push(null);
-    });
+    source.once('end', () => this.push(null));
     source.once('error', (error) => this.destroy(error));
   }
 

@@ -272,6 +272,22 @@ describe('the holder of a lease', () => {
       lossOf(() => lease.check());
     });
 
+    it('is answered too long after the last that counted: it does not count, however short it was', async () => {
+      let isFailing = true;
+      const slow = through(async (real, ...args) => {
+        if (isFailing) throw EIO();
+        const outcome = await real(...args);
+        clock.leap(20 * MINUTE); // and nobody else had a turn
+        return outcome;
+      });
+      const lease = await acquire({}, slow);
+      await clock.pass(40 * MINUTE);
+      lease.check();
+      isFailing = false;
+      await lossIn(lease.renew());
+      expect(lease.signal.aborted).to.equal(true);
+    });
+
     it('is tried again while there is time', async () => {
       let failures = 0;
       const flaky = through(async (real, ...args) => {
