@@ -303,7 +303,7 @@ describe('holds that operators set', () => {
     temp.clock.advance(temp.window + DAY);
     expect((await purgeDue(place)).kept.get('hold')).to.equal(2);
     const left = allTombstones(place).filter(({ state }) => state === 'pending');
-    expect(left.map(({ key }) => key).toSorted()).to.deep.equal([first?.key, 'k/2'].toSorted());
+    expect(left.map(({ key }): string => key)).to.have.members([first?.key, 'k/2']);
     temp.write('k/2', 'again', 3 * DAY);
     expect((await sweepOld(place)).kept.get('hold')).to.equal(1);
   });
