@@ -180,11 +180,9 @@ describe('tombstonectl fetch', () => {
       return store;
     }
 
-    function begin(store: TempStore, ...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-      const child = spawn(process.execPath, [
-        builtProgram('cli'),
-        ...['--url', store.url, '--json', 'fetch', '', '--to', target(store), '--concurrency', '1', ...args],
-      ]);
+    function begin(store: TempStore): { child: ChildProcess; ended: Promise<Ended> } {
+      const where = ['--url', store.url, '--json', 'fetch', '', '--to', target(store)];
+      const child = spawn(process.execPath, [builtProgram('cli'), ...where, '--concurrency', '1']);
       return { child, ended: endOf(child) };
     }
 
