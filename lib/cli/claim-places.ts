@@ -44,13 +44,15 @@ async function byUrl(
   work: (place: ClaimPlace) => Promise<readonly Problem[]>,
 ): Promise<number> {
   const place = await openClaimPlace(url, realSurroundings(out.report), access);
+  const failures = new Failures(out);
   try {
-    const failures = new Failures(out);
     for (const { error, isTold } of await work(place)) failures.add(error, isTold);
-    return failures.end();
+  } catch (error) {
+    failures.add(error); // a signal that ended it has an exit code of its own
   } finally {
     place.store.close();
   }
+  return failures.end();
 }
 
 /** Does something for each of several, past the failure of one; gives what went wrong. */

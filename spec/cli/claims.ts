@@ -53,3 +53,19 @@ export function putControl(store: TempStore, name: string, body: string): void {
 export function controlOf(store: TempStore, directory: string): string[] {
   return filesBelow(path.join(store.root, '.tombstoned', directory));
 }
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** The list that is a member of an answer's object. */
+export function listIn(object: Json | undefined, member: string): Json[] {
+  const list = object?.[member];
+  if (!Array.isArray(list)) throw new Error(`${member} is no list: ${JSON.stringify(object)}`);
+  return list as Json[];
+}
+
+/** The object that is a member of an answer's object. */
+export function partIn(object: Json | undefined, member: string): Json {
+  const part = object?.[member];
+  if (typeof part !== 'object' || part === null) throw new Error(`no ${member}: ${JSON.stringify(object)}`);
+  return part as Json;
+}

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { Catalog } from '../../lib/catalog/catalog.ts';
 import { type FileLock, runLockFile, takeLock } from '../../lib/catalog/run-lock.ts';
 import { OLD, type TempStore } from '../support/temp-store.ts';
-import { controlOf, putControl, putFence, RUN } from './claims.ts';
+import { controlOf, listIn, partIn, putControl, putFence, RUN } from './claims.ts';
 import { beforeAllBuild, ctl, ctlWith, tempStores } from './ctl.ts';
 
 const DAY = 86_400_000;
@@ -68,21 +68,22 @@ describe('tombstonectl fence', () => {
     const store = await stores.make({ policies: [OLD] });
     store.write('logs/a', 'a', DAY);
     const { id, die } = running(store);
-    const fences = async (): Promise<Record<string, unknown>[]> => {
+    const fences = async () => {
       const [one] = (await ctl(store, '--json', 'status')).objects;
-      return (one?.['stores'] as { fences: Record<string, unknown>[] }[])[0]?.fences ?? [];
+      return listIn(listIn(one, 'stores')[0], 'fences');
     };
     expect(await fences()).to.have.length(1);
     expect((await fences())[0]).to.include({ id, life: 'running', kind: 'sweep' });
     expect((await ctl(store, 'status')).stdout).to.match(
       /^ {2}fence {7}sweep of h2, pid 4711, for 1m \d+s, running \(r-\S+-1\)$/m,
     );
-    const why = async (...where: string[]): Promise<Record<string, unknown>> => {
+    const why = async (...where: string[]): Promise<Readonly<Record<string, unknown>>> => {
       const [one] = (await ctlWith({}, ...where, '--json', 'explain', 'logs/a')).objects;
-      const { kept, takenBy } = one?.['live'] as { kept: Record<string, unknown>[]; takenBy: unknown };
+      const live = partIn(one, 'live');
+      const kept = listIn(live, 'kept');
       expect(kept.map(({ reason }) => reason)).to.deep.equal(['fence']);
       // It keeps nothing from the next sweep.
-      expect(takenBy).to.equal(where[0] === '--url' ? null : 'old');
+      expect(live['takenBy']).to.equal(where[0] === '--url' ? null : 'old');
       return kept[0] ?? {};
     };
     const config = ['--config', store.configFile];

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, readdirSync, statSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { Child } from '../run/child.ts';
@@ -9,7 +9,7 @@ import { builtProgram } from '../support/built-cli.ts';
 import { Mounts, mayMount } from '../support/mounts.ts';
 import { DAY as DRIVEN_DAY, TempPlace } from '../support/place.ts';
 import { OLD, type TempStore } from '../support/temp-store.ts';
-import { controlOf, putControl, putFence } from './claims.ts';
+import { controlOf, listIn, putControl, putFence } from './claims.ts';
 import { beforeAllBuild, ctl, ctlWith, NOBODY, ordinaryUser, tempStores } from './ctl.ts';
 
 const DAY = 86_400_000;
@@ -93,7 +93,7 @@ describe('tombstonectl hold', () => {
     const { objects } = await ctl(store, '--json', 'purge');
     expect(objects[0]).to.deep.include({ purged: 2, kept: { hold: 1 } });
     expect(objects[0]?.['keepers']).to.have.length(1);
-    const [keeper] = objects[0]?.['keepers'] as Record<string, unknown>[];
+    const [keeper] = listIn(objects[0], 'keepers');
     expect(keeper).to.include({ reason: 'hold', by: hold, count: 1, until: '2099-01-01T00:00:00.000Z' });
     expect(store.pending()).to.deep.equal([`a~${id}`]);
     const shown = await ctl(store, 'show', id);
@@ -136,7 +136,14 @@ describe('tombstonectl hold', () => {
     const input = `${lines}# a comment\nlive/key\n`;
     const answer = await ctlWith(
       { input },
-      ...['--config', store.configFile, '--json', 'hold', '--from-file', '-', '--reason', 'second'],
+      '--config',
+      store.configFile,
+      '--json',
+      'hold',
+      '--from-file',
+      '-',
+      '--reason',
+      'second',
     );
     expect(answer.code).to.equal(3);
     expect(answer.error).to.include({ code: 'not-found', key: ids.get('gone') });
@@ -221,8 +228,8 @@ describe('tombstonectl hold', () => {
       kept: { hold: 1 },
     });
     const explained = await far('explain', 'a');
-    const [copy] = explained.objects[0]?.['copies'] as { kept: Record<string, unknown>[] }[];
-    expect(copy?.kept[0]?.['change']).to.match(/^tombstonectl --url file:\S+ release h-\S+$/);
+    const [copy] = listIn(explained.objects[0], 'copies');
+    expect(listIn(copy, 'kept')[0]?.['change']).to.match(/^tombstonectl --url file:\S+ release h-\S+$/);
     const ids = (await far('holds')).objects.map((one) => String(one['id']));
     expect((await far('release', ...ids)).code).to.equal(0);
     // As a command that with-lease runs has it.
@@ -402,5 +409,29 @@ describe('tombstonectl pause beside a process in the middle of a batch', functio
     expect(said).to.match(/^h-\S+ {2}in force: everything, until it is released\n$/);
     expect(readdirSync(path.join(temp.root, '.tombstoned/fences'))).to.deep.equal([]);
     expect(keys.filter((key) => temp.live(key) !== undefined)).to.deep.equal([]);
+  });
+
+  it('that a signal ends is told as written and not in force', async () => {
+    const file = path.join(temp.root, '.tombstoned/fences/r-20261122T101500123Z-k3v0q8-1.json');
+    mkdirSync(path.dirname(file), { recursive: true });
+    writeFileSync(file, ''); // as on a full disk: it covers everything
+    const args = ['--json', '--url', `file://${temp.root}`, 'pause', '--reason', 'x'];
+    const pausing = spawn(process.execPath, [builtProgram('cli'), ...args], {
+      env: { PATH: process.env['PATH'] },
+    });
+    children.push(pausing);
+    let told = '';
+    const ended = once(pausing, 'close');
+    pausing.stderr.on('data', (text: Buffer) => (told += text.toString()));
+    while (!told.includes('waiting for')) await Promise.race([once(pausing.stderr, 'data'), ended]);
+    pausing.kill('SIGINT');
+    await ended;
+    expect(pausing.exitCode, told).to.equal(130);
+    const last = JSON.parse(told.trimEnd().split('\n').at(-1) ?? '') as Record<string, unknown>;
+    expect(last).to.include({ code: 'blocked', reason: 'fence' });
+    expect(last['message']).to.match(/^h-\S+ is written and not yet in force: the wait .* was ended$/);
+    expect(readdirSync(path.join(temp.root, '.tombstoned/holds'))).to.deep.equal([
+      `${String(last['key'])}.json`,
+    ]);
   });
 });

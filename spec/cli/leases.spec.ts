@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { OLD, type TempStore } from '../support/temp-store.ts';
-import { controlOf, LEASE, putControl, putLease } from './claims.ts';
+import { controlOf, LEASE, listIn, partIn, putControl, putLease } from './claims.ts';
 import { beforeAllBuild, ctl, ctlWith, tempStores } from './ctl.ts';
 
 const DAY = 86_400_000;
@@ -60,14 +60,14 @@ describe('tombstonectl lease', () => {
     store.write('logs/live', 'x', DAY);
     const change = `it ends with its restore; if that is dead, tombstonectl --store main lease break ${LEASE} --reason TEXT`;
 
-    const status = (await ctl(store, '--json', 'status')).objects[0]?.['stores'] as Record<string, unknown>[];
+    const status = listIn((await ctl(store, '--json', 'status')).objects[0], 'stores');
     expect(status[0]).to.deep.include({ due: 2, kept: { lease: 1 }, leases: 1, holds: 0 });
     expect((await ctl(store, 'status')).stdout).to.include('in force    1 lease, 0 holds, 0 exemptions');
 
     const listed = (await ctl(store, '--json', 'ls')).objects;
     const a = listed.find(({ key }) => key === 'logs/a');
     expect(a?.['kept']).to.deep.equal(['lease']);
-    const [keptBy] = a?.['keptBy'] as Record<string, unknown>[];
+    const [keptBy] = listIn(a, 'keptBy');
     expect(keptBy).to.include({ reason: 'lease', by: LEASE, until: null });
     expect(keptBy?.['detail']).to.match(/^lease l-\S+ of fetch on h2, .*ends 1h after its last renewal$/);
     expect((await ctl(store, 'ls')).stdout).to.match(/ {2}kept: lease {1,2}logs\/a$/m);
@@ -78,13 +78,12 @@ describe('tombstonectl lease', () => {
       [['--url', store.url], change.replace('--store main', `--url ${store.url}`)],
     ] as const) {
       const [copy] = (await ctlWith({}, ...where, '--json', 'explain', 'logs/a')).objects;
-      const [pending] = copy?.['copies'] as { kept: Record<string, unknown>[] }[];
-      expect(pending?.kept).to.have.length(1);
-      expect(pending?.kept[0]).to.include({ reason: 'lease', until: null, change: ctlText });
+      const kept = listIn(listIn(copy, 'copies')[0], 'kept');
+      expect(kept).to.have.length(1);
+      expect(kept[0]).to.include({ reason: 'lease', until: null, change: ctlText });
       const [live] = (await ctlWith({}, ...where, '--json', 'explain', 'logs/live')).objects;
-      const { kept, takenBy } = live?.['live'] as { kept: Record<string, unknown>[]; takenBy: unknown };
-      expect(takenBy).to.equal(null);
-      expect(kept.map(({ reason }) => reason)).to.deep.equal(['lease']);
+      expect(partIn(live, 'live')['takenBy']).to.equal(null);
+      expect(listIn(partIn(live, 'live'), 'kept').map(({ reason }) => reason)).to.deep.equal(['lease']);
     }
 
     for (const dryRun of [['--dry-run'], []]) {
@@ -104,7 +103,7 @@ describe('tombstonectl lease', () => {
       ['--url', store.url],
     ]) {
       const [one] = (await ctlWith({}, ...where, '--json', 'explain', 'a')).objects;
-      expect((one?.['live'] as { kept: unknown[] }).kept).to.deep.equal([]);
+      expect(listIn(partIn(one, 'live'), 'kept')).to.deep.equal([]);
     }
     expect((await ctl(store, 'sweep')).stdout).to.include('moved 1 object');
   });
@@ -159,7 +158,7 @@ describe('tombstonectl lease', () => {
     rmSync(store.root, { recursive: true });
     const { objects, code, stderr } = await ctl(store, '--json', 'status');
     expect(code).to.equal(0);
-    expect((objects[0]?.['stores'] as Record<string, unknown>[])[0]).to.include({ leases: null });
+    expect(listIn(objects[0], 'stores')[0]).to.include({ leases: null });
     expect(stderr).to.include('leases are not known');
     expect((await ctl(store, 'status')).stdout).to.include('leases not known');
   });
