@@ -67,8 +67,10 @@ export type Settled =
   /** Another revision than was meant was moved: `pending` when its key is taken, `restored` when it is back. */
   | { readonly id: string; readonly to: 'pending' | 'restored'; readonly revision: Revision }
   | { readonly id: string; readonly to: 'abandoned'; readonly why: string }
-  /** Nothing was done: it leaves no record. */
+  /** It was tried, and failed with nothing done: it leaves no record. */
   | { readonly id: string; readonly to: 'dropped' }
+  /** It was never tried: it leaves no record, and counts as nothing. */
+  | { readonly id: string; readonly to: 'untried' }
   /** How it stands can't be seen now: its intent stays. */
   | { readonly id: string; readonly to: 'open' };
 
@@ -193,7 +195,7 @@ export class Tombstones {
     for (const move of open.moves) {
       const end = exceptions.get(move.id);
       const state = end?.to ?? 'pending';
-      if (state === 'open' || state === 'dropped') continue;
+      if (state === 'open' || state === 'dropped' || state === 'untried') continue;
       const revision = end !== undefined && 'revision' in end ? end.revision : move.revision;
       const row = [move.id, move.key, revision.size, revisionText(revision), move.cause];
       const ofState = rows.get(state);

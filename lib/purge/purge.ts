@@ -2,7 +2,7 @@ import type { Tombstone } from '../catalog/tombstones.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { commonPrefix, printable } from '../domain/key.ts';
-import { type Batch, begin, refreshHolds } from '../run/batch.ts';
+import { type Batch, begin, refreshHolds, retireShared } from '../run/batch.ts';
 import { type Keeper, keepersOf, keeperText, reasonOf } from '../run/claims.ts';
 import { lookAtLeases } from '../run/leases.ts';
 import type { Place } from '../run/place.ts';
@@ -69,7 +69,7 @@ class Purger {
     const { dryRun, historyFor, signal, onProgress } = this.#options;
     const now = clock.now();
     if (dryRun) await refreshHolds(this.#place);
-    const leases = dryRun ? await lookAtLeases(this.#place) : [];
+    const leases = dryRun ? await lookAtLeases(this.#place, { mayBreak: false }) : [];
     let isCut = false;
     for (let after: { purgeAfter: number; id: string } | undefined; ; ) {
       isCut = signal?.aborted === true;
@@ -85,10 +85,14 @@ class Purger {
       if (last === undefined) break;
       after = { purgeAfter: last.purgeAfter ?? 0, id: last.id };
       if (dryRun) this.#pretend(page, leases);
-      else await this.#batch(run, page, now);
+      else if (!(await this.#batch(run, page, now))) {
+        isCut = true;
+        break;
+      }
       this.#due += page.length;
       onProgress?.(this.#due);
     }
+    await retireShared(this.#place, run);
     if (!dryRun && !isCut) {
       let forgotten = 0;
       while (forgotten < FORGET) {
@@ -119,10 +123,14 @@ class Purger {
     }
   }
 
-  async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<void> {
+  /** Purges a page; false when it was stopped before it began. */
+  async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<boolean> {
     const { catalog, row, safetyWindow } = this.#place;
-    const prefix = page.reduce((common, { key }) => commonPrefix(common, key), page[0]?.key ?? '');
-    const batch = await begin(this.#place, run, { kind: 'purge', prefixes: [prefix] });
+    const common = page.reduce((prefix, { key }) => commonPrefix(prefix, key), page[0]?.key ?? '');
+    // Where each fence costs a `settle`, one for all pages.
+    const prefixes = [this.#place.store.settle > 0 ? '' : common];
+    const batch = await begin(this.#place, run, { kind: 'purge', prefixes }, this.#options.signal);
+    if (batch === undefined) return false;
     const { taken, kept } = catalog.transaction(() => {
       const keepers = keepersOf(this.#place, batch.leases, page, 'purge');
       const ids = page.filter((_, i) => !keepers.has(i)).map(({ id }) => id);
@@ -135,12 +143,15 @@ class Purger {
     }
     if (taken.length > 0) await this.#remove(run, batch, taken);
     else await batch.end();
+    return true;
   }
 
   /** Removes what was taken. Where it fails the fence stays: the run's end, or recovery, sees to it. */
   async #remove(run: Run, batch: Batch, taken: readonly Tombstone[]): Promise<void> {
     const { catalog, row, store, safetyWindow, clock } = this.#place;
-    const outcomes = await store.remove(taken.map(removal), { pulse: batch.pulse });
+    const { pulse } = batch;
+    await pulse(); // the catalog may have kept it waiting
+    const outcomes = await store.remove(taken.map(removal), { pulse });
     if (outcomes.length !== taken.length)
       throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
     if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);

@@ -8,7 +8,8 @@ import { sameRevision } from '../domain/revision.ts';
 import { look } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
-import { waitForFences } from '../run/wait-for-fences.ts';
+import { fencesAfterWait, fenceText } from '../run/wait-for-fences.ts';
+import { type Fence, fenceOverlaps } from '../store/fences.ts';
 import { createHold, type Hold, removeHold } from '../store/holds.ts';
 import { checkIdentity } from '../store/identity.ts';
 import { checkOwner } from '../store/owner.ts';
@@ -177,23 +178,25 @@ async function restoreBatch(
   const tombstones = ready.map(({ tombstone }) => tombstone);
   // The claim comes first, then the look at what others are about to do (R5).
   const exemption = await exempt(place, tombstones.map(targetOf), options.exemptFor);
-  try {
-    await waitForFences(store, tombstones.map(targetOf), {
-      clock: place.clock,
-      timeout: options.fenceTimeout,
-      signal: options.signal,
-      onWait: ([first]) => place.report('info', `waiting for the batch that ${first?.name} announces`),
-    });
-  } catch (error) {
-    if (exemption !== undefined) await removeHold(store.control, exemption.id);
-    throw error;
-  }
+  const standing = await standingFences(place, tombstones.map(targetOf), options).catch(
+    async (error: unknown) => {
+      if (exemption !== undefined) await removeHold(store.control, exemption.id);
+      throw error;
+    },
+  );
+  const clear = tombstones.filter((tombstone) => {
+    const fence = standing.find((one) => fenceOverlaps(one, [targetOf(tombstone)]));
+    if (fence === undefined) return true;
+    const detail = `${fenceText(fence)} is not over: try again, or see tombstonectl fence ls`;
+    options.onOutcome(ended(tombstone, 'blocked', detail, 'fence'));
+    return false;
+  });
   const taken = catalog.transaction(() => {
     if (exemption !== undefined) catalog.holds.add(row.n, exemption.cached, exemption.keys);
     const got = catalog.tombstones.takeForRestore({
       store: row.n,
       run: run.n,
-      ids: tombstones.map(({ id }) => id),
+      ids: clear.map(({ id }) => id),
     });
     catalog.tombstones.noteRestores(
       got.map((t) => ({ id: t.id, target: targetOf(t), exemption: exemption?.cached.name ?? '' })),
@@ -219,10 +222,21 @@ async function restoreBatch(
     catalog.transaction(() => catalog.holds.drop(row.n, exemption.cached.name));
   }
   const got = new Set(taken.map(({ id }) => id));
-  for (const tombstone of tombstones) {
+  for (const tombstone of clear) {
     if (got.has(tombstone.id)) continue;
     options.onOutcome(ended(tombstone, 'blocked', 'another run took it meanwhile: try again', 'fence'));
   }
+}
+
+/** Waits for the batches that are about these keys (R5); gives the fences of those that are not over in time. */
+async function standingFences(place: Place, keys: readonly Key[], options: RestoreOptions): Promise<Fence[]> {
+  const { store, clock, report } = place;
+  return fencesAfterWait(store, keys, {
+    clock,
+    timeout: options.fenceTimeout,
+    signal: options.signal,
+    onWait: ([first]) => first && report('info', `waiting for ${fenceText(first)}`),
+  });
 }
 
 /** Puts back what is taken, and records it; says whether anything is back. */

@@ -1,17 +1,19 @@
 import { setImmediate } from 'node:timers/promises';
 import type { CachedHold } from '../catalog/holds.ts';
-import { TombstonedError } from '../domain/errors.ts';
+import type { Clock } from '../domain/clock.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { type FenceKind, overlap, readFence } from '../store/fences.ts';
 import { listHolds, readHold } from '../store/holds.ts';
 import { checkIdentity } from '../store/identity.ts';
 import type { Lease } from '../store/leases.ts';
 import { checkOwner } from '../store/owner.ts';
 import type { Pulse } from '../store/store.ts';
-import { lookAtLeases, stillBlocksSweeps } from './leases.ts';
+import { leaseText, lookAtLeases, stillBlocksSweeps } from './leases.ts';
 import { isNews } from './news.ts';
 import type { Place } from './place.ts';
 import type { Run } from './run.ts';
 import type { StandingFence } from './run-fences.ts';
+import { SHARED_MS } from './wait-for-fences.ts';
 
 /** A batch that is announced by a fence, and that nothing forbids as a whole. */
 export interface Batch {
@@ -27,6 +29,8 @@ export interface Batch {
 export interface Announcement {
   readonly kind: FenceKind;
   readonly prefixes: readonly string[];
+  /** Whether it waits for leases that keep it from moving: a policy's sweep does, somebody who waits for a key does not. */
+  readonly isPatient?: boolean;
 }
 
 /** How long a batch goes on before it looks for its fence again. ms. */
@@ -34,15 +38,18 @@ const PULSE_MS = 10_000;
 /** How long a sweep waits, once, for leases that keep it from moving: sessions that list weaken theirs soon. ms. */
 const PATIENCE_MS = 20_000;
 const PATIENCE_PAUSE_MS = 100;
-/** How long one fence stands where each costs a `settle`. ms. */
-const SHARED_MS = 60_000;
-
 /**
  * Begins one batch: puts up a fence, then looks at what forbids it: identity (R10),
  * owner, holds and leases (R5); and at its own fence once more. Movers and
- * purgers come through here. Throws, with the fence down, where all is forbidden.
+ * purgers come through here. Throws, with the fence down, where all is forbidden;
+ * undefined, with the fence down, where the signal aborts meanwhile.
  */
-export async function begin(place: Place, run: Run, announcement: Announcement): Promise<Batch> {
+export async function begin(
+  place: Place,
+  run: Run,
+  announcement: Announcement,
+  signal?: AbortSignal,
+): Promise<Batch | undefined> {
   await setImmediate(); // a local batch blocks: signals and timers get their turn before it
   const { store, clock } = place;
   const shared = run.fences.shared;
@@ -53,18 +60,37 @@ export async function begin(place: Place, run: Run, announcement: Announcement):
   await run.fences.retireShared(store);
   const name = await run.fences.putUp(place, announcement);
   try {
-    if (store.settle > 0) await clock.sleep(store.settle);
+    if (store.settle > 0) await clock.sleep(store.settle, signal);
     const since = clock.monotonic();
     await look(place);
     let leases = await lookAtLeases(place);
-    if (announcement.kind === 'sweep') leases = await waitPatiently(place, run, announcement, name, leases);
+    if (announcement.isPatient === true) {
+      leases = await waitPatiently(place, run, announcement, name, leases, signal);
+    }
     await checkFence(place, name);
+    if (signal?.aborted === true) {
+      await run.fences.takeDown(store, name);
+      return undefined;
+    }
     const up = { name, since, announcement, leases, users: 0 };
     if (store.settle > 0) run.fences.shared = up;
     return batchUnder(place, run, up);
   } catch (error) {
-    await run.fences.takeDown(store, name);
+    try {
+      await run.fences.takeDown(store, name);
+    } catch (second) {
+      place.report('warn', `fence ${name} is still up: ${messageOf(second)}`); // the run's end tries again
+    }
     throw error;
+  }
+}
+
+/** Takes down the fence that batches shared: the run goes on to something else, and others wait for it. */
+export async function retireShared({ store, report }: Place, run: Run): Promise<void> {
+  try {
+    await run.fences.retireShared(store);
+  } catch (error) {
+    report('warn', `a fence of run ${run.id} is still up: ${messageOf(error)}`); // the run's end tries again
   }
 }
 
@@ -77,16 +103,23 @@ function batchUnder(place: Place, run: Run, fence: StandingFence): Batch {
   const { store, clock } = place;
   const { name, leases } = fence;
   fence.users += 1;
-  let looked = clock.monotonic();
+  let looked = instantOf(clock);
   return {
     leases,
     pulse: async () => {
-      if (clock.monotonic() - looked < PULSE_MS) return;
+      // A machine that was suspended shows it by its wall clock only.
+      const passed = Math.max(clock.monotonic() - looked.monotonic, Math.abs(clock.now() - looked.wall));
+      if (passed < PULSE_MS) return;
       await checkFence(place, name);
-      looked = clock.monotonic();
+      looked = instantOf(clock);
     },
     end: async () => run.fences.leave(store, fence),
   };
+}
+
+/** A moment by both clocks of a process, ms. */
+function instantOf(clock: Clock): { monotonic: number; wall: number } {
+  return { monotonic: clock.monotonic(), wall: clock.now() };
 }
 
 /** Throws `blocked` (fence) when somebody has taken this run's own fence down: whoever waited for it goes on. */
@@ -114,18 +147,23 @@ async function waitPatiently(
   { prefixes }: Announcement,
   name: string,
   leases: readonly Lease[],
+  signal: AbortSignal | undefined,
 ): Promise<Lease[]> {
   const { clock } = place;
   const inTheWay = leases.filter((lease) => lease.blocks === 'sweep' && overlap(lease.prefixes, prefixes));
   if (inTheWay.length === 0 || run.fences.hasWaited) return [...leases];
   run.fences.hasWaited = true;
+  const [first] = inTheWay;
+  const text = first === undefined ? '' : leaseText(first);
+  place.report('info', `waiting up to ${PATIENCE_MS / 1000} s for ${text}, which keeps sweeps away`);
   const began = clock.monotonic();
   const gone = new Set<Lease>();
   for (;;) {
     for (const lease of inTheWay)
       if (!gone.has(lease) && !(await stillBlocksSweeps(place, lease))) gone.add(lease);
     if (gone.size === inTheWay.length || clock.monotonic() - began >= PATIENCE_MS) break;
-    await clock.sleep(PATIENCE_PAUSE_MS);
+    await clock.sleep(PATIENCE_PAUSE_MS, signal);
+    if (signal?.aborted === true) break;
     await checkFence(place, name);
   }
   // Only those of the first look count: each that came later waits for this fence.

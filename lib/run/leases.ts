@@ -22,16 +22,23 @@ export type WatchPlace = Pick<LeasePlace, 'store' | 'catalog' | 'row' | 'clock' 
  * The leases that are in force. One whose number has stood still for a whole TTL
  * of this machine's monotonic clock, as seen by whoever looked through this
  * catalog, is taken as dead: first it is marked as broken, for its holder to find
- * (design, "Leases without clocks").
+ * (design, "Leases without clocks"). Without `mayBreak` nothing is written there.
  */
-export async function lookAtLeases(place: LeasePlace): Promise<Lease[]> {
+export async function lookAtLeases(
+  place: LeasePlace,
+  { mayBreak = true }: { mayBreak?: boolean } = {},
+): Promise<Lease[]> {
   const { store, catalog, row } = place;
   const { names, broken } = await listLeases(store.control);
   const live: Lease[] = [];
   for (const name of names) {
     const began = place.clock.uptime();
     const lease = await readLease(store.control, name);
-    if (lease === undefined || (broken.has(lease.id) && name === leaseName(lease.id))) continue;
+    if (lease === undefined) continue;
+    if (broken.has(lease.id) && name === leaseName(lease.id)) {
+      if (mayBreak) await removeLease(store.control, name); // whoever broke it was killed before it did
+      continue;
+    }
     if (lease.problem !== null && isNews(store, `${name} ${lease.problem}`)) {
       place.report(
         'error',
@@ -41,8 +48,8 @@ export async function lookAtLeases(place: LeasePlace): Promise<Lease[]> {
         },
       );
     }
-    if (isDead(place, lease, stillFor(place, lease, began))) await takeAsDead(place, lease);
-    else live.push(lease);
+    if (!isDead(place, lease, stillFor(place, lease, began))) live.push(lease);
+    else if (mayBreak) await takeAsDead(place, lease);
   }
   if (catalog.leaseWatch.count(row.n) > names.length) catalog.leaseWatch.keepOnly(row.n, names);
   return live;

@@ -18,6 +18,18 @@ export interface FenceWait {
   readonly onWait?: ((fences: readonly Fence[]) => void) | undefined;
 }
 
+/** How long one fence stands, once it was looked under, where each costs a `settle`. ms. */
+export const SHARED_MS = 60_000;
+
+/**
+ * How long a claimer waits for the batches that it saw, ms: where listings may be
+ * stale, the mover's own `settle`, the work under a shared fence, and the caches of
+ * this host, which may still show what is down, do not count.
+ */
+function patience({ settle: ms }: Store, timeout: number): number {
+  return ms === 0 ? timeout : timeout + 2 * ms + SHARED_MS;
+}
+
 /**
  * What a claimer does once its claim is written (R5): looks at the fences, and
  * waits until each batch that it saw there, and that is about something below its
@@ -29,6 +41,17 @@ export async function waitForFences(
   prefixes: readonly string[],
   wait: FenceWait,
 ): Promise<void> {
+  const standing = await fencesAfterWait(store, prefixes, wait);
+  const [first] = standing;
+  if (first !== undefined) throw stillUp(first, standing.length);
+}
+
+/** The same, and gives the fences whose batches are not over in time. */
+export async function fencesAfterWait(
+  store: Store,
+  prefixes: readonly string[],
+  wait: FenceWait,
+): Promise<Fence[]> {
   const { clock, signal, timeout = FENCE_TIMEOUT_MS } = wait;
   await settle(store, wait);
   const seen = new Map<string, Fence>();
@@ -36,21 +59,18 @@ export async function waitForFences(
     const fence = await readFence(store.control, name);
     if (fence !== undefined && fenceOverlaps(fence, prefixes)) seen.set(name, fence);
   }
-  if (seen.size > 0) {
-    wait.onWait?.([...seen.values()]);
-    const began = clock.monotonic();
-    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-      const up = new Set(await listFences(store.control));
-      for (const name of seen.keys()) if (!up.has(name)) seen.delete(name);
-      const [first] = seen.values();
-      if (first === undefined) break;
-      // The caches of this host may still show what is down.
-      if (clock.monotonic() - began >= timeout + store.settle) throw stillUp(first, seen.size);
-      await clock.sleep(pause, signal);
-      signal?.throwIfAborted();
-    }
-    await settle(store, wait);
+  if (seen.size === 0) return [];
+  wait.onWait?.([...seen.values()]);
+  const began = clock.monotonic();
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    const up = new Set(await listFences(store.control));
+    for (const name of seen.keys()) if (!up.has(name)) seen.delete(name);
+    if (seen.size === 0 || clock.monotonic() - began >= patience(store, timeout)) break;
+    await clock.sleep(pause, signal);
+    signal?.throwIfAborted();
   }
+  await settle(store, wait);
+  return [...seen.values()];
 }
 
 async function settle({ settle: ms }: Store, { clock, signal }: FenceWait): Promise<void> {
@@ -59,15 +79,19 @@ async function settle({ settle: ms }: Store, { clock, signal }: FenceWait): Prom
   signal?.throwIfAborted();
 }
 
-function stillUp({ name, owner, kind, startedAt, problem }: Fence, count: number): TombstonedError {
-  const what =
-    owner === null
-      ? `fence ${name}${problem === null ? '' : ` (it ${problem})`}`
-      : `a ${kind} of ${owner.host}, pid ${owner.pid}, since ${startedAt} (fence ${name})`;
+/** What keeps a claim from being in force. */
+function stillUp(fence: Fence, count: number): TombstonedError {
   const more = count > 1 ? `, and ${count - 1} more,` : '';
-  return new TombstonedError('blocked', `${what}${more} is not over`, {
+  return new TombstonedError('blocked', `${fenceText(fence)}${more} is not over`, {
     reason: 'fence',
-    key: name,
+    key: fence.name,
     hint: 'try again; if its process is dead, any sweep or purge on its host recovers it, else see tombstonectl fence ls',
   });
+}
+
+/** A fence in words. */
+export function fenceText({ name, owner, kind, startedAt, problem }: Fence): string {
+  return owner === null
+    ? `fence ${name}${problem === null ? '' : ` (it ${problem})`}`
+    : `a ${kind} of ${owner.host}, pid ${owner.pid}, since ${startedAt} (fence ${name})`;
 }

@@ -131,6 +131,7 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
 
   #fail(error: Error): void {
     this.#failure ??= error;
+    void this.#worker.terminate();
     for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
   }
 
@@ -156,6 +157,7 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
   async idle(): Promise<void> {
     const plans = this.#plans;
     this.#plans = [];
+    await Promise.allSettled(plans); // each is over, also when one fails
     await Promise.all(plans);
   }
 

@@ -93,7 +93,9 @@ export class CatalogLedger implements Ledger {
     const ends = [...exceptions.values()];
     const failed = ends.filter(({ to }) => to === 'dropped').length;
     const left = ends.filter(({ to }) => to === 'open').length;
-    const counts = { moved: moved.length, abandoned: ends.length - failed - left, failed, bytes };
+    const untried = ends.filter(({ to }) => to === 'untried').length;
+    const abandoned = ends.length - failed - left - untried;
+    const counts = { moved: moved.length, abandoned, failed, bytes };
     const now = clock.now();
     catalog.transaction(() => {
       catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, window });
@@ -106,7 +108,7 @@ export class CatalogLedger implements Ledger {
         catalog.events.add({ ...event, what: 'moved', batchAt, count: moved.length, bytes });
       }
       for (const end of ends) {
-        if (end.to === 'open' || end.to === 'dropped') continue;
+        if (end.to === 'open' || end.to === 'dropped' || end.to === 'untried') continue;
         const what = end.to === 'restored' ? 'put-back' : end.to === 'pending' ? 'moved-other' : 'abandoned';
         const detail = end.to === 'abandoned' ? end.why : 'another revision than planned was at the key';
         catalog.events.add({ ...event, what, tombstone: end.id, detail });

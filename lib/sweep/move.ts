@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import type { IntendedMove, OpenBatch, Settled } from '../catalog/tombstones.ts';
-import { errnoOf, messageOf } from '../domain/errors.ts';
+import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
-import { type Batch, begin } from '../run/batch.ts';
+import { type Batch, begin, retireShared } from '../run/batch.ts';
 import type { Keeper } from '../run/claims.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
@@ -62,22 +62,22 @@ export async function* moveBatches(
   const isCut = (): boolean => signal?.aborted === true;
   if (isCut()) return;
   const take = (after: string): Promise<Ahead | undefined> =>
-    watched(takeAhead(place, run, prefixes, ledger, { sweep, after, most, asker }));
+    watched(takeAhead(place, run, { prefixes, signal }, ledger, { sweep, after, most, asker }));
   const under: Promise<MovedBatch>[] = [];
   let ahead = take('');
   try {
-    for (let batch = await ahead; batch !== undefined; batch = await ahead) {
+    for (let batch = await ahead; batch !== undefined && !isCut(); batch = await ahead) {
       ahead = take(batch.last);
       await setImmediate(); // a local batch blocks: what the next one asks for is on its way before it
       under.push(watched(moveOne(place, ledger, batch)));
       const before = under.length > 1 ? under.shift() : undefined;
       if (before !== undefined) yield await before;
-      if (isCut()) break;
     }
     for (let last = under.shift(); last !== undefined; last = under.shift()) yield await last;
   } finally {
     await Promise.allSettled(under);
     await leaveUnmoved(place, ledger, ahead);
+    await retireShared(place, run);
   }
 }
 
@@ -96,11 +96,13 @@ interface Ahead extends Taken {
 async function takeAhead(
   place: Place,
   run: Run,
-  prefixes: readonly string[],
+  { prefixes, signal }: Pick<MovePlan, 'prefixes' | 'signal'>,
   ledger: Ledger,
   take: Omit<Take, 'leases'>,
 ): Promise<Ahead | undefined> {
-  const batch = await begin(place, run, { kind: 'sweep', prefixes });
+  const isPatient = take.asker === 'policy';
+  const batch = await begin(place, run, { kind: 'sweep', prefixes, isPatient }, signal);
+  if (batch === undefined) return undefined;
   const leases = batch.leases.filter(({ blocks }) => blocks === 'sweep');
   const taken = await ledger.take({ ...take, leases });
   const { last } = taken;
@@ -136,7 +138,7 @@ async function leaveUnmoved(place: Place, ledger: Ledger, taken: Promise<Ahead |
   if (ahead === undefined) return;
   const { open, batch } = ahead;
   try {
-    const dropped = open?.moves.map(({ id }): [string, Settled] => [id, { id, to: 'dropped' }]);
+    const dropped = open?.moves.map(({ id }): [string, Settled] => [id, { id, to: 'untried' }]);
     if (open !== undefined) await ledger.record(open, new Map(dropped));
     await batch.end();
   } catch (error) {
@@ -200,9 +202,15 @@ export async function settle(
   await ledger.record(open, exceptions);
   for (const [i, { key, id }] of moves.entries()) {
     const outcome = outcomes[i];
-    if (isRecovery && outcome?.outcome === 'failed') reportLeft(place, { key, id }, outcome.error);
+    if (!isRecovery || outcome?.outcome !== 'failed' || isKept(outcome.error)) continue;
+    reportLeft(place, { key, id }, outcome.error);
   }
   return outcomes;
+}
+
+/** Whether an error says that a claim keeps something, which is no fault. */
+function isKept(error: Error): boolean {
+  return error instanceof TombstonedError && error.code === 'blocked';
 }
 
 function settledAs(id: string, outcome: MoveOutcome | undefined, isRecovery: boolean): Settled | undefined {

@@ -51,8 +51,14 @@ async function underOwnFence(place: Place, dead: DeadRun, open: OpenBatch, sum: 
   const prefix = moves.reduce((common, { key }) => commonPrefix(common, key), moves[0]?.key ?? '');
   await inRun(place, 'sweep', async (run) => {
     const batch = await begin(place, run, { kind: 'sweep', prefixes: [prefix] });
-    await finish(place, dead, open, keepersOf(place, batch.leases, moves, 'hand'), sum);
+    if (batch === undefined) throw new TypeError('nothing has stopped this');
+    const keepers = keepersOf(place, batch.leases, moves, 'hand');
+    await finish(place, dead, open, keepers, sum);
     await batch.end();
+    const [first] = keepers.values();
+    if (first === undefined) return;
+    const text = `${keepers.size} objects that run ${dead.id} has left in moving stay so for now`;
+    place.report('info', `${text}: kept by ${keeperText(first)}`);
   });
 }
 

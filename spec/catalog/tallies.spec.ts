@@ -62,7 +62,7 @@ class Model {
         temp.settle(store.n, store.run, store.open, ends);
         for (const { id } of store.open.moves) {
           const end = ends.find((some) => some.id === id) ?? ({ to: 'pending' } as const);
-          if (end.to === 'dropped') this.known.delete(id);
+          if (end.to === 'dropped' || end.to === 'untried') this.known.delete(id);
           else if (end.to !== 'open') this.#move(id, end);
         }
         store.open = tombstones.openBatch(store.run);

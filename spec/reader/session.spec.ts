@@ -122,6 +122,7 @@ describe('a session', () => {
     return new Promise((resolve, reject) => {
       inRun(place, kind, async (run) => {
         const begun = await begin(place, run, { kind, prefixes });
+        if (begun === undefined) throw new Error('not begun');
         await new Promise<void>((end) => {
           resolve({
             ...begun,

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { recover } from '../../lib/app/recover.ts';
 import { TombstonedError } from '../../lib/domain/errors.ts';
+import { restore } from '../../lib/restore/restore.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { waitForFences } from '../../lib/run/wait-for-fences.ts';
 import { createHold } from '../../lib/store/holds.ts';
@@ -10,12 +11,14 @@ import { type LeaseBody, leasePath, leaseText } from '../../lib/store/leases.ts'
 import { Faults } from '../support/faults.ts';
 import {
   allTombstones,
+  bringBack,
   FAST,
   keys,
   pendingFiles,
   purgeDue,
   readThrough,
   sweepOld,
+  tombstonesOf,
 } from '../support/phases.ts';
 import { age, DAY, TempPlace } from '../support/place.ts';
 import { errno, type FsCall, watchedFs } from '../support/watched-fs.ts';
@@ -419,12 +422,150 @@ describe('a batch', () => {
     }
   });
 
-  it('where listings may be stale waits to settle before it looks, and is announced once for a minute of work', async () => {
-    const place = temp.open({ settle: 65_000 });
-    const began = temp.clock.mono;
-    const result = await sweepOld(place, { batchSize: 1 });
-    expect(result.moved).to.equal(3);
-    expect(temp.clock.mono - began).to.be.within(65_000, 66_000);
+  describe('where listings may be stale', () => {
+    it('waits to settle before it looks, and is announced once for a minute of work', async () => {
+      const place = temp.open({ settle: 65_000 });
+      const began = temp.clock.mono;
+      const result = await sweepOld(place, { batchSize: 1 });
+      expect(result.moved).to.equal(3);
+      expect(temp.clock.mono - began).to.be.within(65_000, 66_000);
+      expect(fences()).to.deep.equal([]);
+      temp.clock.advance(temp.window + DAY);
+      const purging = temp.clock.mono;
+      expect((await purgeDue(place)).purged).to.equal(3);
+      expect(temp.clock.mono - purging).to.be.within(65_000, 66_000);
+    });
+
+    it('is not waited for by its own run: a forced restore of two pages goes through', async () => {
+      for (const key of ['logs/1', 'logs/10']) temp.write(key, `old ${key}`, 3 * DAY);
+      const place = temp.open({ settle: 65_000 });
+      await sweepOld(place, { policies: [age({ prefix: 'logs/' })] });
+      const pages = ['logs/1', 'logs/10'].map((key) => tombstonesOf(place, key));
+      for (const key of ['logs/1', 'logs/10']) temp.write(key, `new ${key}`);
+      const outcomes: string[] = [];
+      await restore(place, {
+        pages,
+        to: null,
+        force: true,
+        exemptFor: DAY,
+        dryRun: false,
+        onOutcome: ({ key, outcome }) => outcomes.push(`${key} ${outcome}`),
+      });
+      expect(outcomes).to.deep.equal(['logs/1 restored', 'logs/10 restored']);
+      expect(temp.live('logs/10')).to.equal('old logs/10');
+      expect(fences()).to.deep.equal([]);
+    });
+
+    it('keeps a claimer waiting for all that it may take, and not for ever', async () => {
+      const name = 'r-20261122T100000000Z-000000-1.json';
+      writeFileSync(control('fences', name), '');
+      const { store } = temp.open({ settle: 65_000 });
+      const began = temp.clock.mono;
+      // The mover has just put it up: it settles, works for a minute, and this host's caches show it for 65 s more.
+      const isUp = (): boolean => temp.clock.mono - began < 65_000 + 65_000 + 60_000 + 64_000;
+      const sleep = temp.clock.sleep.bind(temp.clock);
+      temp.clock.sleep = async (ms) => {
+        await sleep(ms);
+        if (!isUp()) rmSync(control('fences', name), { force: true });
+      };
+      await waitForFences(store, [''], { clock: temp.clock, timeout: 5000 });
+      writeFileSync(control('fences', name), '');
+      temp.clock.sleep = sleep;
+      const error = await failure(waitForFences(store, [''], { clock: temp.clock, timeout: 5000 }));
+      expect(error).to.include({ code: 'blocked', reason: 'fence' });
+    });
+  });
+
+  it('that was taken and not begun, because somebody stops the sweep, counts as nothing', async () => {
+    for (let i = 0; i < 40; i++) temp.write(`many/${String(i).padStart(2, '0')}`, 'x', 3 * DAY);
+    const place = temp.open();
+    const stop = new AbortController();
+    const options = { batchSize: 5, signal: stop.signal, onProgress: () => stop.abort() };
+    const result = await sweepOld(place, options);
+    expect(result.isCut).to.equal(true);
+    expect(result.moved).to.be.within(5, 15);
+    expect(place.catalog.sweeps.latest(place.row.n, 1)[0]).to.include({
+      moved: result.moved,
+      failed: 0,
+      abandoned: 0,
+    });
+    expect(pendingFiles(temp)).to.have.length(result.moved);
     expect(fences()).to.deep.equal([]);
+  });
+
+  it('is not begun after somebody stops a sweep that waits for a lease', async () => {
+    lease();
+    const stop = new AbortController();
+    const sleep = temp.clock.sleep.bind(temp.clock);
+    temp.clock.sleep = async (ms) => {
+      if (fences().length > 0) stop.abort();
+      await sleep(ms);
+    };
+    const began = temp.clock.mono;
+    const result = await sweepOld(temp.open(), { signal: stop.signal });
+    expect(result).to.include({ isCut: true, moved: 0 });
+    expect(temp.clock.mono - began).to.be.below(2000);
+    expect(fences()).to.deep.equal([]);
+  });
+
+  it('of a purge looks for its fence again when the catalog has kept it waiting', async () => {
+    const place = temp.open();
+    await sweepOld(place);
+    temp.clock.advance(temp.window + DAY);
+    const slow = new Proxy(place.catalog, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (name !== 'transaction') return typeof value === 'function' ? value.bind(target) : value;
+        return (work: () => unknown): unknown => {
+          const result = target.transaction(work);
+          if (fences().length > 0) {
+            for (const fence of fences()) rmSync(control('fences', fence));
+            temp.clock.wall += 3_600_000; // the machine was suspended: only its wall clock shows that
+          }
+          return result;
+        };
+      },
+    });
+    const error = await failure(purgeDue({ ...place, catalog: slow }));
+    expect(error).to.include({ code: 'blocked', reason: 'fence' });
+    expect(pendingFiles(temp)).to.have.length(3);
+  });
+
+  it('of a dry run breaks no lease, however dead', async () => {
+    const held = lease({ ttlSeconds: 60 });
+    const place = temp.open();
+    await purgeDue(place, { dryRun: true });
+    temp.clock.advance(61_000);
+    await purgeDue(place, { dryRun: true });
+    expect(readdirSync(control('leases'))).to.deep.equal([`${held.id}.json`]);
+    await purgeDue(place);
+    temp.write('c', 'x', 3 * DAY);
+    expect((await sweepOld(place)).moved).to.equal(4);
+    expect(readdirSync(control('leases'))).to.deep.equal([`${held.id}.broken`]);
+  });
+
+  it('keeps from coming back only what it is about: the rest of a bulk restore goes on', async () => {
+    const place = temp.open();
+    await sweepOld(place);
+    const fence = {
+      run: 'r-20261122T100000000Z-000000',
+      batch: 1,
+      catalog: 'c',
+      boot: 'b',
+      kind: 'purge',
+      prefixes: ['a/one'],
+      host: 'h',
+      pid: 1,
+      startedAt: '',
+    };
+    writeFileSync(control('fences/r-20261122T100000000Z-000000-1.json'), `${JSON.stringify(fence)}\n`);
+    const outcomes = await bringBack(place, allTombstones(place), { fenceTimeout: 1000 });
+    expect(outcomes.map(({ key, outcome, reason }) => `${key} ${outcome} ${reason}`)).to.have.members([
+      'a/one blocked fence',
+      'a/two restored null',
+      'b/three restored null',
+    ]);
+    expect(temp.live('a/one')).to.equal(undefined);
+    expect(temp.live('a/two')).to.equal('content of a/two');
   });
 });

@@ -38,9 +38,10 @@ import { openFile, unreadable } from './read-file.ts';
 import { modifiedAt, revisionOf, sameInode } from './revision-of.ts';
 import { walkLive, walkPending } from './walk.ts';
 
-/** `statfs` types of network file systems, whose caches may be a minute old: NFS, CIFS, SMB2, FUSE, 9p, Ceph, AFS, Coda. */
+/** `statfs` types of network file systems, whose caches may be a minute old: vboxsf, Lustre, kAFS, NFS, CIFS, SMB2, 9p, FUSE, Ceph, AFS, Coda. */
 const CACHED = new Set([
-  0x6969, 0xff534d42, 0xfe534d42, 0x517b, 0x65735546, 0x01021997, 0x00c36400, 0x5346414f, 0x73757245,
+  0x786f4256, 0x0bd00bd0, 0x6b414653, 0x6969, 0xff534d42, 0xfe534d42, 0x517b, 0x65735546, 0x01021997,
+  0x00c36400, 0x5346414f, 0x73757245,
 ]);
 /** How old their listings are at the most. ms. */
 const SETTLE_MS = 65_000;
@@ -690,6 +691,7 @@ export class LocalStore implements Store {
   async remove(batch: readonly RemoveItem[], { pulse }: { pulse?: Pulse } = {}): Promise<RemoveOutcome[]> {
     const outcomes: RemoveOutcome[] = [];
     for (let from = 0; from < batch.length; ) {
+      if (from > 0) await pulse?.();
       const directories = this.#directories();
       try {
         const chunk: RemoveItem[] = [];
@@ -709,7 +711,6 @@ export class LocalStore implements Store {
       } finally {
         directories.close();
       }
-      await pulse?.();
     }
     return outcomes;
   }
@@ -813,7 +814,7 @@ export class LocalStore implements Store {
         const done: Group = group;
         group = undefined;
         done.finish();
-        await pulse?.();
+        if (from < batch.length) await pulse?.();
       }
     } catch (error) {
       group?.close();
