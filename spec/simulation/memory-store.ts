@@ -339,7 +339,7 @@ class Requests {
     await this.#process.turn(`${name}: sent`);
     const until = scheduler.now + LIFE_MS;
     this.#lastUnder = until;
-    this.#network.turn(`late: ${name}`).then(
+    this.#network.turn(`late: ${name}`, scheduler.random(LIFE_MS)).then(
       () => {
         // What a process that died has sent is over: waiting for it is the S3 store's to do.
         if (scheduler.now <= until && !this.#process.isDead) effect();

@@ -28,7 +28,7 @@ const LONG = 1000 * DAY;
 const NO_LIMITS = { maxObjects: null, maxFraction: null, maxBytes: null };
 
 /** What a process does, again and again. */
-type Role = (world: World, process: Process) => Promise<void>;
+export type Role = (world: World, process: Process) => Promise<void>;
 
 /**
  * Does a role's work in a process; one that is killed may be started again. What
@@ -187,7 +187,8 @@ function prefixesOf(process: Process): string[] {
   return process.random(3) === 0 ? ['a/'] : [''];
 }
 
-const TTL_MS = 30_000;
+/** Of leases. */
+export const TTL_MS = 30_000;
 
 /** A session: its view has no hole, and what it has listed it reads for as long as its lease stands. */
 export const session: Role = async (world, process) => {
@@ -198,12 +199,14 @@ async function sessionOnce(world: World, process: Process): Promise<void> {
   const { truth, scheduler } = world;
   const prefixes = prefixesOf(process);
   const store = world.store(process);
+  const began = scheduler.now;
   let atOpening: readonly string[] = [];
   let since = 0;
   const list = store.list.bind(store);
   store.list = (prefix, signal) => {
-    // From here on the lease is in force.
-    atOpening = truth.liveKeys().filter((key) => prefixes.some((one) => isBelowPrefix(key, one)));
+    // From here on the lease is in force. Caches may not show what has come since it was written.
+    const live = truth.liveKeys(world.setting.staleness > 0 ? began : scheduler.now);
+    atOpening = live.filter((key) => prefixes.some((one) => isBelowPrefix(key, one)));
     since = scheduler.now;
     return list(prefix, signal);
   };

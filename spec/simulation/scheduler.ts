@@ -309,10 +309,10 @@ export class Process {
     return result;
   }
 
-  /** Waits for its turn. */
-  async turn(name: string): Promise<void> {
+  /** Waits for its turn, which does not come before so many ms. */
+  async turn(name: string, after = 0): Promise<void> {
     if (this.isDead) throw new Killed();
-    await this.scheduler.park(this, name);
+    await this.scheduler.park(this, name, after);
   }
 
   /** A call that has its effect at once: of the catalog. */

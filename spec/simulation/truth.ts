@@ -177,9 +177,13 @@ export class Truth {
     return (this.#absences.get(key) ?? -1) < since && (this.#purges.get(key) ?? -1) < since;
   }
 
-  /** The keys that are live now. */
-  liveKeys(): string[] {
-    return [...this.#live.keys()].filter((key) => this.liveNow(key) !== undefined);
+  /** The keys that are live now, and have been since a time. */
+  liveKeys(since: number): string[] {
+    return [...this.#live].flatMap(([key, stays]) => {
+      let from = Infinity;
+      for (const stay of stays.toReversed()) if (stay.to === from) from = stay.from;
+      return from <= since ? [key] : [];
+    });
   }
 
   keys(): Iterable<string> {

@@ -1,0 +1,55 @@
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { caught } from './caught.ts';
+import { MUTATIONS } from './mutations.ts';
+import { runSeed } from './seed.ts';
+import { edited, TestBuild } from './test-build.ts';
+
+/** How far to look on where the code asks for other things than when the seed was found. */
+const WITHIN = 300;
+
+describe('Without a rule, the simulation', function () {
+  this.timeout(120_000);
+
+  it('has a seed for each mutation, and a mutation for each seed', () => {
+    expect(Object.keys(caught()).toSorted()).to.deep.equal(MUTATIONS.map(({ name }) => name).toSorted());
+  });
+
+  it('is built from the code as it is: each change is of a text that occurs once', () => {
+    const root = path.resolve(import.meta.dirname, '../..');
+    for (const { edits } of MUTATIONS)
+      for (const edit of edits)
+        expect(edited(readFileSync(path.join(root, edit.file), 'utf8'), edit)).to.include(edit.replace);
+  });
+
+  for (const mutation of MUTATIONS) {
+    const { name, rule, without } = mutation;
+    const seed = caught()[name]?.seed ?? 0;
+    it(`breaks by seed ${seed}, which holds with it: ${without} (${rule})`, async () => {
+      expect((await runSeed(seed)).failure).to.equal(undefined);
+      const build = new TestBuild(mutation);
+      try {
+        const ran = await run([...build.command, '--from', `${seed}`, '--count', `${WITHIN}`, '--until-failure']);
+        expect(ran.code, ran.said).to.equal(1);
+        expect(ran.said).to.match(/^seed \d+: /);
+      } finally {
+        build.remove();
+      }
+    });
+  }
+});
+
+async function run(command: readonly string[]): Promise<{ code: number | null; said: string }> {
+  const [program = '', ...args] = command;
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject).once('close', resolve);
+  });
+  return { code, said };
+}

@@ -1,0 +1,42 @@
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Edit, Mutation } from './mutations.ts';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+
+/** A copy of the sources, with a mutation in it, and the simulation beside it. */
+export class TestBuild {
+  readonly directory: string;
+
+  constructor(mutation: Mutation | undefined) {
+    this.directory = mkdtempSync(path.join(tmpdir(), 'tombstoned-mutated-'));
+    for (const name of ['lib', 'spec/simulation', 'scripts/simulate.ts'])
+      cpSync(path.join(ROOT, name), path.join(this.directory, name), { recursive: true });
+    mkdirSync(path.join(this.directory, 'scripts'), { recursive: true });
+    for (const name of ['node_modules', 'package.json', 'tsconfig.json'])
+      symlinkSync(path.join(ROOT, name), path.join(this.directory, name));
+    for (const edit of mutation?.edits ?? []) this.#apply(edit);
+  }
+
+  #apply(edit: Edit): void {
+    const file = path.join(this.directory, edit.file);
+    writeFileSync(file, edited(readFileSync(file, 'utf8'), edit));
+  }
+
+  /** What runs seeds in it. */
+  get command(): string[] {
+    return [process.execPath, '--import', 'tsx', path.join(this.directory, 'scripts/simulate.ts')];
+  }
+
+  remove(): void {
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** A text with an edit in it; throws unless what it is about occurs exactly once. */
+export function edited(text: string, { file, find, replace }: Edit): string {
+  const parts = text.split(find);
+  if (parts.length !== 2) throw new Error(`${file}: ${JSON.stringify(find)} occurs ${parts.length - 1} times`);
+  return parts.join(replace);
+}
