@@ -60,7 +60,10 @@ describe('a claim beside a batch that had looked before it', function () {
     const child = new Child(CHILD, [JSON.stringify(errand)]);
     children.push(child);
     await child.stop();
-    expect(objects().filter((file) => file.startsWith('pending_deletion/'))).to.have.length(2);
+    const pending = objects().filter((file) => file.startsWith('pending_deletion/')).length;
+    // A removal that was begun may not be done: it is another thread's.
+    if (does === 'sweep') expect(pending).to.equal(2);
+    else expect(pending).to.be.within(2, KEYS.length);
     return child;
   }
 
