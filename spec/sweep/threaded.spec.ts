@@ -19,11 +19,11 @@ function nameOf(i: number): string {
   return `many/${i % 20}/${i}`;
 }
 
-describe('a large sweep, whose catalog is written by a thread', () => {
+describe('a large sweep, whose catalog is written by a thread', function () {
+  this.timeout(60_000); // of real files by the thousand
   let temp: TempStore;
 
-  beforeEach(async function () {
-    this.timeout(60_000);
+  beforeEach(async () => {
     temp = await TempStore.make({ policies: [OLD], limits: { maxFraction: null, maxObjects: null } }, FAST);
     for (let i = 0; i < MANY; i++) temp.write(nameOf(i), `content ${i}`, DAY);
   });
@@ -143,7 +143,8 @@ async function ctl(temp: TempStore, ...args: string[]): Promise<Ended> {
   return tombstonectl(['--config', temp.configFile, '--json', ...args]);
 }
 
-describe('a large sweep that is killed at random moments', () => {
+describe('a large sweep that is killed at random moments', function () {
+  this.timeout(180_000);
   const KILLS = 8;
   const seed = Number(process.env['KILLS_SEED'] ?? Date.now() % 1_000_000);
   let temp: TempStore;
@@ -157,8 +158,7 @@ describe('a large sweep that is killed at random moments', () => {
     temp.remove();
   });
 
-  it(`loses nothing, and the next one finishes it (KILLS_SEED=${seed})`, async function () {
-    this.timeout(120_000);
+  it(`loses nothing, and the next one finishes it (KILLS_SEED=${seed})`, async () => {
     const random = seeded(seed);
     for (let kill = 0; kill < KILLS; kill++) {
       const args = [builtProgram('cli'), '--config', temp.configFile, 'sweep'];
