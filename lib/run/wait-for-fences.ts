@@ -4,7 +4,7 @@ import { type Fence, fenceOverlaps, listFences, readFence } from '../store/fence
 import type { Store } from '../store/store.ts';
 
 /** How long a claimer waits for the batches it saw, unless it is told otherwise. ms. */
-export const FENCE_TIMEOUT_MS = 60_000;
+const FENCE_TIMEOUT_MS = 60_000;
 
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 500;
