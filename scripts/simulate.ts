@@ -36,9 +36,14 @@ else {
 }
 
 /** Runs in a copy of the sources from which a rule is left out. */
-function runWithout(name: string, args: readonly string[], stderr: 'inherit' | 'pipe'): ReturnType<typeof spawnSync> {
+function runWithout(
+  name: string,
+  args: readonly string[],
+  stderr: 'inherit' | 'pipe',
+): ReturnType<typeof spawnSync> {
   const mutation = MUTATIONS.find((one) => one.name === name);
-  if (mutation === undefined) throw new Error(`no mutation ${name}: ${MUTATIONS.map((one) => one.name).join(' ')}`);
+  if (mutation === undefined)
+    throw new Error(`no mutation ${name}: ${MUTATIONS.map((one) => one.name).join(' ')}`);
   const build = new TestBuild(mutation);
   try {
     const [node = '', ...command] = build.command;
@@ -62,7 +67,9 @@ async function findAll(names: readonly string[]): Promise<void> {
     }
     known[name] = found;
     console.log(`${name}: seed ${found.seed}: ${found.breaks}`);
-    const inOrder = MUTATIONS.flatMap((one) => (known[one.name] === undefined ? [] : [[one.name, known[one.name]]]));
+    const inOrder = MUTATIONS.flatMap((one) =>
+      known[one.name] === undefined ? [] : [[one.name, known[one.name]]],
+    );
     writeFileSync(CAUGHT, `${JSON.stringify(Object.fromEntries(inOrder), null, 2)}\n`);
   }
 }

@@ -1,18 +1,23 @@
 import { pendingName } from '../../lib/domain/ids.ts';
 import type { Key } from '../../lib/domain/key.ts';
 import type { Revision } from '../../lib/domain/revision.ts';
+import type { Store } from '../../lib/store/store.ts';
+import { type Content, contentOf, generationOf, PENDING } from './contents.ts';
+import { type Manner, MemoryStore } from './memory-store.ts';
 import type { Host, Process, Scheduler } from './scheduler.ts';
 import type { Truth } from './truth.ts';
 
-export const PENDING = 'pending_deletion/';
-
-/** A content of a key. */
-export interface Content {
-  readonly key: Key;
-  readonly generation: number;
-  readonly revision: Revision;
-  /** ms since 1970. */
-  readonly modifiedAt: number;
+/** What holds the objects, beside what the processes see of it. */
+export interface Backend {
+  /** A writer's next content; it replaces what is there. */
+  write(key: Key, host: Host): void;
+  setControl(name: string, body: string, host: Host): void;
+  removeControl(name: string, host: Host): void;
+  /** Fences whose own run has not yet looked for them, and so does not act yet. */
+  uncheckedFences(): string[];
+  /** The store as one process has it. */
+  store(process: Process): Store;
+  close(): void;
 }
 
 interface Snapshot<T> {
@@ -21,7 +26,7 @@ interface Snapshot<T> {
 }
 
 /** What everybody looks at: objects and control objects in memory, each change at once visible, or as caches have it. */
-export class Disk {
+export class Disk implements Backend {
   readonly truth: Truth;
   readonly scheduler: Scheduler;
   /** How old listings may be, ms. */
@@ -32,13 +37,34 @@ export class Disk {
   readonly control = new Map<string, string>();
   /** Fences whose own run has looked for them: from then on it acts. */
   readonly checked = new Set<string>();
+  readonly #settings: { readonly manner: Manner; readonly settle: number; readonly staleness: number };
+  readonly #network: Process;
   readonly #history = new Map<string, Snapshot<unknown>[]>();
   readonly #seen = new Map<string, number>();
 
-  constructor(scheduler: Scheduler, truth: Truth, staleness: number) {
+  constructor(
+    scheduler: Scheduler,
+    truth: Truth,
+    network: Process,
+    settings: { manner: Manner; settle: number; staleness: number },
+  ) {
     this.scheduler = scheduler;
     this.truth = truth;
-    this.staleness = staleness;
+    this.staleness = settings.staleness;
+    this.#network = network;
+    this.#settings = settings;
+  }
+
+  store(process: Process): Store {
+    return new MemoryStore(this, process, this.#network, this.#settings);
+  }
+
+  uncheckedFences(): string[] {
+    return [...this.control.keys()].filter((name) => name.startsWith('fences/') && !this.checked.has(name));
+  }
+
+  close(): void {
+    return undefined;
   }
 
   /** A writer's next content; it replaces what is there. */
@@ -86,7 +112,13 @@ export class Disk {
     if (content !== undefined) this.#setLive(content, host, by);
   }
 
-  removePending(key: Key, id: string, revision: Revision, from: 'pending' | 'restored', by: Process): boolean {
+  removePending(
+    key: Key,
+    id: string,
+    revision: Revision,
+    from: 'pending' | 'restored',
+    by: Process,
+  ): boolean {
     const name = pendingName(PENDING, key, id);
     if (!this.pending.delete(name)) return false;
     this.truth.acts(by.catalog, `${by.name} purges ${name}`);
@@ -112,7 +144,8 @@ export class Disk {
     const { scheduler } = this;
     const place = `${host.name} ${name}`;
     const oldest = Math.max(this.#seen.get(place) ?? 0, scheduler.now - this.staleness);
-    const at = scheduler.random(2) === 0 ? scheduler.now : oldest + scheduler.random(scheduler.now - oldest + 1);
+    const at =
+      scheduler.random(2) === 0 ? scheduler.now : oldest + scheduler.random(scheduler.now - oldest + 1);
     this.#seen.set(place, at);
     const shown = this.#history.get(name)?.findLast((snapshot) => snapshot.at <= at);
     return new Map(shown?.entries as ReadonlyMap<string, Content | string> | undefined);
@@ -139,22 +172,4 @@ function within<T>(all: ReadonlyMap<string, T>, directory: string): Map<string, 
 
 function directoryOf(name: string): string {
   return name.slice(0, Math.max(0, name.lastIndexOf('/')));
-}
-
-/** What all contents were modified at, at the earliest: a policy's age is never in doubt. */
-const MODIFIED = Date.parse('2025-01-01T00:00:00.000Z');
-
-export function bytesOf({ key, generation }: { key: string; generation: number }): Buffer {
-  return Buffer.from(`${key}#${generation}\n`);
-}
-
-export function contentOf(key: Key, generation: number): Content {
-  const modifiedAt = MODIFIED + generation;
-  const size = bytesOf({ key, generation }).length;
-  return { key, generation, modifiedAt, revision: { kind: 'local', size, mtimeNs: BigInt(modifiedAt) * 1_000_000n } };
-}
-
-/** Which content of its key a revision is. */
-export function generationOf(revision: Revision): number {
-  return Number(revision.mtimeNs / 1_000_000n) - MODIFIED;
 }

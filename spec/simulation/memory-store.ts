@@ -20,7 +20,8 @@ import type {
   Store,
   Stray,
 } from '../../lib/store/store.ts';
-import { bytesOf, type Content, type Disk, PENDING } from './disk.ts';
+import { bytesOf, type Content, PENDING } from './contents.ts';
+import type { Disk } from './disk.ts';
 import type { Process } from './scheduler.ts';
 
 /** How long a request may be under way after its sender gave up, ms. */
@@ -141,7 +142,9 @@ export class MemoryStore implements Store {
       const seen = await this.#process.request(`look at ${key}`, () => this.#disk.live.get(key));
       if (seen === undefined) return { outcome: 'gone' };
       if (!sameRevision(seen.revision, revision)) return { outcome: 'changed' };
-      const moved = await this.#process.request(`rename ${key} to ~${id}`, () => this.#disk.rename(key, id, this.#process));
+      const moved = await this.#process.request(`rename ${key} to ~${id}`, () =>
+        this.#disk.rename(key, id, this.#process),
+      );
       if (moved === undefined) return { outcome: 'gone' };
     }
     const copy = await this.#process.request(`look at ${key}~${id}`, () => this.#copy(key, id));
@@ -178,7 +181,8 @@ export class MemoryStore implements Store {
     if (copy === undefined) return { outcome: 'gone' };
     await this.#requests.known(`DELETE ${key} if it is ~${id}`, () => {
       const live = this.#disk.live.get(key);
-      if (live !== undefined && sameRevision(live.revision, copy.revision)) this.#disk.removeLive(key, id, this.#process);
+      if (live !== undefined && sameRevision(live.revision, copy.revision))
+        this.#disk.removeLive(key, id, this.#process);
     });
     return { outcome: 'moved' };
   }
@@ -309,11 +313,15 @@ class MemoryControl implements ControlSpace {
   }
 
   async replace(name: string, body: string): Promise<void> {
-    return this.#process.request(`replace ${name}`, () => this.#disk.setControl(name, body, this.#process.host));
+    return this.#process.request(`replace ${name}`, () =>
+      this.#disk.setControl(name, body, this.#process.host),
+    );
   }
 
   async remove(name: string): Promise<void> {
-    return this.#requests.orTimeOut(`remove ${name}`, () => this.#disk.removeControl(name, this.#process.host));
+    return this.#requests.orTimeOut(`remove ${name}`, () =>
+      this.#disk.removeControl(name, this.#process.host),
+    );
   }
 }
 
@@ -335,7 +343,8 @@ class Requests {
 
   async #sent<T>(name: string, effect: () => T): Promise<{ answer: T } | undefined> {
     const { scheduler } = this.#process;
-    if (!scheduler.chance(scheduler.temper.late)) return { answer: await this.#process.request(name, effect) };
+    if (!scheduler.chance(scheduler.temper.late))
+      return { answer: await this.#process.request(name, effect) };
     await this.#process.turn(`${name}: sent`);
     const until = scheduler.now + LIFE_MS;
     this.#lastUnder = until;

@@ -31,7 +31,14 @@ describe('Without a rule, the simulation', function () {
       expect((await runSeed(seed)).failure).to.equal(undefined);
       const build = new TestBuild(mutation);
       try {
-        const ran = await run([...build.command, '--from', `${seed}`, '--count', `${WITHIN}`, '--until-failure']);
+        const ran = await run([
+          ...build.command,
+          '--from',
+          `${seed}`,
+          '--count',
+          `${WITHIN}`,
+          '--until-failure',
+        ]);
         expect(ran.code, ran.said).to.equal(1);
         expect(ran.said).to.match(/^seed \d+: /);
       } finally {

@@ -96,7 +96,8 @@ export const MUTATIONS: readonly Mutation[] = [
       {
         file: 'lib/reader/all-keys.ts',
         find: '    for await (const page of reader.pendingKeys(prefix, signal)) scratch.add(page);\n    for (',
-        replace: '    for await (const page of reader.liveKeys(prefix, signal)) scratch.add(page);\n    for (',
+        replace:
+          '    for await (const page of reader.liveKeys(prefix, signal)) scratch.add(page);\n    for (',
       },
     ],
   },
@@ -122,6 +123,18 @@ export const MUTATIONS: readonly Mutation[] = [
         file: MEMORY_STORE,
         find: 'if (live !== undefined && sameRevision(live.revision, copy.revision)) this.#disk.removeLive',
         replace: 'if (live !== undefined) this.#disk.removeLive',
+      },
+    ],
+  },
+  {
+    name: 'guard-local',
+    rule: 'tombstone.pml GUARD (R2, R3), rename',
+    without: 'what was renamed is not looked at',
+    edits: [
+      {
+        file: 'lib/store/local/local-store.ts',
+        find: 'if (isMeant && moved.isFile() && sameRevision(revisionOf(moved), item.revision))',
+        replace: 'if (moved.isFile() || isMeant)',
       },
     ],
   },
@@ -159,6 +172,19 @@ export const MUTATIONS: readonly Mutation[] = [
         file: MEMORY_STORE,
         find: "if (live !== undefined) return { outcome: 'conflict' };\n      if (this.#copy",
         replace: 'if (this.#copy',
+      },
+    ],
+  },
+  {
+    name: 'absent-local',
+    rule: 'tombstone.pml ABSENT (R3), link',
+    without: 'a restore makes way for what it links back',
+    edits: [
+      {
+        file: 'lib/store/local/local-store.ts',
+        find: "    try {\n      this.#fs.link(found.path, at(target, live.base));\n      return { outcome: 'restored' };",
+        replace:
+          "    try {\n      if (this.#fs.lstat(at(target, live.base)) !== undefined) this.#fs.unlink(at(target, live.base));\n      this.#fs.link(found.path, at(target, live.base));\n      return { outcome: 'restored' };",
       },
     ],
   },
@@ -202,7 +228,13 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'wait',
     rule: 'session.pml WAIT (R5)',
     without: 'claimers do not wait for the fences they see',
-    edits: [{ file: 'lib/run/wait-for-fences.ts', find: 'if (seen.size > 0) {', replace: 'if (seen.size < 0) {' }],
+    edits: [
+      {
+        file: 'lib/run/wait-for-fences.ts',
+        find: 'if (seen.size === 0) return [];',
+        replace: 'if (seen.size >= 0) return [];',
+      },
+    ],
   },
   {
     name: 'live-first-reading',
@@ -266,7 +298,9 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'settle-of-claims',
     rule: 'R5, stale listings',
     without: 'a claimer does not let its claim settle before it looks',
-    edits: [{ file: 'lib/run/wait-for-fences.ts', find: 'if (ms === 0) return;', replace: 'if (ms >= 0) return;' }],
+    edits: [
+      { file: 'lib/run/wait-for-fences.ts', find: 'if (ms === 0) return;', replace: 'if (ms >= 0) return;' },
+    ],
   },
   {
     name: 'settle-of-batches',
@@ -284,7 +318,13 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'lease-deadline',
     rule: 'leases without clocks',
     without: 'a holder believes in its lease until the store says otherwise',
-    edits: [{ file: 'lib/reader/lease-term.ts', find: 'if (passed < this.#ttl * RELIABLE) return;', replace: 'if (passed < Infinity) return;' }],
+    edits: [
+      {
+        file: 'lib/reader/lease-term.ts',
+        find: 'if (passed < this.#ttl * RELIABLE) return;',
+        replace: 'if (passed < Infinity) return;',
+      },
+    ],
   },
   {
     name: 'whole-ttl',

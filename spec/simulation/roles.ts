@@ -17,7 +17,7 @@ import { waitForFences } from '../../lib/run/wait-for-fences.ts';
 import { listFences } from '../../lib/store/fences.ts';
 import { listLeases } from '../../lib/store/leases.ts';
 import { sweep } from '../../lib/sweep/sweep.ts';
-import { bytesOf, generationOf } from './disk.ts';
+import { bytesOf, generationOf } from './contents.ts';
 import type { Host, Process } from './scheduler.ts';
 import type { Watch } from './truth.ts';
 import type { World } from './world.ts';
@@ -176,6 +176,7 @@ export const plainReader: Role = async (world, process) => {
 };
 
 async function bytes(object: Found): Promise<string> {
+  if (object.readAll !== undefined) return object.readAll().toString();
   const chunks: Buffer[] = [];
   const stream = object.read();
   stream.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -375,9 +376,7 @@ export const fenceBreaker: Role = async (world, process) => {
   await rounds(world, process, 3, async () => {
     if (process.random(2) === 0) {
       await process.request('fence break, of one that has not looked yet', () => {
-        const up = [...world.disk.control.keys()].filter(
-          (name) => name.startsWith('fences/') && !world.disk.checked.has(name),
-        );
+        const up = world.disk.uncheckedFences();
         const name = up[process.random(Math.max(1, up.length))];
         if (name !== undefined) world.disk.removeControl(name, process.host);
       });

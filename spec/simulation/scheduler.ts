@@ -45,6 +45,8 @@ export interface Temper {
   readonly race: number;
   /** A request whose sender gives up before it lands. */
   readonly late: number;
+  /** A writer that comes between two system calls; only of real files. */
+  readonly between: number;
   /** An answer that is under way while others run. */
   readonly answer: number;
 }
@@ -118,7 +120,8 @@ export class Scheduler {
   }
 
   note(process: { readonly name: string }, text: string): void {
-    if (this.#isTraced) this.trace.push(`${(this.now / 1000).toFixed(3).padStart(10)} ${process.name}: ${text}`);
+    if (this.#isTraced)
+      this.trace.push(`${(this.now / 1000).toFixed(3).padStart(10)} ${process.name}: ${text}`);
   }
 
   /** Stops everything: a promise is broken. */
@@ -189,7 +192,9 @@ export class Scheduler {
     let ready = this.#ready();
     if (ready.length === 0 || this.chance(temper.wake)) {
       const next = Math.min(
-        ...this.#entries.map(({ at, process }) => Math.max(at, process.frozenUntil)).filter((at) => at > this.now),
+        ...this.#entries
+          .map(({ at, process }) => Math.max(at, process.frozenUntil))
+          .filter((at) => at > this.now),
       );
       if (Number.isFinite(next)) {
         this.now = next;
@@ -271,7 +276,13 @@ export class Process {
 
   constructor(
     scheduler: Scheduler,
-    options: { name: string; host: Host; random: RandomSource; isFreezable?: boolean; doom?: { at: number; when: 'before' | 'after' } | undefined },
+    options: {
+      name: string;
+      host: Host;
+      random: RandomSource;
+      isFreezable?: boolean;
+      doom?: { at: number; when: 'before' | 'after' } | undefined;
+    },
   ) {
     this.scheduler = scheduler;
     this.name = options.name;

@@ -1,7 +1,7 @@
 import { recover } from '../../lib/app/recover.ts';
 import type { RandomSource } from '../../lib/domain/ids.ts';
 import { listHolds, removeHoldNamed } from '../../lib/store/holds.ts';
-import { generationOf } from './disk.ts';
+import { generationOf } from './contents.ts';
 import * as roles from './roles.ts';
 import { play, type Role, TTL_MS } from './roles.ts';
 import { type Temper, Violation } from './scheduler.ts';
@@ -22,7 +22,17 @@ export interface SeedOptions {
   readonly isTraced?: boolean;
 }
 
-const CALM: Temper = { stick: 0.5, slow: 0, wake: 0, freeze: 0, jump: 0, race: 0, late: 0, answer: 0 };
+const CALM: Temper = {
+  stick: 0.5,
+  slow: 0,
+  wake: 0,
+  freeze: 0,
+  jump: 0,
+  race: 0,
+  late: 0,
+  between: 0,
+  answer: 0,
+};
 
 /** Runs one seed, from its setting to the last look at what is left. */
 export async function runSeed(seed: number, { isTraced = false }: SeedOptions = {}): Promise<Ended> {
@@ -82,10 +92,18 @@ const THEMES: readonly Theme[] = [
   {},
   {},
   {},
+  {},
+  {},
   { temper: { freeze: 0.02 }, setting: { doom: 0 }, cast: [SESSION, SESSION, WITH_LEASE] },
-  { temper: { late: 0.2 }, setting: { manner: 's3', window: 0 }, cast: [RESTORER, RESTORER, RESTORER, SESSION] },
+  {
+    temper: { late: 0.2 },
+    setting: { manner: 's3', window: 0 },
+    cast: [RESTORER, RESTORER, RESTORER, SESSION],
+  },
   { temper: { race: 0.02 }, setting: { doom: 0.5, window: 0 }, cast: [SESSION, SESSION, PURGER] },
   { setting: { settle: 5000, staleness: 5000 }, cast: [SESSION, WITH_LEASE, HOLDER] },
+  { setting: { window: 0 }, cast: [RESTORER, RESTORER, RESTORER, PURGER, SESSION] },
+  { setting: { manner: 'disk', settle: 0, staleness: 0 }, temper: { between: 0.05 } },
   { setting: { doom: 0.7 }, cast: [SESSION, WITH_LEASE, HOLDER, MOVER, RECOVERY] },
 ];
 
@@ -99,6 +117,7 @@ function settingOf(random: RandomSource, theme: Theme): Setting {
     jump: chance(70) ? 0 : 0.01,
     race: chance(97) ? 0 : 0.01,
     late: chance(75) ? 0 : 0.1,
+    between: chance(50) ? 0 : 0.03,
     answer: chance(50) ? 0 : 0.3,
     ...theme.temper,
   };
@@ -118,7 +137,10 @@ function settingOf(random: RandomSource, theme: Theme): Setting {
 
 /** Who takes part. */
 function castOf(random: RandomSource, theme: Theme): Part[] {
-  const others = [...(theme.cast ?? []), ...(theme.cast === undefined ? ALL : [WRITER, MOVER, PURGER, RESTORER])];
+  const others = [
+    ...(theme.cast ?? []),
+    ...(theme.cast === undefined ? ALL : [WRITER, MOVER, PURGER, RESTORER]),
+  ];
   const cast = [MOVER, PURGER];
   const count = 2 + random(4);
   for (let i = 0; i < count; i++) cast.push(...others.splice(random(others.length), 1));
@@ -139,8 +161,7 @@ async function quiet(world: World): Promise<void> {
   const place = world.place(process);
   // Where a dead run's fence was broken, what claims cover is left until they are over.
   truth.watches.clear();
-  for (const name of await listHolds(place.store.control))
-    await removeHoldNamed(place.store.control, name);
+  for (const name of await listHolds(place.store.control)) await removeHoldNamed(place.store.control, name);
   await recover(place);
   await process.clock.sleep(3 * TTL_MS);
   await recover(place);
@@ -156,7 +177,10 @@ async function quiet(world: World): Promise<void> {
     if (state === 'moving' || state === 'purging' || state === 'restoring')
       throw new Violation('recovery ends', `${key}~${id} is still ${state}`);
     if (isKept && generation !== generationOf(revision))
-      throw new Violation('what is recorded is true', `${key}~${id} is ${state}, and its copy is #${generation}`);
+      throw new Violation(
+        'what is recorded is true',
+        `${key}~${id} is ${state}, and its copy is #${generation}`,
+      );
     if (!isKept && generation !== undefined)
       throw new Violation('what is recorded is true', `${key}~${id} is ${state}, and its copy is there`);
   }

@@ -37,6 +37,7 @@ export class TestBuild {
 /** A text with an edit in it; throws unless what it is about occurs exactly once. */
 export function edited(text: string, { file, find, replace }: Edit): string {
   const parts = text.split(find);
-  if (parts.length !== 2) throw new Error(`${file}: ${JSON.stringify(find)} occurs ${parts.length - 1} times`);
+  if (parts.length !== 2)
+    throw new Error(`${file}: ${JSON.stringify(find)} occurs ${parts.length - 1} times`);
   return parts.join(replace);
 }

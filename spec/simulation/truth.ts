@@ -102,7 +102,10 @@ export class Truth {
       this.#restored.delete(key);
     }
     if (this.#restored.has(key) && this.#restored.get(key) !== generation) {
-      this.break('a restore is true', `${key}#${before ?? 0} was restored and reported, and is no longer live`);
+      this.break(
+        'a restore is true',
+        `${key}#${before ?? 0} was restored and reported, and is no longer live`,
+      );
     }
     this.#nothingLost(key);
   }
@@ -120,7 +123,10 @@ export class Truth {
   }
 
   /** A pending copy goes. `as` what its remover took it for. */
-  removeCopy(name: string, as: { key: string; generation: number | undefined; from: 'pending' | 'restored' }): void {
+  removeCopy(
+    name: string,
+    as: { key: string; generation: number | undefined; from: 'pending' | 'restored' },
+  ): void {
     const copy = this.#copies.get(name);
     if (copy === undefined) return;
     this.#copies.delete(name);
@@ -128,7 +134,8 @@ export class Truth {
       this.#excused.add(`${copy.key}#${copy.generation}`);
       const age = this.#scheduler.now - copy.at;
       // By clocks that jump, windows are no longer than the jumps let them.
-      if (age < this.#window && !this.#scheduler.hasJumped) this.break('nothing early', `${name} was purged ${age} ms after it was moved`);
+      if (age < this.#window && !this.#scheduler.hasJumped)
+        this.break('nothing early', `${name} was purged ${age} ms after it was moved`);
     }
     for (const watch of this.watches)
       if (covers(watch, copy.key)) watch.onBroken(`${name} was purged under the claim of ${watch.name}`);
@@ -140,7 +147,9 @@ export class Truth {
   /** Each content is live, or pending, or was purged as what it is, or overwritten by its own writer. */
   #nothingLost(key: string): void {
     const live = this.liveNow(key);
-    const kept = new Set([...this.#copies.values()].filter((copy) => copy.key === key).map((c) => c.generation));
+    const kept = new Set(
+      [...this.#copies.values()].filter((copy) => copy.key === key).map((c) => c.generation),
+    );
     for (let generation = 1; generation <= (this.#newest.get(key) ?? 0); generation++) {
       if (generation === live || kept.has(generation) || this.#excused.has(`${key}#${generation}`)) continue;
       if (!this.wasLive(key, generation, 0)) continue; // it is being written

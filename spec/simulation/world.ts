@@ -5,11 +5,14 @@ import { Catalog } from '../../lib/catalog/catalog.ts';
 import type { RandomSource } from '../../lib/domain/ids.ts';
 import type { Key } from '../../lib/domain/key.ts';
 import type { Place } from '../../lib/run/place.ts';
-import { FAST, seeded } from './surroundings.ts';
-import { Disk, PENDING } from './disk.ts';
-import { type Manner, MemoryStore } from './memory-store.ts';
+import type { Store } from '../../lib/store/store.ts';
+import { PENDING } from './contents.ts';
+import { type Backend, Disk } from './disk.ts';
+import type { Manner } from './memory-store.ts';
+import { RealDisk } from './real-disk.ts';
 import { type Host, Process, Scheduler, type Temper } from './scheduler.ts';
 import { steppedCatalog } from './stepped-catalog.ts';
+import { FAST, seeded } from './surroundings.ts';
 import { Truth } from './truth.ts';
 
 const STORE_UUID = '00000000-0000-4000-8000-000000000001';
@@ -17,7 +20,8 @@ const CATALOG_UUID = '00000000-0000-4000-8000-00000000000a';
 
 /** How a world is. */
 export interface Setting {
-  readonly manner: Manner;
+  /** Where objects are: in memory, moved as on a local disk or as on S3, or in real files. */
+  readonly manner: Manner | 'disk';
   readonly keys: readonly string[];
   /** Safety window, ms. */
   readonly window: number;
@@ -35,7 +39,7 @@ export interface Setting {
 export class World {
   readonly scheduler: Scheduler;
   readonly truth: Truth;
-  readonly disk: Disk;
+  readonly disk: Backend;
   readonly random: RandomSource;
   readonly setting: Setting;
   readonly keys: readonly Key[];
@@ -44,7 +48,6 @@ export class World {
   readonly otherHost: Host;
   /** Leases that an operator has begun to break. */
   readonly broken = new Set<string>();
-  readonly #network: Process;
   readonly #directory: string;
   readonly #catalogs = new Map<string, Catalog>();
   #count = 0;
@@ -55,16 +58,22 @@ export class World {
     const { temper, longestFreeze } = setting;
     this.scheduler = new Scheduler({ random, temper, longestFreeze, isTraced });
     this.truth = new Truth(this.scheduler, setting.window);
-    this.disk = new Disk(this.scheduler, this.truth, setting.staleness);
+    this.#directory = mkdtempSync(path.join(FAST, 'tombstoned-sim-'));
+    writeFileSync(this.catalogFile('catalog'), template());
     this.daemonHost = this.scheduler.host('daemon-host');
     this.readerHost = this.scheduler.host('reader-host');
     this.otherHost = this.scheduler.host('other-host');
-    this.#network = new Process(this.scheduler, {
+    const network = new Process(this.scheduler, {
       name: 'network',
       host: this.otherHost,
       random,
       isFreezable: false,
     });
+    const { manner } = setting;
+    this.disk =
+      manner === 'disk'
+        ? new RealDisk(path.join(this.#directory, 'store'), this.scheduler, this.truth)
+        : new Disk(this.scheduler, this.truth, network, { ...setting, manner });
     this.keys = setting.keys as readonly Key[];
     for (const key of this.keys) this.disk.write(key, this.otherHost);
     const line = (value: object): string => `${JSON.stringify(value)}\n`;
@@ -73,8 +82,6 @@ export class World {
     this.disk.setControl('store.json', line(identity), this.otherHost);
     const owner = { catalog: CATALOG_UUID, host: 'daemon-host', since: createdAt };
     this.disk.setControl('owner.json', line(owner), this.otherHost);
-    this.#directory = mkdtempSync(path.join(FAST, 'tombstoned-sim-'));
-    writeFileSync(this.catalogFile('catalog'), template());
   }
 
   catalogFile(name: string): string {
@@ -113,9 +120,8 @@ export class World {
     });
   }
 
-  store(process: Process): MemoryStore {
-    const { manner, settle } = this.setting;
-    return new MemoryStore(this.disk, process, this.#network, { manner, settle });
+  store(process: Process): Store {
+    return this.disk.store(process);
   }
 
   /** All that a process with a catalog needs. */
@@ -138,6 +144,7 @@ export class World {
   }
 
   close(): void {
+    this.disk.close();
     for (const catalog of this.#catalogs.values()) catalog.close();
     rmSync(this.#directory, { recursive: true, force: true });
   }
