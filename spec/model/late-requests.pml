@@ -3,15 +3,16 @@
  * checker; see scripts/check-model.
  *
  * A mover sends DELETE for a live key whose copy is complete, a purger DELETE
- * for a pending copy. Either may time out, and the sender can't tell whether it
- * has landed, will land, or never will. The store refuses a request once its
- * own time is past the signed date by a limit; the sender's clock may be ahead
- * by as much (the store still takes that), and then the request lives longer.
- * A fence stays up until no request under it can land any more: until each was
- * answered, or the store's Date is past the signed date of the last one.
+ * for a pending copy, a restore PUT for a live key where nothing is. Each may
+ * time out, and the sender can't tell whether it has landed, will land, or never
+ * will. The store refuses a request once its own time is past the signed date by
+ * a limit; the sender's clock may be ahead by as much (the store takes that), and
+ * then the request lives longer. A fence stays up until no request under it can
+ * land any more: until each was answered, or an answer's Date is so far past the
+ * signed date of the last one.
  *
- * One key. Generation 1 is live, and was restored before: tombstone 0 is its
- * copy. The mover tombstones it once more, as 1.
+ * One key. Generation 1 is live; if it was restored before, tombstone 0 is its
+ * copy. The mover tombstones it as 1.
  *
  * Processes
  *   mover, purger   one batch each, which may die and be recovered
@@ -38,6 +39,10 @@
  *   WAIT           R5: claimers wait for the fences they saw    -DNO_WAIT
  *   RESTORE_WAIT   R5: a restore does so, too                   -DNO_RESTORE_WAIT
  *   GUARD          R3: DELETE of a live key names its ETag      -DNO_GUARD
+ *   RESTORING      R8: a restore has no fence; it leaves its
+ *                  tombstone in `restoring` until its PUT can't
+ *                  land any more, else that may bring back what
+ *                  was purged since                            -DNO_RESTORING
  *
  * A purger needs no EACH_REQUEST: a pending name that is gone never comes back
  * (R1), so whatever lands late there does nothing.
@@ -65,26 +70,32 @@ bool mFence; bool pFence;
 bool claim; bool exempt;
 
 byte mAir; byte pAir; byte pT;  /* requests under way; which copy it is      */
+bool rAir; byte rT; byte rAge = 3;
 byte mAge = 3; byte pAge = 3;   /* ticks since the last unanswered was sent  */
 byte mDead = 3; byte pDead = 3; /* ticks since its recovery first saw a Date */
 
-bool overwritten; bool written;
+bool overwritten; bool written; /* by the writer                             */
+bool due;                       /* the purger is at, or has purged, a PENDING */
 
+bool lost;              /* what was written is nowhere                       */
 bool hole;              /* a live key went under a claim in force            */
 bool early;             /* a pending copy went under a claim in force        */
 bool undone;            /* a restore took a tombstone whose copy was gone    */
 bool takenAway;         /* what was reported as restored went                */
+bool risen;             /* what was purged is live again                     */
 bool newGone;           /* what the writer wrote went                        */
 bool back;              /* the restore has been reported                     */
 
-#define nothingLost (overwritten || live == 1 || pend[0] == 1 || pend[1] == 1 || \
-                     state[0] == PURGED || state[1] == PURGED)
+#define nothingLost \
+  (overwritten || live == 1 || pend[0] == 1 || pend[1] == 1 || due)
 
 #ifdef NO_GUARD
 #define landLive live = ABSENT
 #else
 #define landLive live = (live == 1 -> ABSENT : live)
 #endif
+
+#define landBack live = (live == ABSENT -> 1 : live)
 
 #ifdef NO_LONG_ENOUGH
 #define over(age) (age >= life)
@@ -164,7 +175,7 @@ proctype purger() {
   d_step {
     if
     :: state[t] == PENDING || state[t] == RESTORED ->
-       from = state[t]; state[t] = PURGING; pT = t
+       from = state[t]; state[t] = PURGING; pT = t; due = (from == PENDING)
     :: else
     fi
   }
@@ -172,7 +183,7 @@ proctype purger() {
   :: from != NONE ->
      pFence = true;
      if
-     :: claim -> state[t] = from
+     :: claim -> d_step { state[t] = from; due = false }
      :: else ->
 again:
         sent++;
@@ -195,7 +206,7 @@ again:
         if
         :: known || seen == ABSENT ->
            state[t] = (from == PENDING -> PURGED : DROPPED)
-        :: else -> state[t] = from
+        :: else -> d_step { state[t] = from; due = false }
         fi
      fi;
      pFence = false
@@ -223,7 +234,7 @@ proctype claimer() {
 }
 
 proctype restorer() {
-  bool seenM; bool seenP; byte t; bool mine;
+  bool seenM; bool seenP; byte t; byte from; bool isBack;
   exempt = true;
   d_step { seenM = mFence; seenP = pFence }
 #ifndef NO_RESTORE_WAIT
@@ -234,20 +245,24 @@ proctype restorer() {
   d_step {
     if
     :: state[t] == PENDING || state[t] == RESTORED ->
-       mine = true; state[t] = RESTORING
+       from = state[t]; state[t] = RESTORING; rT = t
     :: else
     fi
   }
   if
-  :: mine ->
-     d_step {                                     /* COPY back, if none there */
-       if
-       :: pend[t] == ABSENT -> undone = true
-       :: pend[t] != ABSENT && live == ABSENT -> live = 1
-       :: else
-       fi
+  :: from != NONE ->
+     undone = (pend[t] == ABSENT);                /* GET                     */
+     if                                           /* PUT, if nothing is there */
+     :: d_step { landBack }
+     :: d_step { rAir = true; rAge = 0 }
+#ifndef NO_RESTORING
+        (rAge > life)
+#endif
+     fi;
+     d_step {                                     /* HEAD                    */
+       isBack = (live == 1);
+       state[t] = (isBack -> RESTORED : from); back = isBack
      }
-     d_step { state[t] = RESTORED; back = true }
   :: else
   fi
 }
@@ -261,6 +276,11 @@ end:
   do
   :: d_step { mAir > 0 -> mAir--; landLive }
   :: d_step { pAir > 0 -> pAir--; pend[pT] = ABSENT }
+  :: d_step {
+       rAir -> rAir = false;
+       risen = (live == ABSENT && state[rT] == PURGED);
+       landBack
+     }
   od
 }
 
@@ -268,13 +288,15 @@ proctype clock() {
 end:
   do
   :: d_step {
-       mAge < 3 || pAge < 3 || mDead < 3 || pDead < 3 ->
+       mAge < 3 || pAge < 3 || rAge < 3 || mDead < 3 || pDead < 3 ->
        mAge = (mAge < 3 -> mAge + 1 : 3);
        pAge = (pAge < 3 -> pAge + 1 : 3);
+       rAge = (rAge < 3 -> rAge + 1 : 3);
        mDead = (mDead < 3 -> mDead + 1 : 3);
        pDead = (pDead < 3 -> pDead + 1 : 3);
        mAir = (mAge > life -> 0 : mAir);          /* the store refuses it    */
-       pAir = (pAge > life -> 0 : pAir)
+       pAir = (pAge > life -> 0 : pAir);
+       rAir = (rAge > life -> false : rAir)
      }
 #ifdef NO_STORE_DATE
   :: d_step { mOwn < 3 -> mOwn++ }                /* runs as it likes        */
@@ -285,8 +307,8 @@ end:
 
 init {
   atomic {
-    pend[0] = 1; state[0] = RESTORED;
-    if :: life = 1 :: life = LONGEST fi;
+    if :: pend[0] = 1; state[0] = RESTORED :: skip fi;
+    if :: life = LONGEST :: life = 1 fi;
     run mover(); run purger(); run writer(); run network(); run clock();
     if :: run claimer() :: run restorer() fi
   }
@@ -295,11 +317,12 @@ init {
 active proctype monitor() {
 end:
   if
-  :: !nothingLost -> assert(nothingLost)
+  :: !nothingLost -> lost = true; assert(!lost)
   :: hole -> assert(!hole)
   :: early -> assert(!early)
   :: undone -> assert(!undone)
   :: back && live == ABSENT -> takenAway = true; assert(!takenAway)
+  :: risen -> assert(!risen)
   :: written && live != 2 -> newGone = true; assert(!newGone)
   fi
 }

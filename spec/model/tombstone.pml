@@ -62,6 +62,7 @@ bool lease;             /* the reader's lease object is in the store */
 bool leaseOver;         /* and somebody has taken it as dead         */
 
 bool overwritten;       /* the writer replaced generation 1 in place */
+bool lost;              /* what was written is nowhere               */
 bool missed;            /* a reader missed what it may rely on       */
 bool undone;            /* a restore took a tombstone whose pending  */
                         /* copy was already gone                     */
@@ -291,7 +292,7 @@ init {
 active proctype monitor() {
 end:
   if
-  :: !(nothingLost) -> assert(nothingLost)
+  :: !nothingLost -> lost = true; assert(!lost)
   :: missed -> assert(!missed)
   :: undone -> assert(!undone)
   :: early -> assert(!early)
