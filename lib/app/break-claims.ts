@@ -1,8 +1,9 @@
 import { isoTime } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { isPlainId } from '../domain/ids.ts';
+import { buryLease } from '../run/leases.ts';
 import { listFences, readFence, takeDownFence } from '../store/fences.ts';
-import { isBroken, leaseName, listLeases, markBroken, readLease, removeLease } from '../store/leases.ts';
+import { isBroken, leaseName, listLeases, markBroken, readLease } from '../store/leases.ts';
 import { type ClaimPlace, note } from './claim-place.ts';
 import { type FenceStanding, lockOf, standingOfFence } from './standing-claims.ts';
 
@@ -52,7 +53,7 @@ export async function breakLease(
   if (dryRun) return { ...found, outcome: 'would be' };
   const at = isoTime(clock.now()) ?? '';
   if (isMarked) await markBroken(control, id, { by: actor.by, reason, at });
-  await removeLease(control, name);
+  await buryLease(place, name);
   note(place, 'lease-broken', `lease ${found.id}`, reason);
   return { ...found, outcome: 'broken' };
 }

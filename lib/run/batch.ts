@@ -61,7 +61,6 @@ export async function begin(
   const name = await run.fences.putUp(place, announcement);
   try {
     if (store.settle > 0) await clock.sleep(store.settle, signal);
-    const since = clock.monotonic();
     await look(place);
     let leases = await lookAtLeases(place);
     if (announcement.isPatient === true) {
@@ -72,7 +71,7 @@ export async function begin(
       await run.fences.takeDown(store, name);
       return undefined;
     }
-    const up = { name, since, announcement, leases, users: 0 };
+    const up = { name, since: clock.monotonic(), announcement, leases, users: 0 };
     if (store.settle > 0) run.fences.shared = up;
     return batchUnder(place, run, up);
   } catch (error) {

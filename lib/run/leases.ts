@@ -36,7 +36,7 @@ export async function lookAtLeases(
     const lease = await readLease(store.control, name);
     if (lease === undefined) continue;
     if (broken.has(lease.id) && name === leaseName(lease.id)) {
-      if (mayBreak) await removeLease(store.control, name); // whoever broke it was killed before it did
+      if (mayBreak) await buryLease(place, name); // whoever broke it was killed before it did, or is at it
       continue;
     }
     if (lease.problem !== null && isNews(store, `${name} ${lease.problem}`)) {
@@ -73,12 +73,24 @@ export function isDead({ store }: Pick<Place, 'store'>, lease: Lease, stillForMs
   return lease.problem === null && stillForMs >= lease.ttlSeconds * 1000 + store.settle;
 }
 
+/**
+ * Removes a lease that is marked as broken. Where listings may be stale, only when
+ * its holder can't but find the mark: nobody goes on without the lease before that.
+ */
+export async function buryLease(
+  { store, clock }: Pick<Place, 'store' | 'clock'>,
+  name: string,
+): Promise<void> {
+  if (store.settle > 0) await clock.sleep(store.settle);
+  await removeLease(store.control, name);
+}
+
 async function takeAsDead({ store, clock, actor, report }: LeasePlace, lease: Lease): Promise<void> {
   const { id, name, holder, host, ttlSeconds } = lease;
   const reason = `not renewed for its TTL of ${ttlSeconds} s`;
   const at = isoTime(clock.now()) ?? '';
   await markBroken(store.control, id, { by: actor.by, reason, at });
-  await removeLease(store.control, name);
+  await buryLease({ store, clock }, name);
   report('warn', `lease ${id} of ${holder} on ${host} was ${reason}: it is taken as dead`, { lease: id });
 }
 

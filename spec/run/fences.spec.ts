@@ -456,6 +456,22 @@ describe('a batch', () => {
       expect(fences()).to.deep.equal([]);
     });
 
+    it('goes on without a dead lease only when its holder can find the mark', async () => {
+      const held = lease({ ttlSeconds: 60 });
+      const place = temp.open({ settle: 65_000 });
+      await sweepOld(place);
+      temp.clock.advance(60_000 + 65_000);
+      const seen: string[] = [];
+      const sleep = temp.clock.sleep.bind(temp.clock);
+      temp.clock.sleep = async (ms) => {
+        if (ms === 65_000) seen.push(readdirSync(control('leases')).join(' '));
+        await sleep(ms);
+      };
+      expect((await sweepOld(place)).moved).to.equal(3);
+      expect(seen).to.deep.equal([`${held.id}.json`, `${held.id}.broken ${held.id}.json`]);
+      expect(readdirSync(control('leases'))).to.deep.equal([`${held.id}.broken`]);
+    });
+
     it('keeps a claimer waiting for all that it may take, and not for ever', async () => {
       const name = 'r-20261122T100000000Z-000000-1.json';
       writeFileSync(control('fences', name), '');
