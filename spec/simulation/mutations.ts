@@ -121,8 +121,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: MEMORY_STORE,
-        find: 'if (live !== undefined && sameRevision(live.revision, copy.revision)) this.#disk.removeLive',
-        replace: 'if (live !== undefined) this.#disk.removeLive',
+        find: 'if (live !== undefined && sameRevision(live.revision, copy.revision))\n',
+        replace: 'if (live !== undefined)\n',
       },
     ],
   },
@@ -309,7 +309,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: BATCH,
-        find: 'if (store.settle > 0) await clock.sleep(store.settle);',
+        find: 'if (store.settle > 0) await clock.sleep(store.settle, signal);',
         replace: '',
       },
     ],
@@ -340,13 +340,35 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'broken-mark',
-    rule: 'leases without clocks',
-    without: 'a holder does not look for the mark of who took it as dead',
+    rule: 'lease-watch.pml BROKEN',
+    without: 'who takes a lease as dead leaves no mark, and the lease where it is',
+    edits: [
+      {
+        file: 'lib/run/leases.ts',
+        find: 'await markBroken(store.control, id, { by: actor.by, reason, at });\n  await removeLease(store.control, name);',
+        replace: 'void at;',
+      },
+    ],
+  },
+  {
+    name: 'broken-look',
+    rule: 'lease-watch.pml LOOK_LISTED, LOOK_MISSED',
+    without: 'a holder does not look whether somebody has taken its lease as dead',
     edits: [
       {
         file: 'lib/reader/lease-holder.ts',
         find: 'if (await isBroken(this.#store.control, this.id)) throw',
-        replace: 'if (this.id === "") throw',
+        replace: "if (this.id === '') throw",
+      },
+      {
+        file: 'lib/reader/lease-holder.ts',
+        find: "if (outcome === 'gone') throw this.#term.lose('its object is gone');",
+        replace: '',
+      },
+      {
+        file: 'lib/reader/lease-holder.ts',
+        find: "if (object === undefined) throw this.#term.lose('its object is gone');",
+        replace: 'if (object === undefined) return;',
       },
     ],
   },
