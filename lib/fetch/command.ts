@@ -14,7 +14,7 @@ const FROM_KEYS: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT', 'SIGHUP']);
 const NOT_FOUND = 127;
 const NOT_EXECUTABLE = 126;
 /** How long a command has after SIGTERM. ms. */
-export const GRACE_MS = 10_000;
+const GRACE_MS = 10_000;
 
 /** Takes the signals that this process gets, for a command that may not run yet. */
 export class SignalRelay {
