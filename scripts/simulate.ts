@@ -1,6 +1,6 @@
 // Replays a seed of the simulation, or runs many:
 //   npm run simulate -- SEED [--trace] [--without MUTATION]
-//   npm run simulate -- --from SEED --count N [--until-failure] [--without MUTATION]
+//   npm run simulate -- --from SEED [--count N | --seconds S] [--until-failure] [--without MUTATION]
 //   npm run simulate -- --find [MUTATION…]     renews spec/simulation/caught.json
 import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -15,13 +15,15 @@ const { values, positionals } = parseArgs({
   options: {
     trace: { type: 'boolean', default: false },
     from: { type: 'string', default: '1' },
-    count: { type: 'string', default: '1' },
+    count: { type: 'string' },
+    seconds: { type: 'string' },
     'until-failure': { type: 'boolean', default: false },
     without: { type: 'string' },
     find: { type: 'boolean', default: false },
   },
 });
-const { trace, count, 'until-failure': untilFailure, without, find } = values;
+const { trace, seconds, 'until-failure': untilFailure, without, find } = values;
+const count = values.count ?? (seconds === undefined ? '1' : 'Infinity');
 
 if (find) await findAll(positionals);
 else {
@@ -90,7 +92,8 @@ async function run(first: number): Promise<void> {
   let done = 0;
   let failed = 0;
   let steps = 0;
-  for (let seed = first; seed < first + Number(count); seed++) {
+  const isTime = (): boolean => seconds === undefined || performance.now() - began < Number(seconds) * 1000;
+  for (let seed = first; seed < first + Number(count) && isTime(); seed++) {
     const ended = await runSeed(seed, { isTraced: trace });
     done += 1;
     steps += ended.steps;
@@ -100,7 +103,7 @@ async function run(first: number): Promise<void> {
     console.error(`seed ${seed}: ${trace ? ended.failure.stack : ended.failure.message}`);
     if (untilFailure) break;
   }
-  const seconds = (performance.now() - began) / 1000;
-  console.log(`${done} seeds, ${failed} failed, ${steps} steps, ${seconds.toFixed(1)} s`);
+  const took = (performance.now() - began) / 1000;
+  console.log(`${done} seeds from ${first} on, ${failed} failed, ${steps} steps, ${took.toFixed(1)} s`);
   process.exitCode = failed > 0 ? 1 : 0;
 }

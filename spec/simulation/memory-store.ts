@@ -348,15 +348,21 @@ class Requests {
     await this.#process.turn(`${name}: sent`);
     const until = scheduler.now + LIFE_MS;
     this.#lastUnder = until;
-    this.#network.turn(`late: ${name}`, scheduler.random(LIFE_MS)).then(
-      () => {
-        // What a process that died has sent is over: waiting for it is the S3 store's to do.
-        if (scheduler.now <= until && !this.#process.isDead) effect();
-      },
-      () => undefined,
-    );
+    void this.#land(name, effect, until);
     await this.#process.clock.sleep(PATIENCE_MS);
     return undefined;
+  }
+
+  /** Lets a request land late, if it still can. */
+  async #land(name: string, effect: () => unknown, until: number): Promise<void> {
+    const { scheduler } = this.#process;
+    try {
+      await this.#network.turn(`late: ${name}`, scheduler.random(LIFE_MS));
+    } catch {
+      return; // all is over
+    }
+    // What a process that died has sent is over: waiting for it is the S3 store's to do.
+    if (scheduler.now <= until && !this.#process.isDead) effect();
   }
 
   /** Repeats until there is an answer (R5). */

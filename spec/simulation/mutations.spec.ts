@@ -1,11 +1,10 @@
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { caught } from './caught.ts';
 import { MUTATIONS } from './mutations.ts';
 import { runSeed } from './seed.ts';
-import { edited, TestBuild } from './test-build.ts';
+import { edited, run, TestBuild } from './test-build.ts';
 
 /** How far to look on where the code asks for other things than when the seed was found. */
 const WITHIN = 300;
@@ -47,16 +46,3 @@ describe('Without a rule, the simulation', function () {
     });
   }
 });
-
-async function run(command: readonly string[]): Promise<{ code: number | null; said: string }> {
-  const [program = '', ...args] = command;
-  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said += text;
-  });
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject).once('close', resolve);
-  });
-  return { code, said };
-}

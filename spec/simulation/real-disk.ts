@@ -103,10 +103,9 @@ export class RealDisk implements Backend {
       // With real threads no seed would be the same twice.
       return [name, name === 'unlinkAsync' ? async (...values: unknown[]) => call(...values) : call];
     });
-    const { lstat } = fs;
     const looks = {
       lstat: (file: string) => {
-        const found = lstat(file);
+        const found = fs.lstat(file);
         this.#writeBetween();
         return found;
       },
@@ -138,7 +137,7 @@ export class RealDisk implements Backend {
       if (generation === undefined) this.#truth.acts(process.catalog, `${process.name} moves ${key}`);
       this.#truth.setLive(key, generation, generation === undefined ? 'mover' : 'restore');
     }
-    for (const name of [...this.#truth.copies().keys()]) {
+    for (const name of Array.from(this.#truth.copies().keys())) {
       if (pending.has(name)) continue;
       const item = removals.get(name);
       this.#truth.acts(process.catalog, `${process.name} purges ${name}`);

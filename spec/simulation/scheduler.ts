@@ -56,6 +56,8 @@ const EPOCH = Date.parse('2026-11-22T10:00:00.000Z');
 const DAY = 86_400_000;
 /** Turns of the event loop in which what was resumed comes to its next request. */
 const TURNS = 4;
+/** How often nothing can go on before that is so for good: some take more turns than those to come to a request. */
+const MOST_IDLE = 20;
 /** What no seed takes, unless it never ends. */
 const MOST_STEPS = 60_000;
 
@@ -85,6 +87,7 @@ export class Scheduler {
   readonly #processes: Process[] = [];
   #entries: Entry[] = [];
   #last: Process | undefined;
+  #idle = 0;
   #frozen = 0;
   #jumps = 0;
 
@@ -161,15 +164,15 @@ export class Scheduler {
   /** Runs until all of it has ended. Throws what broke. */
   async run(work: Promise<unknown>): Promise<void> {
     let isDone = false;
-    work.then(
-      () => {
-        isDone = true;
-      },
-      (error: unknown) => {
-        isDone = true;
+    const end = async (): Promise<void> => {
+      try {
+        await work;
+      } catch (error) {
         this.fail(error instanceof Error ? error : new Error(String(error)));
-      },
-    );
+      }
+      isDone = true;
+    };
+    void end();
     for (;;) {
       await turns();
       if (isDone || this.failure !== undefined) break;
@@ -202,9 +205,12 @@ export class Scheduler {
       }
     }
     if (ready.length === 0) {
+      this.#idle += 1;
+      if (this.#idle <= MOST_IDLE) return;
       this.fail(new Violation('ends', 'nothing can go on, and not all is done'));
       return;
     }
+    this.#idle = 0;
     const own = ready.filter(({ process }) => process === this.#last);
     const among = own.length > 0 && this.chance(temper.stick) ? own : ready;
     const entry = among[this.random(among.length)];

@@ -74,8 +74,22 @@ const NEW_OWNER = part('new-owner', 'otherHost', roles.newOwner);
 const OLD_COPY = part('old-copy', 'otherHost', roles.oldCopy);
 
 const ALL: readonly Part[] = [
-  ...[SESSION, SESSION, WRITER, WRITER, RESTORER, RESTORER, READER, RECOVERY, MOVER, PURGER],
-  ...[WITH_LEASE, HOLDER, LEASE_BREAKER, FENCE_BREAKER, NEW_OWNER, OLD_COPY],
+  MOVER,
+  PURGER,
+  SESSION,
+  SESSION,
+  WRITER,
+  WRITER,
+  RESTORER,
+  RESTORER,
+  READER,
+  RECOVERY,
+  WITH_LEASE,
+  HOLDER,
+  LEASE_BREAKER,
+  FENCE_BREAKER,
+  NEW_OWNER,
+  OLD_COPY,
 ];
 
 /** A kind of history: what seeds of a kind have more of. */

@@ -1,9 +1,17 @@
+import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Edit, Mutation } from './mutations.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
+
+/** What runs seeds in the sources as they are. */
+export const COMMAND = commandIn(ROOT);
+
+function commandIn(directory: string): string[] {
+  return [process.execPath, '--import', 'tsx', path.join(directory, 'scripts/simulate.ts')];
+}
 
 /** A copy of the sources, with a mutation in it, and the simulation beside it. */
 export class TestBuild {
@@ -26,7 +34,7 @@ export class TestBuild {
 
   /** What runs seeds in it. */
   get command(): string[] {
-    return [process.execPath, '--import', 'tsx', path.join(this.directory, 'scripts/simulate.ts')];
+    return commandIn(this.directory);
   }
 
   remove(): void {
@@ -40,4 +48,24 @@ export function edited(text: string, { file, find, replace }: Edit): string {
   if (parts.length !== 2)
     throw new Error(`${file}: ${JSON.stringify(find)} occurs ${parts.length - 1} times`);
   return parts.join(replace);
+}
+
+/** Runs a command to its end. */
+export async function run(
+  command: readonly string[],
+): Promise<{ code: number | null; wrote: string; said: string }> {
+  const [program = '', ...args] = command;
+  const child = spawn(program, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+  let wrote = '';
+  let said = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    wrote += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject).once('close', resolve);
+  });
+  return { code, wrote, said };
 }
