@@ -345,9 +345,10 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: 'lib/run/leases.ts',
-        find: 'await markBroken(store.control, id, { by: actor.by, reason, at });\n  await removeLease(store.control, name);',
+        find: 'await markBroken(store.control, id, { by: actor.by, reason, at });',
         replace: 'void at;',
       },
+      { file: 'lib/run/leases.ts', find: 'await buryLease({ store, clock }, name);', replace: '' },
     ],
   },
   {

@@ -117,7 +117,13 @@ const THEMES: readonly Theme[] = [
   { temper: { race: 0.02 }, setting: { doom: 0.5, window: 0 }, cast: [SESSION, SESSION, PURGER] },
   { setting: { settle: 5000, staleness: 5000 }, cast: [SESSION, WITH_LEASE, HOLDER] },
   { setting: { window: 0 }, cast: [RESTORER, RESTORER, RESTORER, PURGER, SESSION] },
-  { setting: { manner: 'disk', settle: 0, staleness: 0 }, temper: { between: 0.05 } },
+  { setting: { manner: 'disk', settle: 0, staleness: 0 } },
+  {
+    setting: { manner: 'disk', settle: 0, staleness: 0, window: 0 },
+    temper: { between: 0.1 },
+    cast: [RESTORER, RESTORER, RESTORER, SESSION],
+  },
+  { setting: { manner: 's3', doom: 0.5 }, cast: [WITH_LEASE, HOLDER, MOVER, RECOVERY, FENCE_BREAKER] },
   { setting: { doom: 0.7 }, cast: [SESSION, WITH_LEASE, HOLDER, MOVER, RECOVERY] },
 ];
 
