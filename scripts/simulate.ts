@@ -79,8 +79,10 @@ async function findAll(names: readonly string[]): Promise<void> {
 async function findOne(name: string, from: number): Promise<Caught | undefined> {
   for (let seed = from; ; seed++) {
     const args = ['--from', String(seed), '--count', '10000', '--until-failure'];
-    const { stderr } = runWithout(name, args, 'pipe');
+    const { stderr, status } = runWithout(name, args, 'pipe');
     const [, at, breaks = ''] = /^seed (\d+): (.*)$/m.exec(String(stderr)) ?? [];
+    if (at === undefined && status !== 0)
+      throw new Error(`${name}: the test build failed: ${String(stderr)}`);
     if (at === undefined) return undefined;
     seed = Number(at);
     if ((await runSeed(seed)).failure === undefined) return { seed, breaks: breaks.split(':')[0] ?? '' };
