@@ -51,7 +51,7 @@ export function leaseText(lease: LeaseBody): string {
   return line({ id, holder, host, pid, prefixes, blocks, ttlSeconds, acquiredAt, renewal });
 }
 
-/** What is in `leases/`: names that count as leases, and the ids that were broken, which no lease has any more. */
+/** What is in `leases/`: names that count as leases, and the ids that were broken, which no lease ever bears again. */
 export async function listLeases(
   control: ControlSpace,
 ): Promise<{ names: string[]; broken: ReadonlySet<string> }> {

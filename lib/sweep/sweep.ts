@@ -100,8 +100,10 @@ async function sweepIn(
     }
   } catch (error) {
     const isStopped = options.signal?.aborted === true && error === options.signal.reason;
-    // What is on its way to the plan must be there before that is dropped; if it fails, this is not the first error.
-    await ledger.planned().catch(() => undefined);
+    // What is on its way to the plan must be there before that is dropped.
+    await ledger.planned().catch((second: unknown) => {
+      if (second !== error) place.report('warn', messageOf(second)); // it is not the first error
+    });
     tryTo(place, () => end(isStopped ? 'interrupted' : 'failed'));
     if (!isStopped) throw error;
     return { sweep: options.dryRun ? null : id, ...counts, plans, kept, blocked: [], isCut: true };

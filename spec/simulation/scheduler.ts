@@ -354,7 +354,7 @@ export class Process {
     throw new Killed();
   }
 
-  /** From now on nothing it does has any effect. */
+  /** From now on nothing it does takes effect. */
   die(): void {
     this.isDead = true;
     this.scheduler.drop(this);
