@@ -5,6 +5,7 @@ import { recoverPurges } from '../purge/recover.ts';
 import { recoverRestores } from '../restore/recover.ts';
 import { DeadRun } from '../run/dead-run.ts';
 import type { Place } from '../run/place.ts';
+import { listFences, runOfFence, takeDownFence } from '../store/fences.ts';
 import { recoverMoves } from '../sweep/recover.ts';
 
 /**
@@ -40,6 +41,25 @@ export async function recover(place: Place): Promise<void> {
       const hint = error instanceof TombstonedError ? error.hint : undefined;
       report('warn', `run ${run.id} can't be recovered now: ${messageOf(error)}`, { hint });
     }
+  }
+  try {
+    await takeDownOfEnded(place);
+  } catch (error) {
+    report('warn', `can't take down what fences ended runs have left: ${messageOf(error)}`);
+  }
+}
+
+/**
+ * Takes down the fences of this catalog's runs that have ended: a run takes its own
+ * down before it ends, and a power cut may bring one back.
+ */
+async function takeDownOfEnded({ store, catalog, row, report }: Place): Promise<void> {
+  for (const name of await listFences(store.control)) {
+    const id = runOfFence(name);
+    const run = id === undefined ? undefined : catalog.runs.byId(id);
+    if (run === undefined || run.store !== row.n || run.endedAt === null) continue;
+    await takeDownFence(store.control, name);
+    report('warn', `took down fence ${name}: its run had ended, and something brought it back`);
   }
 }
 

@@ -29,7 +29,7 @@ export class RunFences {
     this.#run = run;
   }
 
-  /** Puts up the next fence, durable; gives its name. */
+  /** Puts up the next fence; gives its name. */
   async putUp(place: Place, { kind, prefixes }: StandingFence['announcement']): Promise<string> {
     const { store, catalog, clock, actor } = place;
     const { boot, host, pid } = actor;
@@ -46,11 +46,12 @@ export class RunFences {
       host,
       pid,
       startedAt: isoTime(clock.now()) ?? '',
+      passing: isPassing(store),
     });
   }
 
   async takeDown(store: Store, name: string): Promise<void> {
-    await takeDownFence(store.control, name);
+    await takeDownFence(store.control, name, { passing: isPassing(store) });
     this.#up.delete(name);
   }
 
@@ -71,4 +72,12 @@ export class RunFences {
   async takeDownAll(store: Store): Promise<void> {
     for (const name of this.#up) await this.takeDown(store, name);
   }
+}
+
+/**
+ * Whether a store's fences need not outlive a power cut: it ends whoever moves
+ * there. A network file system's server may lose power alone.
+ */
+function isPassing({ settle }: Store): boolean {
+  return settle === 0;
 }

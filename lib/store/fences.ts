@@ -39,25 +39,42 @@ export function fenceName(run: string, batch: number): string {
 }
 
 /**
- * Puts up a fence, durable. On a full disk it is an empty one, which covers
- * everything. Throws when its name is taken: no name is used twice.
+ * Puts up a fence. On a full disk it is an empty one, which covers everything.
+ * With `passing` a power cut may undo it, for where that ends all that could be
+ * done under it: recovery then announces itself, and looks. Throws when its name
+ * is taken: no name is used twice.
  */
 export async function putUpFence(
   control: ControlSpace,
-  fence: FenceOwner & { batch: number; kind: FenceKind; prefixes: readonly string[]; startedAt: string },
+  fence: FenceOwner & {
+    batch: number;
+    kind: FenceKind;
+    prefixes: readonly string[];
+    startedAt: string;
+    passing: boolean;
+  },
 ): Promise<string> {
-  const { run, batch, catalog, boot, kind, prefixes, host, pid, startedAt } = fence;
+  const { run, batch, catalog, boot, kind, prefixes, host, pid, startedAt, passing } = fence;
   const name = fenceName(run, batch);
   const body = line({ run, batch, catalog, boot, kind, prefixes, host, pid, startedAt });
-  if ((await control.create(`${FENCES}/${name}`, body, { orEmpty: true })) === 'exists') {
+  if ((await control.create(`${FENCES}/${name}`, body, { orEmpty: true, passing })) === 'exists') {
     throw new Error(`there is a fence ${name} already`);
   }
   return name;
 }
 
-/** Takes a fence down; it may be gone already. */
-export async function takeDownFence(control: ControlSpace, name: string): Promise<void> {
-  await control.remove(`${FENCES}/${name}`);
+/** Takes a fence down; it may be gone already. With `passing`, a power cut may bring it back. */
+export async function takeDownFence(
+  control: ControlSpace,
+  name: string,
+  options?: { passing: boolean },
+): Promise<void> {
+  await control.remove(`${FENCES}/${name}`, options);
+}
+
+/** The run that a fence's name tells of, or undefined where it is no name of ours. */
+export function runOfFence(name: string): string | undefined {
+  return /^(?<run>.+)-[0-9]+\.json$/u.exec(name)?.groups?.['run'];
 }
 
 /** The names of all fences that are up; every name counts. */

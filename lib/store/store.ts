@@ -196,9 +196,14 @@ export interface ControlSpace {
   list(directory: string): Promise<string[]>;
   /**
    * Makes an object whole and durable where there is none. With `orEmpty`, on a full
-   * disk an empty one: for objects that count in their strictest reading then.
+   * disk an empty one: for objects that count in their strictest reading then. With
+   * `passing`, a power cut may undo it: for what says nothing once this machine is down.
    */
-  create(name: string, body: string, options?: { orEmpty?: boolean }): Promise<'created' | 'exists'>;
+  create(
+    name: string,
+    body: string,
+    options?: { orEmpty?: boolean; passing?: boolean },
+  ): Promise<'created' | 'exists'>;
   /**
    * Writes an object again in place, in one write at its beginning, durable, if it
    * still is what it was: of the same length, so that no listing or reading finds
@@ -207,6 +212,6 @@ export interface ControlSpace {
   rewrite(name: string, before: string, after: string): Promise<'rewritten' | 'gone' | 'changed'>;
   /** Replaces an object, whole and durable. Only for `owner.json`: others are never replaced. */
   replace(name: string, body: string): Promise<void>;
-  /** Removes an object; it may be gone already. */
-  remove(name: string): Promise<void>;
+  /** Removes an object; it may be gone already. With `passing`, a power cut may bring it back. */
+  remove(name: string, options?: { passing?: boolean }): Promise<void>;
 }

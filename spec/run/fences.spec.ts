@@ -260,6 +260,20 @@ describe('a batch', () => {
     expect(readdirSync(control('tmp'))).to.deep.equal([]);
   });
 
+  it('whose fence a power cut brings back after the end has it taken down by recovery, and nobody else has', async () => {
+    const saved = new Map<string, Buffer>();
+    const place = acting(() => {
+      for (const name of fences()) saved.set(name, readFileSync(control('fences', name)));
+    });
+    await sweepOld(place);
+    const [[name, body] = ['', Buffer.alloc(0)]] = saved;
+    const foreign = 'r-20261122T100000000Z-ffffff-1.json';
+    for (const up of [name, foreign]) writeFileSync(control('fences', up), body);
+    await recover(place);
+    expect(fences()).to.deep.equal([foreign]);
+    expect(temp.talk.filter((text) => text.includes(`took down fence ${name}`))).to.have.length(1);
+  });
+
   describe('of a run that died', () => {
     /** A sweep that is killed after its first rename. */
     async function killed(): Promise<void> {

@@ -80,19 +80,19 @@ export class ControlFiles implements ControlSpace {
   async create(
     name: string,
     body: string,
-    { orEmpty = false }: { orEmpty?: boolean } = {},
+    { orEmpty = false, passing = false }: { orEmpty?: boolean; passing?: boolean } = {},
   ): Promise<'created' | 'exists'> {
     try {
-      return this.#link(name, body);
+      return this.#link(name, body, passing);
     } catch (error) {
       const code = errnoOf(error instanceof TombstonedError ? error.cause : error) ?? '';
       if (!orEmpty || !FULL.has(code)) throw error;
-      return this.#link(name, '');
+      return this.#link(name, '', passing);
     }
   }
 
-  #link(name: string, body: string): 'created' | 'exists' {
-    return this.#placed(name, body, (temporary, target) => {
+  #link(name: string, body: string, passing: boolean): 'created' | 'exists' {
+    return this.#placed({ name, body, passing }, (temporary, target) => {
       try {
         this.#fs.link(temporary, target);
         return 'created';
@@ -136,10 +136,10 @@ export class ControlFiles implements ControlSpace {
   }
 
   async replace(name: string, body: string): Promise<void> {
-    this.#placed(name, body, (temporary, target) => this.#fs.rename(temporary, target));
+    this.#placed({ name, body, passing: false }, (temporary, target) => this.#fs.rename(temporary, target));
   }
 
-  async remove(name: string): Promise<void> {
+  async remove(name: string, { passing = false }: { passing?: boolean } = {}): Promise<void> {
     this.#inDirectory(directoryOf(name), false, (fd) => {
       if (fd === undefined) return;
       try {
@@ -148,12 +148,15 @@ export class ControlFiles implements ControlSpace {
         if (errnoOf(error) === 'ENOENT') return;
         throw this.#error(name, error);
       }
-      this.#fs.fsync(fd);
+      if (!passing) this.#fs.fsync(fd);
     });
   }
 
-  /** Writes a body under a temporary name, durable, and lets `place` put it where it belongs. */
-  #placed<T>(name: string, body: string, place: (temporary: string, target: string) => T): T {
+  /** Writes a body under a temporary name, durable unless it is passing, and lets `place` put it where it belongs. */
+  #placed<T>(
+    { name, body, passing }: { name: string; body: string; passing: boolean },
+    place: (temporary: string, target: string) => T,
+  ): T {
     return this.#inDirectory('tmp', true, (tmp) =>
       this.#inDirectory(directoryOf(name), true, (fd) => {
         if (tmp === undefined || fd === undefined)
@@ -162,7 +165,7 @@ export class ControlFiles implements ControlSpace {
         try {
           this.#fs.fchmod(file, 0o644);
           this.#fs.write(file, body);
-          this.#fs.fsync(file);
+          if (!passing) this.#fs.fsync(file);
         } catch (error) {
           this.#fs.close(file);
           this.#fs.unlink(temporary);
@@ -170,7 +173,7 @@ export class ControlFiles implements ControlSpace {
         }
         this.#fs.close(file);
         const result = place(temporary, at(fd, baseOf(name)));
-        this.#fs.fsync(fd);
+        if (!passing) this.#fs.fsync(fd);
         return result;
       }),
     );
