@@ -2,10 +2,12 @@
 //   npm run simulate -- SEED [--trace] [--without MUTATION]
 //   npm run simulate -- --from SEED [--count N | --seconds S] [--until-failure] [--without MUTATION]
 //   npm run simulate -- --find [MUTATION…]     renews spec/simulation/caught.json
+// Seeds from 1000000 on are of drills (spec/simulation/drills.ts), a million each.
 import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { CAUGHT, type Caught, caught } from '../spec/simulation/caught.ts';
+import { firstSeedOf } from '../spec/simulation/drills.ts';
 import { MUTATIONS } from '../spec/simulation/mutations.ts';
 import { runSeed } from '../spec/simulation/seed.ts';
 import { TestBuild } from '../spec/simulation/test-build.ts';
@@ -58,10 +60,11 @@ function runWithout(
 /** Looks for a seed that fails without each rule, and holds with it. */
 async function findAll(names: readonly string[]): Promise<void> {
   const known: Record<string, Caught> = existsSync(CAUGHT) ? { ...caught() } : {};
-  for (const { name } of MUTATIONS) {
+  for (const { name, drill } of MUTATIONS) {
     if (names.length > 0 && !names.includes(name)) continue;
-    const seed = known[name]?.seed ?? 1;
-    const found = (await findOne(name, seed)) ?? (seed === 1 ? undefined : await findOne(name, 1));
+    const first = drill === undefined ? 1 : firstSeedOf(drill);
+    const seed = known[name]?.seed ?? first;
+    const found = (await findOne(name, seed)) ?? (seed === first ? undefined : await findOne(name, first));
     if (found === undefined) {
       console.error(`${name}: none found`);
       process.exitCode = 1;

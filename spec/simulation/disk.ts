@@ -37,6 +37,7 @@ export class Disk implements Backend {
   readonly control = new Map<string, string>();
   /** Fences whose own run has looked for them: from then on it acts. */
   readonly checked = new Set<string>();
+  readonly #isOldest: boolean;
   readonly #settings: { readonly manner: Manner; readonly settle: number; readonly staleness: number };
   readonly #network: Process;
   readonly #history = new Map<string, Snapshot<unknown>[]>();
@@ -46,11 +47,12 @@ export class Disk implements Backend {
     scheduler: Scheduler,
     truth: Truth,
     network: Process,
-    settings: { manner: Manner; settle: number; staleness: number },
+    settings: { manner: Manner; settle: number; staleness: number; isOldest?: boolean },
   ) {
     this.scheduler = scheduler;
     this.truth = truth;
     this.staleness = settings.staleness;
+    this.#isOldest = settings.isOldest ?? false;
     this.#network = network;
     this.#settings = settings;
   }
@@ -144,11 +146,16 @@ export class Disk implements Backend {
     const { scheduler } = this;
     const place = `${host.name} ${name}`;
     const oldest = Math.max(this.#seen.get(place) ?? 0, scheduler.now - this.staleness);
-    const at =
-      scheduler.random(2) === 0 ? scheduler.now : oldest + scheduler.random(scheduler.now - oldest + 1);
+    const at = this.#isOldest ? oldest : this.#someTime(oldest);
     this.#seen.set(place, at);
     const shown = this.#history.get(name)?.findLast((snapshot) => snapshot.at <= at);
     return new Map(shown?.entries as ReadonlyMap<string, Content | string> | undefined);
+  }
+
+  /** As old as a cache happens to be. */
+  #someTime(oldest: number): number {
+    const { scheduler } = this;
+    return scheduler.random(2) === 0 ? scheduler.now : oldest + scheduler.random(scheduler.now - oldest + 1);
   }
 
   #changed(directory: string, all: ReadonlyMap<string, unknown>, host: Host, prefix = ''): void {

@@ -12,8 +12,8 @@ const WITHIN = 300;
 describe('Without a rule, the simulation', function () {
   this.timeout(120_000);
 
-  it('has a mutation for each seed', () => {
-    expect(MUTATIONS.map(({ name }) => name)).to.include.members(Object.keys(caught()));
+  it('has a seed for each mutation, and none besides', () => {
+    expect(Object.keys(caught())).to.have.members(MUTATIONS.map(({ name }) => name));
   });
 
   it('is built from the code as it is: each change is of a text that occurs once', () => {
@@ -23,11 +23,9 @@ describe('Without a rule, the simulation', function () {
         expect(edited(readFileSync(path.join(root, edit.file), 'utf8'), edit)).to.include(edit.replace);
   });
 
-  // For the others a seed is still to be found: `npm run simulate -- --find`.
   for (const mutation of MUTATIONS) {
     const { name, rule, without } = mutation;
-    const seed = caught()[name]?.seed;
-    if (seed === undefined) continue;
+    const seed = caught()[name]?.seed ?? 0;
     it(`breaks by seed ${seed}, which holds with it: ${without} (${rule})`, async () => {
       expect((await runSeed(seed)).failure).to.equal(undefined);
       const build = new TestBuild(mutation);

@@ -1,3 +1,5 @@
+import type { Drill } from './drills.ts';
+
 /** One change of the code that leaves a rule out: what the simulation must notice. */
 export interface Mutation {
   readonly name: string;
@@ -5,6 +7,8 @@ export interface Mutation {
   readonly rule: string;
   /** What is left out, in words. */
   readonly without: string;
+  /** What is likely to catch it; all kinds of histories, where there is none. */
+  readonly drill?: Drill;
   readonly edits: readonly Edit[];
 }
 
@@ -222,6 +226,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'opening',
     rule: 'session.pml OPENING (R5)',
     without: 'a session lists under a lease that keeps only purges away',
+    drill: 'listing',
     edits: [{ file: SESSION, find: "blocks: 'sweep', ttl, holder", replace: "blocks: 'purge', ttl, holder" }],
   },
   {
@@ -306,6 +311,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'settle-of-batches',
     rule: 'R5, stale listings',
     without: 'a batch does not let its fence settle before it looks',
+    drill: 'stale-listings',
     edits: [
       {
         file: BATCH,
@@ -318,6 +324,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'lease-deadline',
     rule: 'leases without clocks',
     without: 'a holder believes in its lease until the store says otherwise',
+    drill: 'frozen-holders',
     edits: [
       {
         file: 'lib/reader/lease-term.ts',
@@ -330,6 +337,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'whole-ttl',
     rule: 'leases without clocks',
     without: 'a watcher takes a lease as dead after a third of its TTL',
+    drill: 'slow-holders',
     edits: [
       {
         file: 'lib/run/leases.ts',
@@ -342,6 +350,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'broken-mark',
     rule: 'lease-watch.pml BROKEN',
     without: 'who takes a lease as dead leaves no mark, and the lease where it is',
+    drill: 'wrong-clocks',
     edits: [
       {
         file: 'lib/run/leases.ts',
@@ -355,6 +364,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'broken-look',
     rule: 'lease-watch.pml LOOK_LISTED, LOOK_MISSED',
     without: 'a holder does not look whether somebody has taken its lease as dead',
+    drill: 'wrong-clocks',
     edits: [
       {
         file: 'lib/reader/lease-holder.ts',
@@ -376,13 +386,22 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'own-fence',
     rule: 'R5',
-    without: 'a run does not look for its own fence once more',
-    edits: [{ file: BATCH, find: CHECKED, replace: `if (name !== '') return; ${CHECKED}` }],
+    without: 'a run does not mind that its own fence has gone',
+    drill: 'broken-fences',
+    // It does look, and goes on: from then on the simulation breaks its fence no more.
+    edits: [
+      {
+        file: BATCH,
+        find: CHECKED,
+        replace: "if ((await readFence(store.control, name)) !== undefined || name !== '') return;",
+      },
+    ],
   },
   {
     name: 'owner-look',
     rule: 'R5, take-over',
     without: 'a batch does not look at the owner after its fence',
+    drill: 'take-over',
     edits: [
       {
         file: BATCH,
@@ -395,6 +414,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'holds-look',
     rule: 'R5, holds',
     without: 'a batch does not read the holds after its fence',
+    drill: 'holds',
     edits: [
       {
         file: BATCH,
@@ -407,6 +427,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'unanswered',
     rule: 'late-requests.pml EACH_REQUEST (R5)',
     without: 'a fence goes while a request under it may still land',
+    drill: 'late-requests',
     edits: [
       {
         file: MEMORY_STORE,

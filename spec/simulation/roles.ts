@@ -34,9 +34,15 @@ export type Role = (world: World, process: Process) => Promise<void>;
  * Does a role's work in a process; one that is killed may be started again. What
  * fails is an answer, like any other; a bug is not.
  */
-export async function play(world: World, name: string, host: Host, role: Role, starts = 3): Promise<void> {
+export async function play(
+  world: World,
+  name: string,
+  host: Host,
+  role: Role,
+  { starts = 3, isSteady = false }: { starts?: number; isSteady?: boolean } = {},
+): Promise<void> {
   for (let start = 0; start < starts; start++) {
-    const process = world.process(name, host);
+    const process = world.process(name, host, { isImmortal: isSteady });
     await attempt(world, process, async () => {
       await process.clock.sleep(process.random(3000));
       await role(world, process);
@@ -74,10 +80,10 @@ function pause(world: World, process: Process): number {
   return process.random(20_000 + world.setting.window);
 }
 
-export function mover(catalog = 'catalog'): Role {
+export function mover(catalog = 'catalog', most = 3): Role {
   return async (world, process) => {
     const place = world.place(process, catalog);
-    await rounds(world, process, 1 + process.random(3), async () => {
+    await rounds(world, process, 1 + process.random(most), async () => {
       await recover(place);
       const prefix = process.random(2) === 0 ? '' : 'a/';
       const settings = { name: 'old', prefix, match: '**', olderThan: DAY, keepLast: 0 } as const;
@@ -91,10 +97,10 @@ export function mover(catalog = 'catalog'): Role {
   };
 }
 
-export function purger(catalog = 'catalog'): Role {
+export function purger(catalog = 'catalog', most = 4): Role {
   return async (world, process) => {
     const place = world.place(process, catalog);
-    await rounds(world, process, 1 + process.random(4), async () => {
+    await rounds(world, process, 1 + process.random(most), async () => {
       await recover(place);
       await purge(place, { dryRun: false, historyFor: LONG });
     });
@@ -108,10 +114,10 @@ export function recovery(catalog = 'catalog'): Role {
   };
 }
 
-export function restorer(catalog = 'catalog'): Role {
+export function restorer(catalog = 'catalog', most = 3): Role {
   return async (world, process) => {
     const place = world.place(process, catalog);
-    await rounds(world, process, 1 + process.random(3), () => restoreOne(world, process, place));
+    await rounds(world, process, 1 + process.random(most), () => restoreOne(world, process, place));
   };
 }
 

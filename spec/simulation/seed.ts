@@ -2,8 +2,25 @@ import { recover } from '../../lib/app/recover.ts';
 import type { RandomSource } from '../../lib/domain/ids.ts';
 import { listHolds, removeHoldNamed } from '../../lib/store/holds.ts';
 import { generationOf } from './contents.ts';
-import * as roles from './roles.ts';
-import { play, type Role, TTL_MS } from './roles.ts';
+import { drillOf } from './drills.ts';
+import {
+  FENCE_BREAKER,
+  HOLDER,
+  LEASE_BREAKER,
+  MOVER,
+  NEW_OWNER,
+  OLD_COPY,
+  type Part,
+  PURGER,
+  READER,
+  RECOVERY,
+  RESTORER,
+  SESSION,
+  type Theme,
+  WITH_LEASE,
+  WRITER,
+} from './parts.ts';
+import { play, TTL_MS } from './roles.ts';
 import { type Temper, Violation } from './scheduler.ts';
 import { seeded } from './surroundings.ts';
 import { type Setting, World } from './world.ts';
@@ -37,12 +54,13 @@ const CALM: Temper = {
 /** Runs one seed, from its setting to the last look at what is left. */
 export async function runSeed(seed: number, { isTraced = false }: SeedOptions = {}): Promise<Ended> {
   const random = seeded(seed);
-  const theme = THEMES[random(THEMES.length)] ?? {};
+  const drill = drillOf(seed);
+  const theme = drill ?? THEMES[random(THEMES.length)] ?? {};
   const setting = settingOf(random, theme);
   const world = new World(random, setting, isTraced);
   let failure: Error | undefined;
   try {
-    await world.scheduler.run(history(world, castOf(random, theme)));
+    await world.scheduler.run(history(world, drill?.cast ?? castOf(random, theme)));
   } catch (error) {
     failure = error instanceof Error ? error : new Error(String(error));
   } finally {
@@ -51,27 +69,6 @@ export async function runSeed(seed: number, { isTraced = false }: SeedOptions = 
   const { steps, trace } = world.scheduler;
   return { seed, failure, steps, setting, trace };
 }
-
-interface Part {
-  readonly name: string;
-  readonly at: 'daemonHost' | 'readerHost' | 'otherHost';
-  readonly role: Role;
-}
-
-const part = (name: string, at: Part['at'], role: Role): Part => ({ name, at, role });
-const MOVER = part('mover', 'daemonHost', roles.mover());
-const PURGER = part('purger', 'daemonHost', roles.purger());
-const RESTORER = part('restorer', 'daemonHost', roles.restorer());
-const RECOVERY = part('recovery', 'daemonHost', roles.recovery());
-const SESSION = part('session', 'readerHost', roles.session);
-const WITH_LEASE = part('with-lease', 'readerHost', roles.withLease);
-const WRITER = part('writer', 'otherHost', roles.writer);
-const READER = part('reader', 'readerHost', roles.plainReader);
-const HOLDER = part('holder', 'otherHost', roles.holder);
-const LEASE_BREAKER = part('lease-breaker', 'otherHost', roles.leaseBreaker);
-const FENCE_BREAKER = part('fence-breaker', 'daemonHost', roles.fenceBreaker);
-const NEW_OWNER = part('new-owner', 'otherHost', roles.newOwner);
-const OLD_COPY = part('old-copy', 'otherHost', roles.oldCopy);
 
 const ALL: readonly Part[] = [
   MOVER,
@@ -91,13 +88,6 @@ const ALL: readonly Part[] = [
   NEW_OWNER,
   OLD_COPY,
 ];
-
-/** A kind of history: what seeds of a kind have more of. */
-interface Theme {
-  readonly setting?: Partial<Omit<Setting, 'temper'>>;
-  readonly temper?: Partial<Temper>;
-  readonly cast?: readonly Part[];
-}
 
 /** Half of all seeds are of the first kind: of everything. */
 const THEMES: readonly Theme[] = [
@@ -168,7 +158,10 @@ function castOf(random: RandomSource, theme: Theme): Part[] {
 }
 
 async function history(world: World, cast: readonly Part[]): Promise<void> {
-  await Promise.all(cast.map(({ name, at, role }) => play(world, name, world[at], role)));
+  const playing = cast.map(({ name, at, role, isSteady = false }) =>
+    play(world, name, world[at], role, { isSteady }),
+  );
+  await Promise.all(playing);
   await quiet(world);
 }
 

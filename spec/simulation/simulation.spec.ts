@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { expect } from 'chai';
+import { DRILL_NAMES, firstSeedOf, SEEDS } from './drills.ts';
 import { runSeed } from './seed.ts';
 import { COMMAND, run } from './test-build.ts';
 
@@ -29,8 +30,20 @@ describe('The simulation', function () {
     }
   });
 
+  it(`keeps every promise in ${SECONDS} seeds of each drill`, async () => {
+    for (const drill of DRILL_NAMES) {
+      const first = firstSeedOf(drill) + (FIRST % (SEEDS - SECONDS));
+      for (let seed = first; seed < first + SECONDS; seed++) {
+        const { failure } = await runSeed(seed);
+        expect(failure, `${failure?.message}\n      replay: npm run simulate -- ${seed} --trace`).to.equal(
+          undefined,
+        );
+      }
+    }
+  });
+
   it('is the same each time a seed is replayed', async () => {
-    for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
+    for (const seed of [1, 2, 3, 4, 5, 6, 7, 8, ...DRILL_NAMES.map(firstSeedOf)]) {
       const once = await runSeed(seed, { isTraced: true });
       const again = await runSeed(seed, { isTraced: true });
       expect(once.trace).to.not.deep.equal([]);

@@ -28,6 +28,8 @@ export interface Setting {
   /** What the store says, and how old its listings really are, ms. */
   readonly settle: number;
   readonly staleness: number;
+  /** Whether they are always as old as they may be. */
+  readonly isOldest?: boolean;
   readonly temper: Temper;
   /** ms. */
   readonly longestFreeze: number;
