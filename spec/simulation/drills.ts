@@ -18,13 +18,22 @@ import * as roles from './roles.ts';
 export const SEEDS = 1_000_000;
 
 const steady = (one: Part): Part => ({ ...one, isSteady: true });
-const BUSY_MOVER = steady(part('mover', 'daemonHost', roles.mover('catalog', 8)));
+const BUSY_MOVER = steady(part('mover', 'daemonHost', roles.mover('catalog', { most: 8 })));
 const BUSY_PURGER = steady(part('purger', 'daemonHost', roles.purger('catalog', 12)));
 const BUSY_RESTORER = steady(part('restorer', 'daemonHost', roles.restorer('catalog', 12)));
-const LATER_MOVER = part('mover', 'daemonHost', later(1000, roles.mover('catalog', 1)));
+const LATER_MOVER = part('mover', 'daemonHost', later(1000, roles.mover('catalog', { most: 1 })));
+const LARGE_MOVER = part('mover', 'daemonHost', roles.mover('catalog', { batchSize: 10 }));
 const STEADY_BREAKER = steady(FENCE_BREAKER);
 const STEADY_HOLDER = steady(HOLDER);
 const STEADY_LEASE = steady(WITH_LEASE);
+/** Those who begin at about the same time, when what there was has been moved. */
+const MET = {
+  lease: meeting(WITH_LEASE),
+  holder: meeting(HOLDER),
+  purger: meeting(BUSY_PURGER),
+  restorer: meeting(BUSY_RESTORER),
+  writer: meeting(part('writer', 'otherHost', roles.writer(12))),
+};
 const KEYS = ['a/1', 'a/2', 'b/3', 'c/4', 'd/5', 'e/6'];
 
 /** Settings in which nothing dies, and listings are true. */
@@ -98,6 +107,36 @@ const DRILLS = {
     temper: { slow: 0, freeze: 0, jump: 0, race: 0, late: 0.15 },
     cast: [MOVER, MOVER, BUSY_RESTORER, BUSY_RESTORER, BUSY_RESTORER],
   },
+  /** Claims that begin while a purge looks. */
+  purges: {
+    setting: { ...QUIET, keys: KEYS },
+    temper: { stick: 0.2, slow: 0, wake: 0.05, freeze: 0, jump: 0, race: 0, late: 0 },
+    cast: [MOVER, MOVER, MET.lease, MET.lease, MET.holder, MET.purger, MET.purger],
+  },
+  /** Sessions that begin while large batches do. */
+  beginnings: {
+    setting: { ...QUIET, manner: 's3', keys: KEYS },
+    temper: { stick: 0.2, slow: 0, wake: 0.2, freeze: 0, jump: 0, race: 0, late: 0 },
+    cast: [SESSION, SESSION, SESSION, LARGE_MOVER, LARGE_MOVER, WRITER],
+  },
+  /** Restores of what is purged. */
+  restores: {
+    setting: { ...QUIET, keys: KEYS },
+    temper: { stick: 0.2, slow: 0, wake: 0.05, freeze: 0, jump: 0, race: 0, late: 0 },
+    cast: [MOVER, MOVER, MET.restorer, MET.restorer, MET.restorer, MET.purger, MET.purger],
+  },
+  /** Restores to where somebody writes. */
+  'put-back': {
+    setting: { ...QUIET, manner: 's3', keys: KEYS },
+    temper: { stick: 0.2, slow: 0, wake: 0.05, freeze: 0, jump: 0, race: 0, late: 0 },
+    cast: [MOVER, MOVER, MET.restorer, MET.restorer, MET.restorer, MET.writer, MET.writer],
+  },
+  /** The same in real files. */
+  'link-back': {
+    setting: { ...QUIET, manner: 'disk', keys: ['a/1', 'a/2', 'b/3'], mostBetween: 30 },
+    temper: { stick: 0.2, slow: 0, wake: 0.05, freeze: 0, jump: 0, race: 0, late: 0, between: 0.1 },
+    cast: [MOVER, MOVER, MET.restorer, MET.restorer, MET.restorer, MET.writer],
+  },
 } as const satisfies Record<string, Theme>;
 
 export type Drill = keyof typeof DRILLS;
@@ -121,4 +160,13 @@ function later(ms: number, role: roles.Role): roles.Role {
     await process.clock.sleep(ms + process.random(2 * ms));
     await role(world, process);
   };
+}
+
+/** The same, from a moment that is about the same for all of them. */
+function meeting(one: Part): Part {
+  const role: roles.Role = async (world, process) => {
+    await process.clock.sleep(Math.max(0, 5000 + process.random(60) - process.clock.monotonic()));
+    await one.role(world, process);
+  };
+  return { ...one, role };
 }

@@ -67,12 +67,14 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'fence',
     rule: 'tombstone.pml FENCE (R5)',
     without: 'a purger looks at leases, and puts up no fence',
+    drill: 'purges',
     edits: unfenced('purge'),
   },
   {
     name: 'lease-first',
     rule: 'tombstone.pml and session.pml LEASE_FIRST (R5)',
     without: 'a session looks at the fences before it writes its lease',
+    drill: 'beginnings',
     edits: [
       {
         file: SESSION,
@@ -146,6 +148,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'cas',
     rule: 'tombstone.pml CAS (R7)',
     without: 'a purger takes a tombstone that a restore has',
+    drill: 'restores',
     edits: [
       {
         file: TOMBSTONES,
@@ -171,6 +174,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'absent-s3',
     rule: 'tombstone.pml ABSENT (R3), put if absent',
     without: 'a restore puts back over whatever is there',
+    drill: 'put-back',
     edits: [
       {
         file: MEMORY_STORE,
@@ -183,6 +187,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'absent-local',
     rule: 'tombstone.pml ABSENT (R3), link',
     without: 'a restore makes way for what it links back',
+    drill: 'link-back',
     edits: [
       {
         file: 'lib/store/local/local-store.ts',

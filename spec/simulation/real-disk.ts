@@ -13,7 +13,7 @@ import type { Truth } from './truth.ts';
 const EXT4 = 0xef53;
 /** What has an effect on others: here a process may die, and a writer come between. */
 const EFFECTS = ['rename', 'link', 'symlink', 'unlink', 'unlinkAsync', 'writeAtStart'] as const;
-/** How many writes come between the calls of others. */
+/** How many writes come between the calls of others, unless a setting says so. */
 const MOST_BETWEEN = 3;
 
 /**
@@ -27,9 +27,11 @@ export class RealDisk implements Backend {
   readonly #truth: Truth;
   readonly #open: LocalStore[] = [];
   readonly #checked = new Set<string>();
+  readonly #mostBetween: number;
   #between = 0;
 
-  constructor(root: string, scheduler: Scheduler, truth: Truth) {
+  constructor(root: string, scheduler: Scheduler, truth: Truth, mostBetween = MOST_BETWEEN) {
+    this.#mostBetween = mostBetween;
     this.#root = root;
     this.#scheduler = scheduler;
     this.#truth = truth;
@@ -114,7 +116,7 @@ export class RealDisk implements Backend {
   }
 
   #writeBetween(): void {
-    if (this.#between >= MOST_BETWEEN || !this.#scheduler.chance(this.#scheduler.temper.between)) return;
+    if (this.#between >= this.#mostBetween || !this.#scheduler.chance(this.#scheduler.temper.between)) return;
     this.#between += 1;
     const keys = [...this.#truth.keys()];
     const key = keys[this.#scheduler.random(keys.length)];

@@ -80,7 +80,10 @@ function pause(world: World, process: Process): number {
   return process.random(20_000 + world.setting.window);
 }
 
-export function mover(catalog = 'catalog', most = 3): Role {
+export function mover(
+  catalog = 'catalog',
+  { most = 3, batchSize }: { most?: number; batchSize?: number } = {},
+): Role {
   return async (world, process) => {
     const place = world.place(process, catalog);
     await rounds(world, process, 1 + process.random(most), async () => {
@@ -91,7 +94,7 @@ export function mover(catalog = 'catalog', most = 3): Role {
         policies: [agePolicy({ ...settings, unit: 'object', limits: NO_LIMITS })],
         guards: { minimumAge: 0, isProtected: () => false },
         dryRun: false,
-        batchSize: 1 + process.random(2),
+        batchSize: batchSize ?? 1 + process.random(2),
       });
     });
   };
@@ -141,12 +144,14 @@ async function restoreOne(world: World, process: Process, place: Place): Promise
   });
 }
 
-export const writer: Role = async (world, process) => {
-  await rounds(world, process, 1 + process.random(3), async () => {
-    const key = oneOf(world, process);
-    await process.request(`write ${key}`, () => world.disk.write(key, process.host));
-  });
-};
+export function writer(most = 3): Role {
+  return async (world, process) => {
+    await rounds(world, process, 1 + process.random(most), async () => {
+      const key = oneOf(world, process);
+      await process.request(`write ${key}`, () => world.disk.write(key, process.host));
+    });
+  };
+}
 
 function oneOf(world: World, process: Process): Key {
   const key = world.keys[process.random(world.keys.length)];

@@ -31,6 +31,8 @@ export interface Setting {
   /** Whether they are always as old as they may be. */
   readonly isOldest?: boolean;
   readonly temper: Temper;
+  /** How many writes come between system calls, at the most. */
+  readonly mostBetween?: number;
   /** ms. */
   readonly longestFreeze: number;
   /** How often a process is doomed. */
@@ -71,10 +73,10 @@ export class World {
       random,
       isFreezable: false,
     });
-    const { manner } = setting;
+    const { manner, mostBetween } = setting;
     this.disk =
       manner === 'disk'
-        ? new RealDisk(path.join(this.#directory, 'store'), this.scheduler, this.truth)
+        ? new RealDisk(path.join(this.#directory, 'store'), this.scheduler, this.truth, mostBetween)
         : new Disk(this.scheduler, this.truth, network, { ...setting, manner });
     this.keys = setting.keys as readonly Key[];
     for (const key of this.keys) this.disk.write(key, this.otherHost);
