@@ -4,7 +4,7 @@ import { asNumber, asText, type Row } from './sql.ts';
 
 /** `PRAGMA application_id` of a manifest: "TMBF". */
 const APPLICATION_ID = 0x54_4d_42_46;
-const VERSION = 1;
+const VERSION = 2;
 
 /** A file that a fetch has put into its target, and that is whole while it stays so. */
 export interface FetchedFile {
@@ -48,6 +48,11 @@ export class FetchManifest {
     this.#file = file;
   }
 
+  /** Whether nothing is known as whole. */
+  isEmpty(): boolean {
+    return this.#all(`SELECT 1 FROM files LIMIT 1`).length === 0;
+  }
+
   /** What is known as whole, of these keys. */
   find(keys: readonly string[]): Map<string, FetchedFile> {
     const rows = this.#all(
@@ -59,7 +64,10 @@ export class FetchManifest {
 
   /** Files of which it is not known whether their names were made, or are durable. */
   placing(): FetchedFile[] {
-    return this.#all(`SELECT * FROM placing ORDER BY key`).map(fileOf);
+    // One row a batch: it is read after a kill only, and written for each file.
+    return this.#all(`SELECT ${MEMBERS} FROM placing, json_each(placing.files) AS file ORDER BY key`).map(
+      fileOf,
+    );
   }
 
   /** Notes that `settled` are whole, and that `next` are about to get their names: in one commit, durable. */
@@ -67,9 +75,13 @@ export class FetchManifest {
     this.#guard(() =>
       this.#db
         .transaction(() => {
-          this.#put('files', settled);
+          this.#run(
+            `INSERT OR REPLACE INTO files (key, revision, size, mtime, inode)
+             SELECT ${MEMBERS} FROM json_each(?) AS file`,
+            textOf(settled),
+          );
           this.#run(`DELETE FROM placing`);
-          this.#put('placing', next);
+          this.#run(`INSERT INTO placing (files) VALUES (?)`, textOf(next));
         })
         .immediate(),
     );
@@ -96,22 +108,6 @@ export class FetchManifest {
 
   close(): void {
     this.#db.close();
-  }
-
-  #put(table: 'files' | 'placing', files: readonly FetchedFile[]): void {
-    this.#run(
-      `INSERT OR REPLACE INTO ${table} (key, revision, size, mtime, inode)
-       SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?)`,
-      JSON.stringify(
-        files.map(({ key, revision, size, mtimeNs, inode }) => [
-          key,
-          revision,
-          size,
-          `${mtimeNs}`,
-          `${inode}`,
-        ]),
-      ),
-    );
   }
 
   #run(sql: string, ...values: unknown[]): void {
@@ -143,6 +139,15 @@ export class FetchManifest {
   }
 }
 
+/** Files as JSON text, and how SQL reads one of them. */
+const MEMBERS = `value->>0 AS key, value->>1 AS revision, value->>2 AS size, value->>3 AS mtime, value->>4 AS inode`;
+
+function textOf(files: readonly FetchedFile[]): string {
+  return JSON.stringify(
+    files.map(({ key, revision, size, mtimeNs, inode }) => [key, revision, size, `${mtimeNs}`, `${inode}`]),
+  );
+}
+
 function prepare(db: Database.Database, file: string): void {
   db.pragma('locking_mode = EXCLUSIVE');
   db.exec('BEGIN EXCLUSIVE; COMMIT'); // takes the lock, for as long as this is open
@@ -158,11 +163,10 @@ function prepare(db: Database.Database, file: string): void {
   db.pragma('journal_mode = WAL');
   db.pragma('synchronous = FULL');
   if (!isNew) return;
-  const columns = `key TEXT PRIMARY KEY, revision TEXT NOT NULL, size INTEGER NOT NULL,
-    mtime TEXT NOT NULL, inode TEXT NOT NULL`;
   db.transaction(() => {
-    db.exec(`CREATE TABLE files (${columns}) STRICT, WITHOUT ROWID`);
-    db.exec(`CREATE TABLE placing (${columns}) STRICT, WITHOUT ROWID`);
+    db.exec(`CREATE TABLE files (key TEXT PRIMARY KEY, revision TEXT NOT NULL, size INTEGER NOT NULL,
+               mtime TEXT NOT NULL, inode TEXT NOT NULL) STRICT, WITHOUT ROWID`);
+    db.exec(`CREATE TABLE placing (files TEXT NOT NULL) STRICT`);
     db.pragma(`application_id = ${APPLICATION_ID}`);
     db.pragma(`user_version = ${VERSION}`);
   }).immediate();

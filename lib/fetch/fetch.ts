@@ -1,12 +1,14 @@
+import { availableParallelism } from 'node:os';
 import type { Readable } from 'node:stream';
 import type { FetchedFile } from '../catalog/fetch-manifest.ts';
 import type { Clock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
-import { compareKeys, isBelowPrefix, type Key, printable } from '../domain/key.ts';
+import { compareKeys, isBelowPrefix, printable } from '../domain/key.ts';
 import { revisionText } from '../domain/revision.ts';
 import type { Found } from '../reader/reader.ts';
 import type { ViewedKey } from '../reader/session.ts';
-import { inTheWay, type Target, type Written } from './target.ts';
+import { type CopyThread, copyBy, linkBy, startCopying } from './copy-thread.ts';
+import { inTheWay, type Linker, type Target, type Written } from './target.ts';
 
 /** What is fetched from: a session. */
 export interface Source {
@@ -14,10 +16,14 @@ export interface Source {
   readonly count: number;
   /** Aborted when nothing can be relied on any more. */
   readonly signal: AbortSignal;
+  /** Where it is a directory of this host. */
+  readonly directory?: { readonly path: string; readonly pendingPrefix: string } | undefined;
+  /** Throws when what was read meanwhile can't be relied on. */
+  check(): void;
   /** Everything, in pages, in key order. */
   view(): Iterable<ViewedKey[]>;
-  /** Throws `incomplete`, with the key, when it can't be read as it was listed. */
-  open(key: Key): Promise<Found>;
+  /** Opens what a page of the view has. Throws `incomplete`, with the key, when it can't be read as it was listed. */
+  openListed(listed: ViewedKey): Promise<Found>;
 }
 
 export interface FetchOptions {
@@ -26,6 +32,8 @@ export interface FetchOptions {
   readonly prefixes: readonly string[];
   /** How many objects are in flight. */
   readonly concurrency: number;
+  /** From how many objects on small files of a directory are copied by threads; never unless set. */
+  readonly threadsFrom?: number | undefined;
   /** Ends it after the files under way. */
   readonly signal?: AbortSignal | undefined;
   /** An object that could not be fetched, and why. */
@@ -53,7 +61,10 @@ export interface FetchResult {
 }
 
 /** A batch is made durable when it has this many files (all are open), bytes, or ms. */
-const BATCH_FILES = 400;
+const BATCH_FILES = 1000;
+/** How many threads copy, and how many objects one is asked for at once. More threads than processors are no faster. */
+const THREADS = Math.min(4, Math.max(2, availableParallelism()));
+const CHUNK = 400;
 const BATCH_BYTES = 64 * 1024 * 1024;
 const BATCH_MS = 2000;
 /** What is read at once, where a store can do that. Bytes. */
@@ -93,9 +104,12 @@ class Fetching {
   #batchSince: number;
   /** Files whose names are durable, to be noted as whole. */
   #settled: Written[] = [];
+  /** Of the last batch handed over: until it is durable, and until it has its names. */
+  #syncing: Promise<unknown> = Promise.resolve();
   #placing: Promise<void> = Promise.resolve();
   /** Whether the target failed: nothing more is written there. */
   #isBroken = false;
+  #threads: readonly CopyThread[] = [];
   #failure: { readonly error: unknown } | undefined;
   #objects = 0;
   #bytes = 0;
@@ -112,9 +126,16 @@ class Fetching {
 
   async run(): Promise<FetchResult> {
     const wanted = this.#wanted();
-    const workers = Array.from({ length: this.#options.concurrency }, async () => this.#work(wanted));
-    await Promise.all(workers);
-    await this.#finish();
+    this.#threads = this.#startThreads();
+    const workers = this.#threads.map(async (thread) => this.#workByThread(thread, wanted));
+    const others = this.#threads.length > 0 ? 0 : this.#options.concurrency;
+    for (let i = 0; i < others; i++) workers.push(this.#work(wanted));
+    try {
+      await Promise.all(workers);
+      await this.#finish();
+    } finally {
+      await Promise.all(this.#threads.map(async (thread) => thread.close()));
+    }
     if (this.#failure !== undefined) throw this.#failure.error;
     const isStopped = this.#done < this.#source.count;
     return {
@@ -127,6 +148,20 @@ class Fetching {
     };
   }
 
+  #startThreads(): CopyThread[] {
+    const { directory, count } = this.#source;
+    const { threadsFrom = Infinity, concurrency } = this.#options;
+    if (directory === undefined || count < threadsFrom) return [];
+    const { path, pendingPrefix } = directory;
+    const settings = { directory: path, pendingPrefix, target: this.#target.name };
+    return Array.from({ length: Math.min(concurrency, THREADS) }, () => startCopying(settings));
+  }
+
+  get #linker(): Linker | undefined {
+    const [thread] = this.#threads;
+    return thread === undefined ? undefined : async (links) => linkBy(thread, links);
+  }
+
   get #isOver(): boolean {
     return (
       this.#failure !== undefined || this.#source.signal.aborted || this.#options.signal?.aborted === true
@@ -134,24 +169,26 @@ class Fetching {
   }
 
   /** What is not there yet, as it was listed. */
-  async *#wanted(): AsyncGenerator<Wanted> {
+  *#wanted(): Generator<Wanted> {
     const { prefixes, onEmpty } = this.#options;
     const empty = new Set(prefixes);
+    const { manifest } = this.#target;
+    const isFresh = manifest.isEmpty(); // of what is fetched meanwhile nothing is asked for again
     let after = '';
     for (const page of this.#source.view()) {
       const keys = page.map(({ key }) => key);
       for (const prefix of empty) if (keys.some((key) => isBelowPrefix(key, prefix))) empty.delete(prefix);
       const last = keys.at(-1) ?? after;
-      this.#tellLeft(after, last, new Set(keys));
+      if (!isFresh) this.#tellLeft(after, last, new Set(keys));
       after = last;
-      const known = this.#target.manifest.find(keys);
+      const known = isFresh ? new Map<string, FetchedFile>() : manifest.find(keys);
       for (const viewed of page) {
         if (this.#isOver) return;
         const before = known.get(viewed.key);
         if (before === undefined || !this.#isThere(viewed, before)) yield { ...viewed, before };
       }
     }
-    this.#tellLeft(after, undefined, new Set());
+    if (!isFresh) this.#tellLeft(after, undefined, new Set());
     for (const prefix of empty) onEmpty(prefix);
   }
 
@@ -188,10 +225,10 @@ class Fetching {
   }
 
   /** Fetches one object after the other; never rejects. */
-  async #work(wanted: AsyncGenerator<Wanted>): Promise<void> {
+  async #work(wanted: Generator<Wanted>): Promise<void> {
     try {
       while (!this.#isOver) {
-        const next = await wanted.next();
+        const next = wanted.next();
         if (next.done === true) return;
         await this.#fetch(next.value);
       }
@@ -200,13 +237,62 @@ class Fetching {
     }
   }
 
+  /** Has a thread copy small objects, some at a time; never rejects. */
+  async #workByThread(thread: CopyThread, wanted: Generator<Wanted>): Promise<void> {
+    try {
+      for (let isMore = true; isMore && !this.#isOver; ) {
+        const chunk: Wanted[] = [];
+        while (chunk.length < CHUNK) {
+          const next = wanted.next();
+          isMore = next.done !== true;
+          if (next.done === true) break;
+          if (next.value.size <= SMALL) chunk.push(next.value);
+          else await this.#fetch(next.value);
+        }
+        if (chunk.length > 0) await this.#copyChunk(thread, chunk);
+      }
+    } catch (error) {
+      this.#failure ??= { error };
+    }
+  }
+
+  async #copyChunk(thread: CopyThread, chunk: readonly Wanted[]): Promise<void> {
+    const { staging } = this.#target;
+    const { stage, files } = await copyBy(
+      thread,
+      staging.nextName(),
+      chunk.map(({ key, size, revision }) => [key, size, revisionText(revision)]),
+    );
+    const copied = staging.adopt(
+      stage,
+      files.filter((file) => file !== null),
+    );
+    this.#source.check();
+    let n = 0;
+    for (const [i, wanted] of chunk.entries()) {
+      const look = files[i];
+      const file = look === null ? undefined : copied[n++];
+      if (file === undefined || look === null || look === undefined) await this.#fetch(wanted);
+      else {
+        const { size, mtimeNs, inode } = look;
+        const revision = revisionText(wanted.revision);
+        await this.#take(wanted, { key: wanted.key, revision, file, size, mtimeNs, inode });
+      }
+    }
+  }
+
+  /** Takes an object that is written. */
+  async #take({ key, before }: Wanted, written: Written): Promise<void> {
+    if (before !== undefined) this.#replaced.set(key, before);
+    await this.#add(written);
+  }
+
   async #fetch(wanted: Wanted): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       const copied = await this.#copy(wanted);
       if ('written' in copied) {
-        if (wanted.before !== undefined) this.#replaced.set(wanted.key, wanted.before);
         if (copied.location === 'pending') this.#fromPending += 1;
-        await this.#add(copied.written);
+        await this.#take(wanted, copied.written);
         return;
       }
       if (this.#source.signal.aborted) throw this.#source.signal.reason;
@@ -217,11 +303,12 @@ class Fetching {
   }
 
   /** Copies one object to a temporary name. What is wrong with the object is a value, with the target is thrown. */
-  async #copy({ key, size, revision }: Wanted): Promise<Copied> {
+  async #copy(wanted: Wanted): Promise<Copied> {
+    const { key, size, revision } = wanted;
     let object: Found;
     let bytes: Buffer | Readable;
     try {
-      object = await this.#source.open(key);
+      object = await this.#source.openListed(wanted);
     } catch (error) {
       return { error, isOpened: false };
     }
@@ -231,11 +318,11 @@ class Fetching {
     } catch (error) {
       return { error, isOpened: true };
     }
-    const file = this.#target.create();
+    const file = this.#target.staging.create(object.mode);
     try {
       const failed = await file.write(bytes);
       if (failed === undefined && file.size === size) {
-        const look = file.finish({ mode: object.mode, mtimeNs: revision.mtimeNs });
+        const look = file.finish(revision.mtimeNs);
         return {
           written: { key, revision: revisionText(revision), file, ...look },
           location: object.location,
@@ -249,14 +336,14 @@ class Fetching {
     }
   }
 
-  /** Adds to the batch. One batch is filled while the one before is made durable, and no more. */
+  /** Adds to the batch. While one is filled, one is made durable and one gets its names, and no more. */
   async #add(file: Written): Promise<void> {
     this.#batch.push(file);
     this.#batchBytes += file.size;
     while (this.#isFull && !this.#isOver) {
-      const before = this.#placing;
+      const before = this.#syncing;
       await before;
-      if (this.#placing === before) this.#handOver();
+      if (this.#syncing === before) this.#handOver();
     }
   }
 
@@ -268,26 +355,30 @@ class Fetching {
     );
   }
 
-  /** Begins with what has gathered; the batch before is done. */
+  /** Begins with what has gathered; the batch before is durable. */
   #handOver(): void {
-    const batch = this.#batch;
+    const batch = this.#batch.toSorted((a, b) => compareKeys(a.key, b.key)); // a directory's files come together
     this.#batch = [];
     this.#batchBytes = 0;
     this.#batchSince = this.#options.clock.monotonic();
-    this.#placing = this.#placeBatch(batch).catch((error: unknown) => {
+    const before = this.#placing;
+    const synced = this.#target.sync(batch);
+    this.#placing = this.#placeBatch(batch, synced, before).catch((error: unknown) => {
       this.#failure ??= { error };
       this.#isBroken = true;
     });
+    // Also the names of the batch before the last: no more than three are held.
+    this.#syncing = Promise.allSettled([synced, before]);
   }
 
-  /** Makes a batch durable, gives it its names, and makes those durable. */
-  async #placeBatch(batch: Written[]): Promise<void> {
+  /** Gives a batch that is durable its names, and makes those durable. */
+  async #placeBatch(batch: readonly Written[], synced: Promise<void>, before: Promise<void>): Promise<void> {
     const { manifest } = this.#target;
-    batch.sort((a, b) => compareKeys(a.key, b.key)); // a directory's files come together
-    await this.#target.sync(batch);
+    await Promise.all([synced, before]);
+    if (this.#isBroken) return;
     manifest.advance(this.#settled, batch);
     this.#settled = [];
-    const { placed, refused } = await this.#target.place(batch, this.#replaced);
+    const { placed, refused } = await this.#target.place(batch, this.#replaced, this.#linker);
     this.#settled = placed;
     for (const { key } of batch) this.#replaced.delete(key);
     for (const { key, error } of refused) this.#problem(key, error);

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { release } from 'node:os';
 import { promisify } from 'node:util';
@@ -13,6 +13,7 @@ type Shared =
   | 'link'
   | 'unlink'
   | 'mkdir'
+  | 'rmdir'
   | 'fchmod'
   | 'opendir';
 
@@ -26,14 +27,20 @@ export interface TargetFs extends Pick<LocalFs, Shared> {
   futimes(fd: number, seconds: number): void;
   /** Does not block: many may be in flight, and the disk does them together. */
   fsync(fd: number): Promise<void>;
-  /**
-   * Makes everything durable that was written to the file system of an open
-   * directory, and waits for it: for many files that is far less than an fsync of
-   * each. False when it is not sure that all of it is.
-   */
-  syncFileSystem(fd: number): Promise<boolean>;
+  /** For the file system of an open directory, which stays open meanwhile. */
+  syncer(fd: number): FileSystemSyncer;
   mkdirWithAbove(path: string): void;
   realpath(path: string): string;
+}
+
+/** Makes whole file systems durable. */
+export interface FileSystemSyncer {
+  /**
+   * Makes everything durable that was written, and waits for it: for many files that
+   * is far less than an fsync of each. False when it is not sure that all of it is.
+   */
+  sync(): Promise<boolean>;
+  close(): void;
 }
 
 /** From Linux 5.8 on syncfs(2) tells of writes that failed. */
@@ -44,6 +51,62 @@ const TELLS_ERRORS = ((): boolean => {
 
 const fsyncAsync = promisify(fs.fsync);
 const writeAsync = promisify(fs.write);
+
+/** Answers each line that it reads, when all is durable. Node has no syncfs(2); coreutils has. */
+const SYNC = 'while read -r _; do sync --file-system /proc/self/fd/3 && echo done || echo failed; done';
+
+/** syncfs(2) by a shell that waits to be asked: a new process each time would cost this one some ms. */
+class Syncer implements FileSystemSyncer {
+  readonly #fd: number;
+  #shell: ChildProcess | undefined;
+  #isOver = !TELLS_ERRORS;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  async sync(): Promise<boolean> {
+    if (this.#isOver) return false;
+    const { stdin, stdout } = this.#started();
+    return new Promise((resolve) => {
+      const answered = (text: string): void => {
+        this.#shell?.off('close', ended);
+        resolve(text === 'done\n');
+      };
+      const ended = (): void => {
+        this.#isOver = true;
+        stdout?.off('data', answered);
+        resolve(false);
+      };
+      if (this.#shell === undefined || (this.#shell.exitCode ?? this.#shell.signalCode) !== null) {
+        ended();
+        return;
+      }
+      stdout?.once('data', answered);
+      this.#shell.once('close', ended);
+      stdin?.write('\n');
+    });
+  }
+
+  #started(): ChildProcess {
+    if (this.#shell !== undefined) return this.#shell;
+    // In a session of its own: a terminal's ^C is for the fetch, which ends it.
+    const shell = spawn('sh', ['-c', SYNC], {
+      stdio: ['pipe', 'pipe', 'ignore', this.#fd],
+      detached: true,
+    });
+    shell.on('error', () => undefined); // there is no shell: it closes, and that is the answer
+    shell.stdin?.on('error', () => undefined); // likewise
+    shell.stdout?.setEncoding('utf8');
+    this.#shell = shell;
+    return shell;
+  }
+
+  close(): void {
+    this.#isOver = true;
+    this.#shell?.stdin?.end();
+  }
+}
 
 export const nodeTargetFs: TargetFs = {
   ...nodeFs,
@@ -57,17 +120,7 @@ export const nodeTargetFs: TargetFs = {
   },
   futimes: (fd, seconds) => fs.futimesSync(fd, seconds, seconds),
   fsync: async (fd) => fsyncAsync(fd),
-  syncFileSystem: async (fd) => {
-    if (!TELLS_ERRORS) return false;
-    // Node has no syncfs(2); coreutils has.
-    const child = spawn('sync', ['--file-system', '/proc/self/fd/3'], {
-      stdio: ['ignore', 'ignore', 'ignore', fd],
-    });
-    return new Promise((resolve) => {
-      child.once('error', () => resolve(false)); // there is no such program
-      child.once('close', (code) => resolve(code === 0));
-    });
-  },
+  syncer: (fd) => new Syncer(fd),
   mkdirWithAbove: (path) => {
     fs.mkdirSync(path, { recursive: true });
   },

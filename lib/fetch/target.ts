@@ -1,20 +1,19 @@
 import { type BigIntStats, constants } from 'node:fs';
 import path from 'node:path';
-import type { Readable } from 'node:stream';
 import { type FetchedFile, FetchManifest } from '../catalog/fetch-manifest.ts';
 import { errnoOf, TombstonedError } from '../domain/errors.ts';
 import { CONTROL_SEGMENT, type Key, printable } from '../domain/key.ts';
 import { at, splitKey } from '../store/local/directories.ts';
-import { systemMessage } from '../store/local/local-fs.ts';
+import { type NewFile, Staging } from './staging.ts';
 import { TargetDirectories } from './target-directories.ts';
-import { nodeTargetFs, type TargetFs } from './target-fs.ts';
+import { targetError } from './target-error.ts';
+import { type FileSystemSyncer, nodeTargetFs, type TargetFs } from './target-fs.ts';
 
 /** Where a fetch keeps what is its own: no key can lead there. */
 const OWN = `${CONTROL_SEGMENT}/fetch`;
 const MANIFEST = 'manifest.db';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY;
-const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 /** What can be wrong with one name and not with the next. */
 const OF_ONE_NAME = new Set([
   'ENAMETOOLONG',
@@ -39,9 +38,28 @@ export interface Written extends FetchedFile {
   readonly file: NewFile;
 }
 
+/** A written file, and the path that it is to have. */
+interface Link {
+  readonly written: Written;
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Gives files their names where there is nothing, and says of each whether it has it. */
+export type Linker = (
+  links: readonly { readonly from: string; readonly to: string }[],
+) => Promise<readonly boolean[]>;
+
+export interface Placed {
+  readonly placed: Written[];
+  readonly refused: { readonly key: Key; readonly error: TombstonedError }[];
+}
+
 /** The directory that a fetch writes into. */
 export class Target {
   readonly manifest: FetchManifest;
+  /** Where files are written before they get their names. */
+  readonly staging: Staging;
   /** Its path, as the operator gave it. */
   readonly name: string;
   readonly #fs: TargetFs;
@@ -51,9 +69,7 @@ export class Target {
   readonly #directories: TargetDirectories;
   /** Where it is looked what is there: closed when it grows, whatever goes on in the others. */
   readonly #looking: TargetDirectories;
-  /** What is being written. */
-  readonly #files = new Set<NewFile>();
-  #made = 0;
+  #syncing: FileSystemSyncer | undefined;
 
   /**
    * Opens a directory, made where there is none, and what an earlier fetch knew
@@ -109,19 +125,13 @@ export class Target {
     // Apart from the others: it stays open.
     const own = new TargetDirectories(opened.fs, opened.root, opened.name);
     this.#tmp = this.#fs.open(at(own.make(`${OWN}/tmp`), '.'), DIRECTORY);
+    this.staging = new Staging(opened.fs, this.#tmp, opened.name);
     own.close();
   }
 
   /** Empties `tmp`, and finds out which files have their names that a killed fetch was about to give. */
   async #recover(): Promise<void> {
-    const names = this.#fs.opendir(at(this.#tmp, '.'));
-    try {
-      for (let entry = names.readSync(); entry !== null; entry = names.readSync()) {
-        if (entry.kind !== 'directory') this.#fs.unlink(at(this.#tmp, entry.name));
-      }
-    } finally {
-      names.closeSync();
-    }
+    this.staging.empty();
     const placed = this.manifest.placing().filter((file) => {
       const found = this.#lookOrNot(file.key);
       if (found?.ino !== file.inode || !isFile(found, file)) return false;
@@ -165,21 +175,13 @@ export class Target {
     }
   }
 
-  /** Makes a file under a temporary name. */
-  create(): NewFile {
-    const temporary = at(this.#tmp, String(this.#made++));
-    const file = new NewFile(this.#fs, temporary, this.name, () => this.#files.delete(file));
-    this.#files.add(file);
-    return file;
-  }
-
   /**
    * Makes the bytes of written files durable: many by one syncfs(2), and where that
    * is not sure to have done it, or they are few, each by its own fsync, whose
    * error tells of its own bytes.
    */
   async sync(batch: readonly Written[]): Promise<void> {
-    if (batch.length >= MANY && (await this.#fs.syncFileSystem(this.#tmp))) {
+    if (batch.length >= MANY && (await this.#syncer().sync())) {
       for (const { file } of batch) file.close();
       return;
     }
@@ -187,53 +189,87 @@ export class Target {
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
 
+  #syncer(): FileSystemSyncer {
+    this.#syncing ??= this.#fs.syncer(this.#tmp);
+    return this.#syncing;
+  }
+
   /**
    * Gives written files their names, durable, and says of each that could not have
-   * it why. `replaced` tells what a file may take the place of. Throws where
-   * nothing can be written any more.
+   * it why. `replaced` tells what a file may take the place of; `linker` does what
+   * it can of many links by threads. Throws where nothing can be written any more.
    */
   async place(
     batch: readonly Written[],
     replaced: ReadonlyMap<string, FetchedFile>,
-  ): Promise<{ placed: Written[]; refused: { key: Key; error: TombstonedError }[] }> {
-    const placed: Written[] = [];
-    const refused: { key: Key; error: TombstonedError }[] = [];
+    linker?: Linker,
+  ): Promise<Placed> {
+    const end: Placed = { placed: [], refused: [] };
+    let links: Link[] = [];
     try {
       for (const written of batch) {
-        if (this.#directories.size >= MAX_OPEN) await this.#syncAndClose();
-        try {
-          this.#placeOne(written, replaced.get(written.key));
-          placed.push(written);
-        } catch (error) {
-          const known = targetError(`${this.name}/${written.key}`, error);
-          if (!isOfOneName(error)) throw known;
-          refused.push({ key: written.key, error: known });
-          written.file.discard();
+        if (this.#directories.size >= MAX_OPEN) {
+          await this.#link(links, end, linker);
+          links = [];
+          await this.#directories.sync();
+          this.#directories.close();
         }
+        const before = replaced.get(written.key);
+        this.#placeOne(written, end, () => {
+          const to = this.#pathFor(written.key);
+          const found = before === undefined ? undefined : this.#fs.lstat(to);
+          if (before === undefined || found === undefined) {
+            links.push({ written, from: written.file.path, to });
+            return false;
+          }
+          if (!isFile(found, before)) throw inTheWay(this.name, written.key);
+          this.#fs.rename(written.file.path, to);
+          return true;
+        });
       }
+      await this.#link(links, end, linker);
       await this.#directories.sync();
-      return { placed, refused };
+      return end;
     } catch (error) {
       throw targetError(this.name, error);
     }
   }
 
-  async #syncAndClose(): Promise<void> {
-    await this.#directories.sync();
-    this.#directories.close();
+  async #link(links: readonly Link[], end: Placed, linker: Linker | undefined): Promise<void> {
+    const isLinked = (await linker?.(links.map(({ from, to }) => ({ from, to })))) ?? [];
+    for (const [i, link] of links.entries()) {
+      this.#placeOne(link.written, end, () => {
+        if (isLinked[i] !== true) this.#linkOne(link);
+        return true;
+      });
+    }
   }
 
-  #placeOne({ key, file }: Written, replaced: FetchedFile | undefined): void {
-    const { directory, base } = splitKey(key);
-    const from = file.path;
-    const to = at(this.#directories.make(directory), base);
-    this.#directories.noteChange(directory);
-    const found = replaced === undefined ? undefined : this.#fs.lstat(to);
-    if (found !== undefined && replaced !== undefined) {
-      if (!isFile(found, replaced)) throw inTheWay(this.name, key);
-      this.#fs.rename(from, to);
+  /** Does what gives a file its name, or notes why it can't have it. `give` says whether it has it. */
+  #placeOne(written: Written, { placed, refused }: Placed, give: () => boolean): void {
+    try {
+      if (!give()) return;
+    } catch (error) {
+      const known = targetError(`${this.name}/${written.key}`, error);
+      if (!isOfOneName(error)) throw known;
+      refused.push({ key: written.key, error: known });
+      written.file.discard();
       return;
     }
+    written.file.leave();
+    placed.push(written);
+  }
+
+  /** The path of a key, in a directory that is made and open. */
+  #pathFor(key: Key): string {
+    const { directory, base } = splitKey(key);
+    const to = at(this.#directories.make(directory), base);
+    this.#directories.noteChange(directory);
+    return to;
+  }
+
+  /** Gives a file a name where there is nothing. */
+  #linkOne({ written: { key }, from, to }: Link): void {
     try {
       this.#fs.link(from, to); // unlike a rename it never replaces
     } catch (error) {
@@ -248,105 +284,13 @@ export class Target {
   }
 
   close(): void {
-    for (const file of this.#files) file.close();
+    this.staging.close();
+    this.#syncing?.close();
     this.manifest.close();
     this.#directories.close();
     this.#looking.close();
     this.#fs.close(this.#tmp);
     this.#fs.close(this.#root);
-  }
-}
-
-/** A file under a temporary name, that is being written. */
-class NewFile {
-  /** Its temporary name. */
-  readonly path: string;
-  readonly #fs: TargetFs;
-  readonly #fd: number;
-  readonly #target: string;
-  #size = 0;
-  readonly #onClose: () => void;
-  #isClosed = false;
-
-  constructor(fs: TargetFs, name: string, target: string, onClose: () => void) {
-    this.#onClose = onClose;
-    this.#fs = fs;
-    this.path = name;
-    this.#target = target;
-    this.#fd = this.#guarded(() => fs.open(name, NEW_FILE, 0o600));
-  }
-
-  /** How many bytes were written. */
-  get size(): number {
-    return this.#size;
-  }
-
-  /** Writes bytes; what their source throws is a value, to tell it from what the target does. */
-  async write(bytes: Buffer | Readable): Promise<{ error: unknown } | undefined> {
-    if (Buffer.isBuffer(bytes)) {
-      this.#size = bytes.length;
-      this.#guarded(() => this.#fs.write(this.#fd, bytes));
-      return undefined;
-    }
-    const chunks: AsyncIterator<Buffer> = bytes[Symbol.asyncIterator]();
-    try {
-      for (;;) {
-        const next = await chunks.next().catch((error: unknown) => ({ error }));
-        if ('error' in next) return next;
-        if (next.done === true) return undefined;
-        await this.#fs.writeAsync(this.#fd, next.value, this.#size);
-        this.#size += next.value.length;
-      }
-    } catch (error) {
-      throw targetError(this.#target, error);
-    } finally {
-      bytes.destroy();
-    }
-  }
-
-  /** Gives it its mode and time, and says what it is now. It stays open: an error of the disk must not be lost. */
-  finish(look: {
-    mode: number | undefined;
-    mtimeNs: bigint;
-  }): Pick<FetchedFile, 'size' | 'mtimeNs' | 'inode'> {
-    return this.#guarded(() => {
-      this.#fs.fchmod(this.#fd, look.mode ?? 0o644);
-      this.#fs.futimes(this.#fd, Number(look.mtimeNs) / 1e9);
-      const { size, mtimeNs, ino } = this.#fs.fstat(this.#fd);
-      return { size: Number(size), mtimeNs, inode: ino };
-    });
-  }
-
-  /** Makes it durable, and closes it. */
-  async sync(): Promise<void> {
-    try {
-      await this.#fs.fsync(this.#fd);
-    } catch (error) {
-      throw targetError(this.#target, error);
-    } finally {
-      this.close();
-    }
-  }
-
-  /** Removes it: it is not whole, or gets no name. */
-  discard(): void {
-    this.close();
-    this.#guarded(() => this.#fs.unlink(this.path));
-  }
-
-  close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#onClose();
-    this.#fs.close(this.#fd);
-  }
-
-  #guarded<T>(work: () => T): T {
-    try {
-      return work();
-    } catch (error) {
-      throw targetError(this.#target, error);
-    }
   }
 }
 
@@ -399,23 +343,4 @@ function refuseStore(fs: TargetFs, real: string, name: string): void {
 function isOfOneName(error: unknown): boolean {
   if (error instanceof TombstonedError) return error.code === 'conflict';
   return OF_ONE_NAME.has(errnoOf(error) ?? '');
-}
-
-const HINTS: Readonly<Record<string, string>> = {
-  ENOSPC: 'free some space there and run it again: it goes on from here',
-  EDQUOT: 'free some space there and run it again: it goes on from here',
-  EROFS: 'fetch into a directory that can be written',
-  EACCES: 'fetch into a directory that this user can write',
-  EPERM: 'fetch into a directory that this user can write',
-  EXDEV: 'fetch into a directory without other file systems in it',
-};
-
-/** What the system said about the target, as an error. */
-function targetError(where: string, cause: unknown): TombstonedError {
-  if (cause instanceof TombstonedError) return cause;
-  return new TombstonedError('failed', `${printable(where)} can't be written: ${systemMessage(cause)}`, {
-    key: where,
-    hint: HINTS[errnoOf(cause) ?? ''],
-    cause,
-  });
 }

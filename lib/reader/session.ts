@@ -181,6 +181,18 @@ export class Session {
     this.signal.addEventListener('abort', () => this.#endStreams(this.signal.reason), { once: true });
   }
 
+  /** Where its objects are read by other threads: see `Store`. */
+  get directory(): { readonly path: string; readonly pendingPrefix: string } | undefined {
+    const { directory, pendingPrefix } = this.#store;
+    return directory === undefined ? undefined : { path: directory, pendingPrefix };
+  }
+
+  /** Throws `LeaseLost` when the lease does not stand any more. */
+  check(): void {
+    this.#checkOpen();
+    this.#lease.check();
+  }
+
   /** Everything in the view, in pages, in key order. */
   *view(): Generator<ViewedKey[]> {
     this.#checkOpen();
@@ -197,12 +209,18 @@ export class Session {
    */
   async open(key: Key): Promise<Found> {
     this.#checkOpen();
-    this.#lease.check();
     const listed = this.#view.get(key);
     if (listed === undefined) {
       throw new TombstonedError('not-found', `${printable(key)} is not in the view of this session`, { key });
     }
-    const object = await this.#find(key, listed.revision);
+    return this.openListed(listed);
+  }
+
+  /** Opens what a page of the view has; throws as `open` does. */
+  async openListed({ key, revision }: Pick<ViewedKey, 'key' | 'revision'>): Promise<Found> {
+    this.#checkOpen();
+    this.#lease.check();
+    const object = await this.#find(key, revision);
     try {
       this.#checkOpen();
       this.#lease.check();

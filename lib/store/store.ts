@@ -13,6 +13,8 @@ export interface Store {
   /** Where pending copies are: a key prefix that ends in `/`. */
   readonly pendingPrefix: string;
   readonly control: ControlSpace;
+  /** Of a store that is a directory of this host: its path, for other threads to read there. */
+  readonly directory?: string;
 
   /**
    * Everything live below a byte prefix, in pages; complete, or it throws (R6).

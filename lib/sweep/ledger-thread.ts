@@ -1,11 +1,8 @@
-import { once } from 'node:events';
-import path from 'node:path';
-import { Worker } from 'node:worker_threads';
 import type { PlanItem } from '../catalog/sweeps.ts';
 import { planText } from '../catalog/sweeps.ts';
 import { type Intent, intentsOf, type OpenBatch, type Settled } from '../catalog/tombstones.ts';
-import { type ErrorDetails, errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import type { Place } from '../run/place.ts';
+import { Thread } from '../run/thread.ts';
 import { CatalogLedger, type Ledger, type Take, type Taken } from './ledger.ts';
 
 /** From how many planned objects on a thread of its own is worth its start. */
@@ -31,21 +28,9 @@ export type Request =
   | { readonly ask: 'record'; readonly batchAt: number; readonly exceptions: ReadonlyMap<string, Settled> };
 
 /** What it answers; `null` where there is nothing to say. */
-export type Answer =
-  | {
-      readonly taken: Omit<Taken, 'open'> & { open: (Omit<OpenBatch, 'moves'> & { intents: string }) | null };
-    }
-  | { readonly error: ThreadError }
-  | null;
-
-/** An error as it crosses threads. */
-export interface ThreadError {
-  readonly code: TombstonedError['code'] | null;
-  readonly message: string;
-  readonly stack: string | undefined;
-  readonly errno: string | undefined;
-  readonly details: Omit<ErrorDetails, 'cause'>;
-}
+export type Answer = {
+  readonly taken: Omit<Taken, 'open'> & { open: (Omit<OpenBatch, 'moves'> & { intents: string }) | null };
+} | null;
 
 /**
  * The ledger of a sweep: a large one's in a thread with a connection of its own,
@@ -103,51 +88,19 @@ export class SweepLedger implements Ledger {
   }
 }
 
-interface Waiting {
-  readonly resolve: (answer: Answer) => void;
-  readonly reject: (error: Error) => void;
-}
-
 /** A ledger in a thread: it answers in the order it is asked. */
 class ThreadLedger implements Omit<Ledger, 'intend'> {
-  readonly #worker: Worker;
-  readonly #waiting: Waiting[] = [];
+  readonly #thread: Thread<Request, Answer>;
   readonly #open = new Set<number>();
   #plans: Promise<Answer>[] = [];
-  #failure: Error | undefined;
 
   constructor(settings: ThreadSettings) {
-    // Beside this file: .ts as it is run in specs, .js as it is built.
-    const file = `./ledger-worker${path.extname(import.meta.url)}`;
-    this.#worker = new Worker(new URL(file, import.meta.url), {
-      workerData: settings,
-      resourceLimits: HEAP,
-    });
-    this.#worker.on('message', (answer: Answer) => this.#waiting.shift()?.resolve(answer));
-    this.#worker.on('error', (error) => this.#fail(error));
-    this.#worker.on('messageerror', (error) => this.#fail(error));
-    this.#worker.on('exit', (code) => this.#fail(new Error(`the catalog's thread ended with ${code}`)));
-  }
-
-  #fail(error: Error): void {
-    this.#failure ??= error;
-    void this.#worker.terminate();
-    for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
-  }
-
-  async #ask(request: Request): Promise<Answer> {
-    if (this.#failure !== undefined) throw this.#failure;
-    const answered = new Promise<Answer>((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-    });
-    this.#worker.postMessage(request);
-    const answer = await answered;
-    if (answer !== null && 'error' in answer) throw revived(answer.error);
-    return answer;
+    const file = new URL('./ledger-worker', import.meta.url);
+    this.#thread = new Thread({ file, name: "the catalog's thread", settings, limits: HEAP });
   }
 
   async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {
-    const asked = this.#ask({ ask: 'plan', sweep, items: planText(items) });
+    const asked = this.#thread.ask({ ask: 'plan', sweep, items: planText(items) });
     asked.catch(() => undefined); // it is awaited below, or by `idle`
     this.#plans.push(asked);
     if (this.#plans.length > PAGES_AHEAD) await this.#plans.shift();
@@ -163,7 +116,7 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
 
   async take(take: Take): Promise<Taken> {
     await this.idle();
-    const answer = await this.#ask({ ask: 'take', take });
+    const answer = await this.#thread.ask({ ask: 'take', take });
     if (answer === null || !('taken' in answer)) throw new TypeError('the catalog has given no batch');
     const { open, ...rest } = answer.taken;
     if (open === null) return { ...rest, open: undefined };
@@ -178,36 +131,11 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
   }
 
   async record({ batchAt }: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void> {
-    await this.#ask({ ask: 'record', batchAt, exceptions });
+    await this.#thread.ask({ ask: 'record', batchAt, exceptions });
     this.#open.delete(batchAt);
   }
 
-  /** Lets the thread end what it was asked, and waits until it is gone. */
   async close(): Promise<void> {
-    if (this.#failure !== undefined) return;
-    const gone = once(this.#worker, 'exit');
-    this.#failure = new Error("the catalog's thread was closed");
-    this.#worker.postMessage(null);
-    await gone;
+    await this.#thread.close();
   }
-}
-
-/** What crosses threads of an error. */
-export function crossing(error: unknown): ThreadError {
-  const isOurs = error instanceof TombstonedError;
-  return {
-    code: isOurs ? error.code : null,
-    message: messageOf(error),
-    stack: error instanceof Error ? error.stack : undefined,
-    errno: errnoOf(isOurs ? error.cause : error),
-    details: isOurs ? { reason: error.reason, key: error.key, hint: error.hint } : {},
-  };
-}
-
-function revived({ code, message, stack, errno, details }: ThreadError): Error {
-  const cause = errno === undefined ? undefined : Object.assign(new Error(message), { code: errno });
-  const error =
-    code === null ? new Error(message, { cause }) : new TombstonedError(code, message, { ...details, cause });
-  if (stack !== undefined) error.stack = stack;
-  return error;
 }

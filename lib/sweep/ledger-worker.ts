@@ -1,16 +1,15 @@
-import { parentPort, workerData } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { Catalog } from '../catalog/catalog.ts';
 import { intentsText, type OpenBatch } from '../catalog/tombstones.ts';
 import { systemClock } from '../domain/clock.ts';
 import { systemRandom } from '../domain/ids.ts';
+import { serve } from '../run/thread.ts';
 import { CatalogLedger } from './ledger.ts';
-import { type Answer, crossing, type Request, type ThreadSettings } from './ledger-thread.ts';
+import type { Answer, Request, ThreadSettings } from './ledger-thread.ts';
 
 // The thread of a `ThreadLedger`: a connection of its own, and one request after the other.
 
 const settings: ThreadSettings = workerData;
-const port = parentPort;
-if (port === null) throw new Error('this is the beginning of a thread');
 
 let catalog: Catalog | undefined;
 let ledger: CatalogLedger | undefined;
@@ -50,19 +49,4 @@ async function answerTo(request: Request): Promise<Answer> {
   }
 }
 
-async function handle(request: Request | null): Promise<void> {
-  if (request === null) {
-    catalog?.close();
-    port?.close();
-    return;
-  }
-  const answer = await answerTo(request).catch((error: unknown) => ({ error: crossing(error) }));
-  port?.postMessage(answer);
-}
-
-// One after the other: nothing of these awaits today, but a ledger's promises may one day.
-let before: Promise<void> = Promise.resolve();
-
-port.on('message', (request: Request | null) => {
-  before = before.then(async () => handle(request));
-});
+serve({ answerTo, onEnd: () => catalog?.close() });

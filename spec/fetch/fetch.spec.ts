@@ -24,6 +24,7 @@ import { LeaseLost } from '../../lib/reader/lease-term.ts';
 import { openSession, type Session, type SessionOptions } from '../../lib/reader/session.ts';
 import { markBroken } from '../../lib/store/leases.ts';
 import { LocalStore } from '../../lib/store/local/local-store.ts';
+import { builtModule } from '../support/built-cli.ts';
 import { HeldClock } from '../support/held-clock.ts';
 import { FAST, sweepOld } from '../support/phases.ts';
 import { ACTOR, DAY, DrivenClock, HOUR, seeded, TempPlace } from '../support/place.ts';
@@ -44,6 +45,13 @@ interface Asked extends Partial<FetchOptions> {
   readonly between?: (session: Session) => void | Promise<void>;
 }
 
+const SOURCES = { openSession, Target, fetchAll, LocalStore };
+
+async function builtParts(): Promise<typeof SOURCES> {
+  const names = ['reader/session.js', 'fetch/target.js', 'fetch/fetch.js', 'store/local/local-store.js'];
+  return Object.assign({}, ...(await Promise.all(names.map(builtModule))));
+}
+
 describe('fetching into a directory', () => {
   let temp: TempPlace;
   let clock: HeldClock;
@@ -54,12 +62,7 @@ describe('fetching into a directory', () => {
   beforeEach(async () => {
     temp = await TempPlace.make(FAST);
     clock = new HeldClock();
-    store = LocalStore.open({
-      path: temp.root,
-      pendingPrefix: 'pending_deletion/',
-      access: 'read',
-      clock: new DrivenClock(),
-    });
+    store = LocalStore.open(storeOptions());
     to = path.join(temp.directory, 'restored');
     seed = 1;
   });
@@ -68,6 +71,15 @@ describe('fetching into a directory', () => {
     store.close();
     temp.remove();
   });
+
+  function storeOptions(): Parameters<typeof LocalStore.open>[0] {
+    return {
+      path: temp.root,
+      pendingPrefix: 'pending_deletion/',
+      access: 'read',
+      clock: new DrivenClock(),
+    };
+  }
 
   async function fetchTo(asked: Asked = {}): Promise<Fetched> {
     const { fs, session: sessionOptions, between, ...options } = asked;
@@ -79,11 +91,14 @@ describe('fetching into a directory', () => {
     let error: unknown;
     let target: Target | undefined;
     const surroundings = { clock, random: seeded(seed++), actor: ACTOR };
-    const session = await openSession(store, surroundings, { prefixes, ...sessionOptions });
+    // A thread runs what is built.
+    const parts = options.threadsFrom === undefined ? SOURCES : await builtParts();
+    const from = parts.LocalStore.open(storeOptions());
+    const session = await parts.openSession(from, surroundings, { prefixes, ...sessionOptions });
     try {
-      target = await Target.open(to, fs);
+      target = await parts.Target.open(to, fs);
       await between?.(session);
-      result = await fetchAll(session, target, {
+      result = await parts.fetchAll(session, target, {
         clock,
         prefixes,
         concurrency: 4,
@@ -97,6 +112,7 @@ describe('fetching into a directory', () => {
     } finally {
       target?.close();
       await session.close();
+      from.close();
     }
     return { result, error, problems, left, empty };
   }
@@ -144,44 +160,88 @@ describe('fetching into a directory', () => {
     return Object.fromEntries(Object.entries(all).toSorted(([a], [b]) => (a < b ? -1 : 1)));
   }
 
-  it('brings each object whole, with its time and mode, and leaves nothing else', async () => {
-    const all = writeSome();
-    chmodSync(path.join(temp.root, 'top0'), 0o640);
-    chmodSync(path.join(temp.root, 'top4'), 0o755);
-    const result = await fetched();
-    expect(there()).to.deep.equal(all);
-    const bytes = Object.values(all).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
-    const expected = { objects: 12, bytes, already: 0, fromPending: 0, missing: [], isStopped: false };
-    expect(result).to.deep.equal(expected);
-    for (const key of Object.keys(all)) {
-      expect(statOf(key).mtimeMs, key).to.be.closeTo(statSync(path.join(temp.root, key)).mtimeMs, 0.01);
-    }
-    expect([statOf('top0'), statOf('top4')].map((stat) => stat.mode & 0o7777)).to.deep.equal([0o640, 0o755]);
-    expect(temporaries()).to.deep.equal([]);
-  });
+  for (const [by, threadsFrom] of [
+    ['in one thread', undefined],
+    ['by threads', 1],
+  ] as const) {
+    describe(by, () => {
+      it('brings each object whole, with its time and mode, and leaves nothing else', async () => {
+        const all = writeSome();
+        chmodSync(path.join(temp.root, 'top0'), 0o640);
+        chmodSync(path.join(temp.root, 'top4'), 0o755);
+        const result = await fetched({ threadsFrom });
+        expect(there()).to.deep.equal(all);
+        const bytes = Object.values(all).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+        const expected = { objects: 12, bytes, already: 0, fromPending: 0, missing: [], isStopped: false };
+        expect(result).to.deep.equal(expected);
+        for (const key of Object.keys(all)) {
+          expect(statOf(key).mtimeMs, key).to.be.closeTo(statSync(path.join(temp.root, key)).mtimeMs, 0.01);
+        }
+        expect([statOf('top0'), statOf('top4')].map((stat) => stat.mode & 0o7777)).to.deep.equal([
+          0o640, 0o755,
+        ]);
+        expect(temporaries()).to.deep.equal([]);
+      });
 
-  it('brings large objects, and more of them than one batch has', async () => {
-    temp.write('large', 'x'.repeat(3_000_000));
-    for (let i = 0; i < 1500; i++) temp.write(`d${i % 90}/${i}`, String(i));
-    expect(await fetched({ concurrency: 16 })).to.include({ objects: 1501 });
-    const { large, ...small } = there();
-    expect(large).to.have.length(3_000_000);
-    expect(Object.keys(small)).to.have.length(1500);
-    for (let i = 0; i < 1500; i++) expect(small[`d${i % 90}/${i}`]).to.equal(String(i));
-  }).timeout(60_000);
+      it('brings large objects, and more of them than one batch has', async () => {
+        temp.write('large', 'x'.repeat(3_000_000));
+        for (let i = 0; i < 1500; i++) temp.write(`d${i % 90}/${i}`, String(i));
+        expect(await fetched({ concurrency: 16, threadsFrom })).to.include({ objects: 1501 });
+        const { large, ...small } = there();
+        expect(large).to.have.length(3_000_000);
+        expect(Object.keys(small)).to.have.length(1500);
+        for (let i = 0; i < 1500; i++) expect(small[`d${i % 90}/${i}`]).to.equal(String(i));
+      }).timeout(60_000);
 
-  it('takes what was swept after the listing from its pending copy', async () => {
-    const all = writeSome();
-    for (const key of Object.keys(all)) temp.write(key, all[key] ?? '', 2 * DAY);
-    const place = temp.open();
-    const result = await fetched({
-      between: async () => {
-        expect(await sweepOld(place)).to.deep.include({ moved: 12 });
-      },
+      it('takes what was swept after the listing from its pending copy', async () => {
+        const all = writeSome();
+        for (const key of Object.keys(all)) temp.write(key, all[key] ?? '', 2 * DAY);
+        const place = temp.open();
+        const result = await fetched({
+          threadsFrom,
+          between: async () => {
+            expect(await sweepOld(place)).to.deep.include({ moved: 12 });
+          },
+        });
+        expect(result).to.include({ objects: 12, fromPending: 12 });
+        expect(there()).to.deep.equal(all);
+      });
+
+      it('lists every object that is missing or changed, and gives no file its name that is not whole', async () => {
+        const all = writeSome();
+        const { result, problems } = await fetchTo({
+          threadsFrom,
+          between: () => {
+            rmSync(path.join(temp.root, 'top4'));
+            temp.write('ä/z3', 'other content');
+            rmSync(path.join(temp.root, 'epoch 1'), { recursive: true });
+          },
+        });
+        const missing = ['epoch 1/x10', 'epoch 1/x2', 'epoch 1/x6', 'top4', 'ä/z3'];
+        expect(result).to.deep.include({ objects: 7, missing });
+        expect(problems.map(({ key }) => key)).to.have.members(missing);
+        for (const { code, message, key } of problems) {
+          expect(code).to.equal('incomplete');
+          expect(message).to.include(key);
+        }
+        for (const key of missing) delete all[key];
+        expect(there()).to.deep.equal(all);
+      });
+
+      it('leaves a file in the way, and goes on', async () => {
+        const all = writeSome();
+        mkdirSync(path.join(to, 'a/b/c'), { recursive: true });
+        writeFileSync(path.join(to, 'a/b/c/deep5'), 'of somebody else');
+        const { result, problems } = await fetchTo({ threadsFrom });
+        expect(result).to.include({ objects: 11 });
+        expect(problems.map(({ code, key }) => [code, key])).to.deep.equal([['conflict', 'a/b/c/deep5']]);
+        expect(there()).to.deep.equal({ ...all, 'a/b/c/deep5': 'of somebody else' });
+        expect(temporaries()).to.deep.equal([]);
+        rmSync(path.join(to, 'a/b/c/deep5'));
+        expect(await fetched({ threadsFrom })).to.include({ objects: 12, already: 11 });
+      });
     });
-    expect(result).to.include({ objects: 12, fromPending: 12 });
-    expect(there()).to.deep.equal(all);
-  });
+  }
 
   it('says so where there is nothing below a prefix', async () => {
     temp.write('a/1', '1');
@@ -189,26 +249,6 @@ describe('fetching into a directory', () => {
     expect(result).to.include({ objects: 1, isStopped: false });
     expect(empty).to.deep.equal(['b/', 'c']);
     expect(there()).to.deep.equal({ 'a/1': '1' });
-  });
-
-  it('lists every object that is missing or changed, and gives no file its name that is not whole', async () => {
-    const all = writeSome();
-    const { result, problems } = await fetchTo({
-      between: () => {
-        rmSync(path.join(temp.root, 'top4'));
-        temp.write('ä/z3', 'other content');
-        rmSync(path.join(temp.root, 'epoch 1'), { recursive: true });
-      },
-    });
-    const missing = ['epoch 1/x10', 'epoch 1/x2', 'epoch 1/x6', 'top4', 'ä/z3'];
-    expect(result).to.deep.include({ objects: 7, missing });
-    expect(problems.map(({ key }) => key)).to.have.members(missing);
-    for (const { code, message, key } of problems) {
-      expect(code).to.equal('incomplete');
-      expect(message).to.include(key);
-    }
-    for (const key of missing) delete all[key];
-    expect(there()).to.deep.equal(all);
   });
 
   it('does not take an object that is changed while it is read', async () => {
@@ -446,7 +486,7 @@ describe('fetching into a directory', () => {
   it('gives no file its name whose bytes the disk did not take', async () => {
     writeSome();
     const fsync: TargetFs['fsync'] = async (fd) => {
-      if (/\/tmp\/\d+$/.test(readlinkOf(fd))) throw errno('EIO');
+      if (/\/tmp\/\d+\/\d+$/.test(readlinkOf(fd))) throw errno('EIO');
       return nodeTargetFs.fsync(fd);
     };
     const { error } = await fetchTo({ fs: { ...nodeTargetFs, fsync } });

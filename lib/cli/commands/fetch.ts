@@ -42,6 +42,8 @@ export const options = {
 } as const satisfies OptionTable;
 
 const MAX_CONCURRENCY = 256;
+/** From how many objects on threads are worth their start. */
+const MANY = 2000;
 
 export async function run(call: Call<typeof options>): Promise<number> {
   const { out, options: given, operands: prefixes } = call;
@@ -88,6 +90,7 @@ async function intoTarget(
         clock: systemClock,
         prefixes: asked.prefixes,
         concurrency: asked.concurrency,
+        threadsFrom: MANY,
         signal,
         onProblem: (error) => failures.add(error),
         onEmpty: (prefix) => out.talk(`nothing is live below ${quote(prefix)}`),

@@ -51,7 +51,7 @@ export class ControlFiles implements ControlSpace {
       try {
         const stats = this.#fs.fstat(file);
         if (!stats.isFile() || stats.size > MAX_SIZE) throw this.#error(name, new Error('no file of ours'));
-        return this.#fs.readAll(file);
+        return this.#fs.readAll(file, Number(stats.size));
       } finally {
         this.#fs.close(file);
       }
@@ -120,7 +120,8 @@ export class ControlFiles implements ControlSpace {
       }
       try {
         const stats = this.#fs.fstat(file);
-        if (!stats.isFile() || !this.#fs.readAll(file).equals(Buffer.from(before))) return 'changed';
+        if (!stats.isFile()) return 'changed';
+        if (!this.#fs.readAll(file, Number(stats.size)).equals(Buffer.from(before))) return 'changed';
         const written = this.#fs.writeAtStart(file, after);
         if (written !== size)
           throw this.#error(name, new Error(`only ${written} of ${size} bytes were written`));

@@ -25,7 +25,8 @@ export interface LocalFs {
   write(fd: number, body: string): void;
   /** Writes at the beginning of a file in one call; gives how many bytes went in. */
   writeAtStart(fd: number, body: string): number;
-  readAll(fd: number): Buffer;
+  /** All bytes of a file that should have so many: one of another size gives more or fewer. */
+  readAll(fd: number, size: number): Buffer;
   fchmod(fd: number, mode: number): void;
   fchown(fd: number, uid: number, gid: number): void;
   /** Throws unless this process may read, write, … the path, as the kernel says. */
@@ -97,7 +98,15 @@ export const nodeFs: LocalFs = {
     fs.writeFileSync(fd, body);
   },
   writeAtStart: (fd, body) => fs.writeSync(fd, Buffer.from(body), 0, Buffer.byteLength(body), 0),
-  readAll: (fd) => fs.readFileSync(fd),
+  readAll: (fd, size) => {
+    const bytes = Buffer.allocUnsafe(size + 1);
+    let count = 0;
+    for (let more = -1; more !== 0 && count < bytes.length; count += more) {
+      more = fs.readSync(fd, bytes, count, bytes.length - count, null);
+      if (count + more === size) return bytes.subarray(0, size); // `fstat` tells the rest
+    }
+    return bytes.subarray(0, count);
+  },
   fchmod: (fd, mode) => fs.fchmodSync(fd, mode),
   fchown: (fd, uid, gid) => fs.fchownSync(fd, uid, gid),
   access: (path, mode) => fs.accessSync(path, mode),

@@ -74,6 +74,7 @@ export class LocalStore implements Store {
   readonly control: ControlFiles;
   readonly #fs: LocalFs;
   readonly #clock: Clock;
+  readonly directory: string;
   readonly #path: string;
   readonly #root: number;
   readonly #device: bigint;
@@ -95,6 +96,7 @@ export class LocalStore implements Store {
     this.#fs = options.fs;
     this.#clock = options.clock;
     this.#path = options.path;
+    this.directory = options.path;
     this.#root = options.root;
     this.#device = options.device;
     this.#rights = currentRights();
@@ -274,11 +276,32 @@ export class LocalStore implements Store {
   }
 
   #openObject(name: string): OpenObject | undefined {
-    return this.#withDirectories(name, (directories) => {
-      const { directory, base } = splitKey(name);
-      const fd = directories.open(directory);
-      return fd === undefined ? undefined : openFile(this.#fs, fd, base, name);
-    });
+    return this.#withDirectories(name, (directories) => this.#openIn(directories, name));
+  }
+
+  #openIn(directories: Directories, name: string): OpenObject | undefined {
+    const { directory, base } = splitKey(name);
+    const fd = directories.open(directory);
+    return fd === undefined ? undefined : openFile(this.#fs, fd, base, name);
+  }
+
+  /**
+   * Lets many live objects be opened, as `openLive` does, without opening their
+   * directories for each. Takes some ms: what is moved meanwhile may not be noticed.
+   */
+  openingMany<T>(use: (open: (key: Key) => OpenObject | undefined) => T): T {
+    const directories = this.#directories();
+    try {
+      return use((key) => {
+        try {
+          return this.#isPendingName(key) ? undefined : this.#openIn(directories, key);
+        } catch (error) {
+          throw translated(key, error);
+        }
+      });
+    } finally {
+      directories.close();
+    }
   }
 
   async headPending(key: Key, id: string): Promise<PendingCopy | undefined> {
@@ -834,13 +857,16 @@ export class LocalStore implements Store {
     try {
       return use(directories);
     } catch (error) {
-      throw error instanceof TombstonedError || errnoOf(error) === undefined
-        ? error
-        : unreadable(name, error);
+      throw translated(name, error);
     } finally {
       directories.close();
     }
   }
+}
+
+/** What the system says about a name, as an error. */
+function translated(name: string, error: unknown): unknown {
+  return error instanceof TombstonedError || errnoOf(error) === undefined ? error : unreadable(name, error);
 }
 
 /** A pending copy that can be restored, or why it can't. */

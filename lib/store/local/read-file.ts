@@ -67,7 +67,7 @@ export function unreadable(name: string, cause: unknown): TombstonedError {
 /** All bytes of an open file, which is closed. */
 function allBytes(fs: LocalFs, fd: number, opened: BigIntStats, name: string): Buffer {
   try {
-    const bytes = fs.readAll(fd);
+    const bytes = fs.readAll(fd, Number(opened.size));
     if (!isUnchanged(opened, fs.fstat(fd), bytes.length)) throw changed(name);
     return bytes;
   } catch (error) {
