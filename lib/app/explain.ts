@@ -1,9 +1,8 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
-import { parseTombstoneId } from '../domain/ids.ts';
+import { isCopyOf, parseTombstoneId } from '../domain/ids.ts';
 import type { Key } from '../domain/key.ts';
 import { formatDuration } from '../domain/quantities.ts';
-import { sameRevision } from '../domain/revision.ts';
 import { COPY_STATES } from '../domain/state.ts';
 import { guard } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
@@ -199,7 +198,7 @@ async function explainCopy(
   if (isThere && copy === undefined) {
     const detail = 'its pending copy is not in the store';
     kept.push({ reason: 'error', until: null, detail, change: 'the next purge notes it as purged' });
-  } else if (isThere && copy !== undefined && !sameRevision(copy.revision, tombstone.revision)) {
+  } else if (isThere && copy !== undefined && !isCopyOf(id, copy.revision, tombstone.revision)) {
     const detail = 'its pending copy is not what was tombstoned, so no purge takes it';
     kept.push({
       reason: 'changed',

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import type { Key } from './key.ts';
 import { asKey } from './key.ts';
-import { base32 } from './revision.ts';
+import { base32, type Revision, revisionHash, sameRevision } from './revision.ts';
 
 /** `YYYYMMDDTHHMMSSmmmZ-` then 8 characters of revision hash, 4 of counter, 2 random. */
 const TOMBSTONE_ID = /^(\d{8}T\d{9}Z)-([0-9a-hjkmnp-tv-z]{8})([0-9a-hjkmnp-tv-z]{6})$/;
@@ -57,6 +57,16 @@ export function parseTombstoneId(text: string): TombstoneIdParts | undefined {
   if (match?.[1] === undefined || match[2] === undefined) return undefined;
   const at = parseIdTime(match[1]);
   return at === undefined ? undefined : { at, revisionHash: match[2] };
+}
+
+/**
+ * Whether a pending copy is one of a revision: on S3 its id says so, since a
+ * copy's ETag may be another than its source's (R6); locally only the file does.
+ */
+export function isCopyOf(id: string, copy: Revision, revision: Revision): boolean {
+  if (sameRevision(copy, revision)) return true;
+  if (copy.kind !== 's3' || revision.kind !== 's3' || copy.size !== revision.size) return false;
+  return parseTombstoneId(id)?.revisionHash === revisionHash(revision);
 }
 
 /** `s-`, `r-`, `l-`, `h-`: sweep, run, lease, hold. */

@@ -7,36 +7,76 @@ export interface LocalRevision {
   readonly mtimeNs: bigint;
 }
 
-/** What tells two contents of one key apart (design, section 2). */
-export type Revision = LocalRevision;
+/** Tells two contents of one S3 key apart. */
+export interface S3Revision {
+  readonly kind: 's3';
+  /** Without quotes or `W/`. */
+  readonly etag: string;
+  /** Bytes. */
+  readonly size: number;
+  /** LastModified, ms since 1970: whole seconds, except where a listing says more. */
+  readonly modifiedAt: number;
+  /** Null where there is none, or it is `null`. */
+  readonly versionId: string | null;
+}
 
-/** The revision as one line of text, for the catalog and JSON: `size|mtimeNs`. */
+/** What tells two contents of one key apart (design, section 2). */
+export type Revision = LocalRevision | S3Revision;
+
+/** The revision as one line of text, for the catalog and JSON: `size|mtimeNs`, or `etag|size|modifiedAt|versionId`. */
 export function revisionText(revision: Revision): string {
-  return `${revision.size}|${revision.mtimeNs}`;
+  if (revision.kind === 'local') return `${revision.size}|${revision.mtimeNs}`;
+  const { etag, size, modifiedAt, versionId } = revision;
+  return `${etag}|${size}|${modifiedAt}|${versionId === null ? '' : encodeURIComponent(versionId)}`;
 }
 
 const LOCAL = /^(0|[1-9]\d{0,15})\|(-?\d{1,30})$/;
+const S3 = /^([^|]+)\|(0|[1-9]\d{0,15})\|(\d{1,15})\|([\w%.~!*'()-]*)$/;
 
 /** Reads what `revisionText` wrote; undefined when it is no revision. */
 export function parseRevision(text: string): Revision | undefined {
-  const match = LOCAL.exec(text);
-  if (match?.[1] === undefined || match[2] === undefined) return undefined;
-  return { kind: 'local', size: Number(match[1]), mtimeNs: BigInt(match[2]) };
+  const local = LOCAL.exec(text);
+  if (local?.[1] !== undefined && local[2] !== undefined)
+    return { kind: 'local', size: Number(local[1]), mtimeNs: BigInt(local[2]) };
+  const s3 = S3.exec(text);
+  if (s3?.[1] === undefined || s3[4] === undefined) return undefined;
+  const versionId = s3[4] === '' ? null : decoded(s3[4]);
+  if (versionId === undefined) return undefined;
+  return { kind: 's3', etag: s3[1], size: Number(s3[2]), modifiedAt: Number(s3[3]), versionId };
 }
 
-/** Whether two revisions are one content, as far as a listing can tell. */
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Whether two revisions are one content, as far as readers tell: size and mtime,
+ * or ETag and size (R6).
+ */
 export function sameRevision(a: Revision, b: Revision): boolean {
-  return a.size === b.size && a.mtimeNs === b.mtimeNs;
+  if (a.kind === 'local') return b.kind === 'local' && a.size === b.size && a.mtimeNs === b.mtimeNs;
+  return b.kind === 's3' && a.size === b.size && a.etag === b.etag;
+}
+
+/** When its content was written, ns since 1970, as far as the store knows. */
+export function modifiedNs(revision: Revision): bigint {
+  return revision.kind === 'local' ? revision.mtimeNs : BigInt(revision.modifiedAt) * 1_000_000n;
 }
 
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 
 /**
  * The 8 characters that stand for a revision in a tombstone id: the first 40
- * bits, most significant first, of SHA-256 over its ASCII text (design, section 3).
+ * bits, most significant first, of SHA-256 over its ASCII text: `size|mtimeNs`, or
+ * `etag|size` (design, section 3).
  */
 export function revisionHash(revision: Revision): string {
-  const hex = hash('sha256', revisionText(revision), 'hex');
+  const text = revision.kind === 'local' ? revisionText(revision) : `${revision.etag}|${revision.size}`;
+  const hex = hash('sha256', text, 'hex');
   const high = Number.parseInt(hex.slice(0, 5), 16);
   const low = Number.parseInt(hex.slice(5, 10), 16);
   return base32(high, 4) + base32(low, 4);

@@ -70,7 +70,7 @@ function contentOf(
   let object: OpenObject | undefined;
   try {
     object = open(parseKey(key));
-    if (object === undefined || revision === undefined || !sameRevision(object.revision, revision))
+    if (object === undefined || revision?.kind !== 'local' || !sameRevision(object.revision, revision))
       return undefined;
     const bytes = object.readAll?.();
     return bytes?.length === size ? { bytes, mode: object.mode, mtimeNs: revision.mtimeNs } : undefined;

@@ -4,7 +4,7 @@ import type { FetchedFile } from '../catalog/fetch-manifest.ts';
 import type { Clock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { compareKeys, isBelowPrefix, printable } from '../domain/key.ts';
-import { revisionText } from '../domain/revision.ts';
+import { modifiedNs, revisionText } from '../domain/revision.ts';
 import type { Found } from '../reader/reader.ts';
 import type { ViewedKey } from '../reader/session.ts';
 import { type CopyThread, copyBy, linkBy, startCopying } from './copy-thread.ts';
@@ -322,7 +322,7 @@ class Fetching {
     try {
       const failed = await file.write(bytes);
       if (failed === undefined && file.size === size) {
-        const look = file.finish(revision.mtimeNs);
+        const look = file.finish(modifiedNs(revision));
         return {
           written: { key, revision: revisionText(revision), file, ...look },
           location: object.location,

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { ScratchView, type ViewedKey } from '../catalog/scratch.ts';
 import type { Clock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
-import { parseTombstoneId } from '../domain/ids.ts';
+import { isCopyOf, parseTombstoneId } from '../domain/ids.ts';
 import { isBelowPrefix, type Key, keyProblem, printable, quote } from '../domain/key.ts';
 import { type Revision, revisionHash, sameRevision } from '../domain/revision.ts';
 import { waitForFences } from '../run/wait-for-fences.ts';
@@ -274,7 +274,7 @@ export class Session {
       if (isRevision(live, revision)) return foundAs(key, live, null);
       for (const id of likeliestFirst(await this.#store.pendingIds(key), revision)) {
         const copy = await this.#store.openPending(key, id);
-        if (isRevision(copy, revision)) return foundAs(key, copy, id);
+        if (isRevision(copy, revision, id)) return foundAs(key, copy, id);
       }
     }
     await checkStore(this.#store);
@@ -320,10 +320,16 @@ function closed(): TombstonedError {
   return new TombstonedError('failed', 'the session was closed', { hint: 'open another' });
 }
 
-/** Whether an open object is a revision; one that is not is closed. */
-function isRevision(object: OpenObject | undefined | void, revision: Revision): object is OpenObject {
+/** Whether an open object, live or a pending copy, is a revision; one that is not is closed. */
+function isRevision(
+  object: OpenObject | undefined | void,
+  revision: Revision,
+  copy?: string,
+): object is OpenObject {
   if (object === undefined) return false;
-  if (sameRevision(object.revision, revision)) return true;
+  const isIt =
+    copy === undefined ? sameRevision(object.revision, revision) : isCopyOf(copy, object.revision, revision);
+  if (isIt) return true;
   object.close();
   return false;
 }

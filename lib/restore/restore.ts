@@ -1,7 +1,7 @@
 import type { CachedHold } from '../catalog/holds.ts';
 import type { Tombstone } from '../catalog/tombstones.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
-import { makePlainId } from '../domain/ids.ts';
+import { isCopyOf, makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { type Key, printable } from '../domain/key.ts';
 import { sameRevision } from '../domain/revision.ts';
@@ -132,7 +132,7 @@ async function whyNotBack(place: Place, tombstone: Tombstone): Promise<RestoreOu
       await checkIdentity(store, row.uuid);
       return ended(tombstone, 'gone', 'its pending copy is not in the store');
     }
-    if (sameRevision(copy.revision, tombstone.revision)) return undefined;
+    if (isCopyOf(tombstone.id, copy.revision, tombstone.revision)) return undefined;
     return ended(tombstone, 'failed', 'its pending copy is not what was tombstoned', 'changed');
   } catch (error) {
     if (!(error instanceof TombstonedError)) throw error;

@@ -78,7 +78,7 @@ describe('the hash of a revision', () => {
   it('is the first 40 bits of SHA-256, most significant first', () => {
     fc.assert(
       fc.property(anyRevision, (revision) => {
-        expect(revisionHash(revision)).to.equal(hashByBits(`${revision.size}|${revision.mtimeNs}`));
+        expect(revisionHash(revision)).to.equal(hashByBits(revisionText(revision)));
       }),
     );
   });

@@ -1,5 +1,5 @@
 import type { Key } from '../../lib/domain/key.ts';
-import type { Revision } from '../../lib/domain/revision.ts';
+import { modifiedNs, type Revision } from '../../lib/domain/revision.ts';
 
 export const PENDING = 'pending_deletion/';
 
@@ -32,5 +32,5 @@ export function contentOf(key: Key, generation: number): Content {
 
 /** Which content of its key a revision is. */
 export function generationOf(revision: Revision): number {
-  return (Number(revision.mtimeNs / 1_000_000n) - MODIFIED) / 1000;
+  return (Number(modifiedNs(revision) / 1_000_000n) - MODIFIED) / 1000;
 }

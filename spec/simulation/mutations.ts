@@ -274,8 +274,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: SESSION,
-        find: 'if (sameRevision(object.revision, revision)) return true;',
-        replace: 'if (sameRevision(object.revision, revision) || object.size > 0) return true;',
+        find: 'if (isIt) return true;',
+        replace: 'if (isIt || object.size > 0) return true;',
       },
     ],
   },
