@@ -7,6 +7,8 @@ import {
   type Part,
   PURGER,
   part,
+  READER,
+  RECOVERY,
   SESSION,
   type Theme,
   WITH_LEASE,
@@ -31,6 +33,7 @@ const MET = {
   lease: meeting(WITH_LEASE),
   holder: meeting(HOLDER),
   purger: meeting(BUSY_PURGER),
+  recovery: meeting(steady(RECOVERY)),
   restorer: meeting(BUSY_RESTORER),
   writer: meeting(part('writer', 'otherHost', roles.writer(12))),
 };
@@ -136,6 +139,27 @@ const DRILLS = {
     setting: { ...QUIET, manner: 'disk', keys: ['a/1', 'a/2', 'b/3'], mostBetween: 30 },
     temper: { stick: 0.2, slow: 0, wake: 0.05, freeze: 0, jump: 0, race: 0, late: 0, between: 0.1 },
     cast: [MOVER, MOVER, MET.restorer, MET.restorer, MET.restorer, MET.writer],
+  },
+  /** Readers, with and without a session, of what is moved meanwhile. */
+  readers: {
+    setting: { ...QUIET, keys: KEYS },
+    temper: { stick: 0.2, slow: 0, wake: 0.1, freeze: 0, jump: 0, race: 0, late: 0 },
+    cast: [READER, READER, READER, SESSION, SESSION, LARGE_MOVER, LARGE_MOVER, WRITER],
+  },
+  /** Movers that die in their batches, recovery, and claims that come between. */
+  deaths: {
+    setting: { ...QUIET, manner: 's3', keys: KEYS, doom: 0.8 },
+    temper: { stick: 0.2, slow: 0, wake: 0.2, freeze: 0, jump: 0, race: 0, late: 0 },
+    cast: [
+      LARGE_MOVER,
+      LARGE_MOVER,
+      LARGE_MOVER,
+      STEADY_LEASE,
+      STEADY_LEASE,
+      STEADY_HOLDER,
+      STEADY_HOLDER,
+      MET.recovery,
+    ],
   },
 } as const satisfies Record<string, Theme>;
 

@@ -93,6 +93,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'live-first-listing',
     rule: 'tombstone.pml LIVE_FIRST (R6)',
     without: 'a listing of both prefixes looks at pending copies first',
+    drill: 'readers',
     edits: [
       {
         file: 'lib/reader/all-keys.ts',
@@ -124,6 +125,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'guard-s3',
     rule: 'tombstone.pml GUARD (R3), copy and delete',
     without: 'the live object is deleted whatever it is by then',
+    drill: 'put-back',
     edits: [
       {
         file: MEMORY_STORE,
@@ -136,6 +138,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'guard-local',
     rule: 'tombstone.pml GUARD (R2, R3), rename',
     without: 'what was renamed is not looked at',
+    drill: 'link-back',
     edits: [
       {
         file: 'lib/store/local/local-store.ts',
@@ -162,6 +165,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'restoring',
     rule: 'tombstone.pml RESTORING (R8)',
     without: 'a tombstone stays purgeable while a restore puts it back',
+    drill: 'restores',
     edits: [
       {
         file: TOMBSTONES,
@@ -250,6 +254,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'live-first-reading',
     rule: 'session.pml LIVE_FIRST (R6)',
     without: 'a session looks at pending copies, then at the live object, once',
+    drill: 'readers',
     edits: [
       {
         file: SESSION,
@@ -283,6 +288,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'keep-fence',
     rule: 'session.pml KEEP_FENCE (R5)',
     without: 'recovery takes a dead run’s fences down before it has finished its batches',
+    drill: 'deaths',
     edits: [
       {
         file: 'lib/run/dead-run.ts',
@@ -308,6 +314,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'settle-of-claims',
     rule: 'R5, stale listings',
     without: 'a claimer does not let its claim settle before it looks',
+    drill: 'stale-listings',
     edits: [
       { file: 'lib/run/wait-for-fences.ts', find: 'if (ms === 0) return;', replace: 'if (ms >= 0) return;' },
     ],
