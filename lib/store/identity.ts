@@ -6,7 +6,7 @@ import type { ControlSpace, Store } from './store.ts';
 /** The layout this program writes, and reads (design, section 3). */
 const LAYOUT = 1;
 
-const IDENTITY_NAME = 'store.json';
+export const IDENTITY_NAME = 'store.json';
 
 export interface StoreIdentity {
   readonly uuid: string;

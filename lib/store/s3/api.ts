@@ -32,6 +32,16 @@ export interface S3Api {
    */
   copy(from: string, to: string, options: CopyOptions): Promise<Copied | 'changed' | 'gone' | 'exists'>;
 
+  /**
+   * Copies a name to where there is nothing, by GET and PUT If-None-Match, with
+   * everything that goes with it; for stores that ignore that condition of a copy.
+   */
+  copyByPut?(
+    from: string,
+    to: string,
+    source: Pick<Head, 'etag' | 'size'>,
+  ): Promise<Put | 'changed' | 'gone' | 'exists'>;
+
   /** Deletes a live name or a version. `'changed'`: the guard did not hold. A name that is not there is `'deleted'`. */
   delete(name: string, options?: DeleteOptions): Promise<Deleted | 'changed'>;
 

@@ -1,0 +1,87 @@
+import { TombstonedError } from '../../domain/errors.ts';
+import { isCopyOf, pendingName } from '../../domain/ids.ts';
+import { printable } from '../../domain/key.ts';
+import { type S3Revision, sameRevision } from '../../domain/revision.ts';
+import type { Pulse, PutBackItem, PutBackOutcome } from '../store.ts';
+import type { Capabilities, Head, S3Api } from './api.ts';
+import { LateRequests, type Seen } from './late.ts';
+import type { Workings } from './mover.ts';
+import { revisionOf, s3Revision } from './revisions.ts';
+
+/** Brings pending copies back to where there is nothing (R3, R4). */
+export class PutterBack {
+  readonly #api: S3Api;
+  readonly #pendingPrefix: string;
+  readonly #capabilities: Capabilities;
+  readonly #late: LateRequests;
+
+  constructor({ api, clock, pendingPrefix, capabilities }: Workings) {
+    this.#api = api;
+    this.#pendingPrefix = pendingPrefix;
+    this.#capabilities = capabilities;
+    this.#late = new LateRequests({ api, clock });
+  }
+
+  async outlast(pulse: Pulse | undefined): Promise<void> {
+    await this.#late.outlast(pulse);
+  }
+
+  async putBack({ key, id, revision, to }: PutBackItem): Promise<PutBackOutcome> {
+    const meant = s3Revision(revision);
+    const from = pendingName(this.#pendingPrefix, key, id);
+    const copy = await this.#api.head(from);
+    if (copy === undefined) return { outcome: 'gone' };
+    if (!isCopyOf(id, revisionOf(copy), meant)) {
+      return failed(key, 'its pending copy is not what was tombstoned', `look at ${printable(from)}`);
+    }
+    const before = await this.#api.head(to);
+    if (before !== undefined) return this.#asItIs(before, copy, meant);
+    const { copyIfAbsent, putIfAbsent } = this.#capabilities;
+    const { copyByPut } = this.#api;
+    if (!copyIfAbsent && !(putIfAbsent && copyByPut !== undefined)) {
+      const why = 'this store can replace what comes to the key meanwhile, without a word';
+      return failed(key, why, `copy ${printable(from)} there by hand, when nobody writes`);
+    }
+    const outcome = await this.#late.known<'back' | 'gone' | 'changed' | 'exists'>(
+      async () => {
+        const written =
+          copyIfAbsent || copyByPut === undefined
+            ? await this.#api.copy(from, to, { source: copy, guard: 'none', ifAbsent: true })
+            : await copyByPut.call(this.#api, from, to, copy);
+        return typeof written === 'string' ? written : 'back';
+      },
+      async (): Promise<Seen<'back' | 'exists'>> => {
+        const now = await this.#api.head(to);
+        if (now === undefined) return 'not-yet';
+        return { result: isSame(now, copy, meant) ? 'back' : 'exists' };
+      },
+    );
+    switch (outcome) {
+      case 'back':
+        return { outcome: 'restored' };
+      case 'gone':
+        return { outcome: 'gone' };
+      case 'changed':
+        return failed(key, 'its pending copy was changed just then', 'try again');
+      case 'exists': {
+        const now = await this.#api.head(to);
+        return now === undefined ? { outcome: 'conflict' } : this.#asItIs(now, copy, meant);
+      }
+    }
+  }
+
+  #asItIs(live: Head, copy: Head, meant: S3Revision): PutBackOutcome {
+    return { outcome: isSame(live, copy, meant) ? 'unchanged' : 'conflict' };
+  }
+}
+
+/** Whether a live object is what was tombstoned, or what its pending copy is by now. */
+function isSame(live: Head, copy: Head, meant: S3Revision): boolean {
+  const now = revisionOf(live);
+  return sameRevision(now, meant) || sameRevision(now, revisionOf(copy));
+}
+
+function failed(key: string, why: string, hint: string): PutBackOutcome {
+  const error = new TombstonedError('failed', `${printable(key)} is not put back: ${why}`, { key, hint });
+  return { outcome: 'failed', error };
+}

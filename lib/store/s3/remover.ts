@@ -1,0 +1,112 @@
+import { isCopyOf, pendingName } from '../../domain/ids.ts';
+import { commonPrefix, compareKeys } from '../../domain/key.ts';
+import { sameRevision } from '../../domain/revision.ts';
+import type { Pulse, RemoveItem, RemoveOutcome } from '../store.ts';
+import type { Head, S3Api } from './api.ts';
+import { revisionOf, s3Revision } from './revisions.ts';
+
+type Seen = Pick<Head, 'etag' | 'size' | 'modifiedAt'>;
+
+/** How many names of others a listing may have for each of a batch, before each is looked at by itself. */
+const OTHERS = 10;
+const PAGE = 1000;
+
+interface Named {
+  readonly item: RemoveItem;
+  readonly name: string;
+}
+
+/** Phase two of a batch: what still is what was tombstoned is removed, many at a time. */
+export class Remover {
+  readonly #api: S3Api;
+  readonly #pendingPrefix: string;
+  readonly #concurrency: number;
+
+  constructor(options: { api: S3Api; pendingPrefix: string; concurrency: number }) {
+    this.#api = options.api;
+    this.#pendingPrefix = options.pendingPrefix;
+    this.#concurrency = options.concurrency;
+  }
+
+  async remove(batch: readonly RemoveItem[], pulse: Pulse | undefined): Promise<RemoveOutcome[]> {
+    const named = batch.map((item) => ({ item, name: pendingName(this.#pendingPrefix, item.key, item.id) }));
+    const seen = await this.#look(named, pulse);
+    const judged = new Map<Named, RemoveOutcome>();
+    await this.#inFlight(named, async (one) => {
+      const outcome = await this.#judge(one, seen.get(one.name));
+      if (outcome !== undefined) judged.set(one, outcome);
+    });
+    const doomed = named.filter((one) => !judged.has(one));
+    for (let from = 0; from < doomed.length; from += PAGE) {
+      await pulse?.();
+      const some = doomed.slice(from, from + PAGE);
+      const ends = await this.#api.deleteMany(some.map(({ name }) => ({ name })));
+      for (const [i, one] of some.entries()) {
+        const end = ends[i];
+        judged.set(
+          one,
+          end === 'deleted'
+            ? { outcome: 'removed' }
+            : { outcome: 'failed', error: end ?? new Error('the store has said nothing of it') },
+        );
+      }
+    }
+    return named.map((one) => judged.get(one) ?? { outcome: 'failed', error: new Error('not looked at') });
+  }
+
+  /** What keeps a copy from being removed; undefined where nothing does. */
+  async #judge({ item }: Named, copy: Seen | undefined): Promise<RemoveOutcome | undefined> {
+    if (copy === undefined) return { outcome: 'gone' };
+    const meant = s3Revision(item.revision);
+    if (!isCopyOf(item.id, revisionOf(copy), meant)) {
+      return { outcome: 'changed', detail: `it has ${copy.size} bytes and ETag ${copy.etag}` };
+    }
+    if (item.from === 'pending') return undefined;
+    const live = await this.#api.head(item.key);
+    if (live === undefined) return { outcome: 'not-live' };
+    const now = revisionOf(live);
+    return sameRevision(now, meant) || sameRevision(now, revisionOf(copy))
+      ? undefined
+      : { outcome: 'not-live' };
+  }
+
+  /** How the copies stand: by one listing where they are close together, else each by itself. */
+  async #look(named: readonly Named[], pulse: Pulse | undefined): Promise<Map<string, Seen>> {
+    const names = named.map(({ name }) => name).toSorted(compareKeys);
+    const [first] = names;
+    const last = names.at(-1);
+    const seen = new Map<string, Seen>();
+    if (first === undefined || last === undefined) return seen;
+    const wanted = new Set(names);
+    let others = OTHERS * names.length;
+    const before = [...first].slice(0, -1).join('');
+    for await (const page of this.#api.list(commonPrefix(first, last), { after: before })) {
+      await pulse?.();
+      for (const listed of page) {
+        if (wanted.delete(listed.name)) seen.set(listed.name, listed);
+        else others -= 1;
+      }
+      const end = page.at(-1);
+      // What was to come before here is not there.
+      if (end !== undefined && compareKeys(end.name, last) >= 0) return seen;
+      if (others < 0) {
+        const rest = end === undefined ? [] : [...wanted].filter((name) => compareKeys(name, end.name) > 0);
+        await this.#inFlight(rest, async (name) => {
+          const head = await this.#api.head(name);
+          if (head !== undefined) seen.set(name, head);
+        });
+        return seen;
+      }
+    }
+    return seen;
+  }
+
+  async #inFlight<Item>(items: readonly Item[], act: (item: Item) => Promise<void>): Promise<void> {
+    const rest = items.values();
+    const work = async (): Promise<void> => {
+      for (const item of rest) await act(item);
+    };
+    const outcomes = await Promise.allSettled(Array.from({ length: this.#concurrency }, work));
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+  }
+}

@@ -1,0 +1,341 @@
+import type { Clock } from '../../domain/clock.ts';
+import { TombstonedError } from '../../domain/errors.ts';
+import { isCopyOf, parseTombstoneId, pendingName, splitPendingName } from '../../domain/ids.ts';
+import { asKey, CONTROL_SEGMENT, isBelowPrefix, type Key, printable } from '../../domain/key.ts';
+import { revisionHash, type S3Revision } from '../../domain/revision.ts';
+import { IDENTITY_NAME } from '../identity.ts';
+import type {
+  ControlSpace,
+  Listed,
+  ListedPending,
+  LiveObject,
+  MoveItem,
+  MoveOutcome,
+  OpenObject,
+  PendingCopy,
+  Pulse,
+  PutBackItem,
+  PutBackOutcome,
+  RemoveItem,
+  RemoveOutcome,
+  Store,
+  Stray,
+} from '../store.ts';
+import type { Capabilities, Got, Head, S3Api } from './api.ts';
+import { Mover } from './mover.ts';
+import { isControlName, isNestedStore, nameProblem, refusalOf } from './names.ts';
+import { PutterBack } from './putter-back.ts';
+import { Remover } from './remover.ts';
+import { ResumingBody } from './resuming-body.ts';
+import { revisionOf, wholeSeconds } from './revisions.ts';
+
+/** After every name below a prefix. */
+const LAST = '\u{10FFFF}';
+
+/**
+ * How long a request of a process that died may still take effect: it was signed
+ * up to 15 min ahead of the store's time, and is taken for 15 min after that. ms.
+ */
+const DEAD_MS = 31 * 60_000;
+
+/** A bucket and prefix as a store: a move is a copy and a delete (R2, R3). */
+export class S3Store implements Store {
+  readonly url: string;
+  readonly pendingPrefix: string;
+  readonly settle: number;
+  readonly control: ControlSpace;
+  readonly late = { for: DEAD_MS, time: async () => this.#time() };
+  readonly #api: S3Api;
+  readonly #clock: Clock;
+  readonly #capabilities: () => Promise<Capabilities>;
+  readonly #concurrency: number;
+
+  constructor(options: {
+    api: S3Api;
+    control: ControlSpace;
+    /** Probed when it is first asked for. */
+    capabilities: () => Promise<Capabilities>;
+    pendingPrefix: string;
+    clock: Clock;
+    /** How many requests are in flight. */
+    concurrency: number;
+    settle?: number;
+  }) {
+    this.#api = options.api;
+    this.control = options.control;
+    this.#capabilities = options.capabilities;
+    this.url = options.api.url;
+    this.pendingPrefix = options.pendingPrefix;
+    this.#clock = options.clock;
+    this.#concurrency = options.concurrency;
+    this.settle = options.settle ?? 0;
+  }
+
+  close(): void {
+    this.#api.close();
+  }
+
+  async *list(prefix: string, signal?: AbortSignal): AsyncGenerator<Listed[]> {
+    if (isBelowPrefix(prefix, this.pendingPrefix)) return;
+    for await (const page of this.#liveNames(prefix, signal)) {
+      const listed: Listed[] = [];
+      for (const item of page) {
+        const { name } = item;
+        if (isNestedStore(name)) throw nestedStore(this.url, name);
+        if (isControlName(name)) continue;
+        const key = asKey(name);
+        if (key === undefined) {
+          listed.push({ type: 'refused', path: name, why: nameProblem(name) ?? 'it can be no key' });
+        } else listed.push(this.#liveObject(key, item));
+      }
+      yield listed;
+    }
+  }
+
+  /** Names below a prefix, without those below the pending one, which are stepped over. */
+  async *#liveNames(prefix: string, signal: AbortSignal | undefined) {
+    const { pendingPrefix } = this;
+    const stop = signal === undefined ? {} : { signal };
+    let isCut = false;
+    for await (const page of this.#api.list(prefix, stop)) {
+      const cut = page.findIndex(({ name }) => isBelowPrefix(name, pendingPrefix));
+      yield cut < 0 ? page : page.slice(0, cut);
+      if (cut < 0) continue;
+      isCut = true;
+      break;
+    }
+    if (isCut) yield* this.#api.list(prefix, { ...stop, after: pendingPrefix + LAST });
+  }
+
+  #liveObject(key: Key, seen: Omit<Head, 'versionId' | 'isArchived'>): LiveObject {
+    const { size, storageClass } = seen;
+    return {
+      type: 'object',
+      key,
+      revision: revisionOf(seen),
+      size,
+      modifiedAt: wholeSeconds(seen.modifiedAt),
+      refusal: refusalOf(this.#api.prefix + this.pendingPrefix, key, storageClass),
+    };
+  }
+
+  async *listPending(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedPending[]> {
+    const { pendingPrefix } = this;
+    const stop = signal === undefined ? {} : { signal };
+    for await (const page of this.#api.list(pendingPrefix + prefix, stop)) {
+      const listed: ListedPending[] = [];
+      for (const item of page) {
+        if (isControlName(item.name)) continue;
+        const split = splitPendingName(item.name.slice(pendingPrefix.length));
+        listed.push(
+          split === undefined
+            ? { type: 'refused', path: item.name, why: 'its name has no id' }
+            : { type: 'pending', ...split, copy: { revision: revisionOf(item), size: item.size } },
+        );
+      }
+      yield listed;
+    }
+  }
+
+  async head(key: Key): Promise<LiveObject | undefined> {
+    if (this.#isPendingName(key)) return undefined;
+    const head = await this.#api.head(key);
+    return head === undefined ? undefined : this.#liveObject(key, head);
+  }
+
+  async openLive(key: Key): Promise<OpenObject | undefined> {
+    if (this.#isPendingName(key)) return undefined;
+    const got = await this.#api.get(key);
+    return got === undefined ? undefined : this.#opened(key, key, got);
+  }
+
+  async openPending(key: Key, id: string): Promise<OpenObject | undefined> {
+    const name = pendingName(this.pendingPrefix, key, id);
+    const got = await this.#api.get(name);
+    return got === undefined ? undefined : this.#opened(key, name, got);
+  }
+
+  #opened(key: Key, name: string, got: Got): OpenObject {
+    const { etag, size } = got;
+    const revision = revisionOf(got);
+    let isTaken = false;
+    return {
+      revision,
+      size,
+      read: () => {
+        isTaken = true;
+        return new ResumingBody({
+          first: got.body,
+          size,
+          clock: this.#clock,
+          rest: async (from) => {
+            const same = await this.#api.get(name, { from, ifMatch: etag });
+            return same?.body ?? (name === key ? this.#restOfCopy(key, revision, from) : undefined);
+          },
+          changed: () => changed(name),
+        });
+      },
+      close: () => {
+        if (isTaken) return;
+        isTaken = true;
+        got.body.on('error', () => undefined); // nobody wants it
+        got.body.destroy();
+      },
+    };
+  }
+
+  /** The rest of a live object that was moved while it was read. */
+  async #restOfCopy(key: Key, revision: S3Revision, from: number) {
+    const hash = revisionHash(revision);
+    for (const id of await this.pendingIds(key)) {
+      if (parseTombstoneId(id)?.revisionHash !== hash) continue;
+      const name = pendingName(this.pendingPrefix, key, id);
+      const head = await this.#api.head(name);
+      if (head === undefined || !isCopyOf(id, revisionOf(head), revision)) continue;
+      const copy = await this.#api.get(name, { from, ifMatch: head.etag });
+      if (copy !== undefined) return copy.body;
+    }
+    return undefined;
+  }
+
+  async headPending(key: Key, id: string): Promise<PendingCopy | undefined> {
+    const head = await this.#api.head(pendingName(this.pendingPrefix, key, id));
+    return head === undefined ? undefined : { revision: revisionOf(head), size: head.size };
+  }
+
+  async pendingIds(key: Key): Promise<string[]> {
+    const prefix = `${this.pendingPrefix}${key}~`;
+    const ids: string[] = [];
+    for await (const page of this.#api.list(prefix)) {
+      for (const { name } of page) {
+        const id = name.slice(prefix.length);
+        if (parseTombstoneId(id) !== undefined) ids.push(id);
+      }
+    }
+    return ids.toSorted().toReversed();
+  }
+
+  /** Whether a key is below the pending prefix: nothing there is ever live. */
+  #isPendingName(key: Key): boolean {
+    return isBelowPrefix(key, this.pendingPrefix);
+  }
+
+  async move(
+    batch: readonly MoveItem[],
+    { resume, pulse }: { resume: boolean; pulse?: Pulse },
+  ): Promise<MoveOutcome[]> {
+    const mover = new Mover({ ...(await this.#workings()), resume });
+    return this.#each(batch, pulse, mover, async (item) =>
+      this.#isPendingName(item.key) ? refused(item.key, this.pendingPrefix) : mover.move(item),
+    );
+  }
+
+  async strayFiles(): Promise<Stray[]> {
+    return []; // a bucket has no directories
+  }
+
+  async adoptStray(): Promise<MoveOutcome> {
+    throw new TypeError('a bucket has no stray files');
+  }
+
+  async putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]> {
+    const putter = new PutterBack(await this.#workings());
+    const outcomes: PutBackOutcome[] = [];
+    // One after the other for one key: the first that is named has it.
+    const keys = new Set(batch.map(({ to }) => to));
+    const isOnce = keys.size === batch.length;
+    const one = async (item: PutBackItem): Promise<PutBackOutcome> =>
+      this.#isPendingName(item.to) ? refused(item.to, this.pendingPrefix) : putter.putBack(item);
+    if (isOnce) return this.#each(batch, undefined, putter, one);
+    for (const item of batch) outcomes.push(...(await this.#each([item], undefined, putter, one)));
+    return outcomes;
+  }
+
+  async remove(batch: readonly RemoveItem[], { pulse }: { pulse?: Pulse } = {}): Promise<RemoveOutcome[]> {
+    const remover = new Remover({
+      api: this.#api,
+      pendingPrefix: this.pendingPrefix,
+      concurrency: this.#concurrency,
+    });
+    return remover.remove(batch, pulse);
+  }
+
+  async #time(): Promise<number> {
+    await this.#api.head(`${CONTROL_SEGMENT}/${IDENTITY_NAME}`);
+    const date = this.#api.lastDate?.date;
+    if (date !== undefined) return date;
+    throw new TombstonedError('failed', `${this.url} does not say what time it is (no Date in its answer)`, {
+      key: this.url,
+      hint: 'nothing can be recovered or purged here without it',
+    });
+  }
+
+  async checkWritable(): Promise<void> {
+    await this.#capabilities(); // they are probed by writing
+  }
+
+  async #workings() {
+    const capabilities = await this.#capabilities();
+    // It may have been switched on or off since: read before each batch (R3).
+    const versioning = await this.#api.versioning();
+    return {
+      api: this.#api,
+      clock: this.#clock,
+      pendingPrefix: this.pendingPrefix,
+      capabilities: { ...capabilities, versioning },
+    };
+  }
+
+  /**
+   * Does something to each of a batch, some at a time; their outcomes in its order.
+   * What is thrown for one is thrown when none is under way any more, and, where a
+   * request may still take effect, when none can (R5).
+   */
+  async #each<Item, Outcome>(
+    batch: readonly Item[],
+    pulse: Pulse | undefined,
+    worker: { outlast(pulse: Pulse | undefined): Promise<void> },
+    act: (item: Item) => Promise<Outcome>,
+  ): Promise<Outcome[]> {
+    const outcomes: Outcome[] = [];
+    const items = batch.entries();
+    let failure: { readonly error: unknown } | undefined;
+    const work = async (): Promise<void> => {
+      for (const [i, item] of items) {
+        if (failure !== undefined) return;
+        try {
+          await pulse?.();
+          outcomes[i] = await act(item);
+        } catch (error) {
+          failure ??= { error };
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: this.#concurrency }, work));
+    await worker.outlast(pulse);
+    if (failure !== undefined) throw failure.error;
+    return outcomes;
+  }
+}
+
+function refused(key: Key, pendingPrefix: string): { outcome: 'failed'; error: Error } {
+  const error = new TombstonedError('failed', `${printable(key)} is below ${pendingPrefix}`, {
+    key,
+    hint: 'only pending copies are there; name a live key',
+  });
+  return { outcome: 'failed', error };
+}
+
+function changed(name: string): TombstonedError {
+  return new TombstonedError('failed', `${printable(name)} was changed while it was read`, {
+    key: name,
+    hint: 'read it again',
+  });
+}
+
+function nestedStore(url: string, name: string): TombstonedError {
+  return new TombstonedError('config', `${url} has another store in it: ${printable(name)}`, {
+    key: name,
+    hint: 'give the stores prefixes that do not overlap, or remove that file if it is no store',
+  });
+}
