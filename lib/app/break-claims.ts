@@ -2,7 +2,7 @@ import { isoTime } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { isPlainId } from '../domain/ids.ts';
 import { buryLease } from '../run/leases.ts';
-import { listFences, readFence, takeDownFence } from '../store/fences.ts';
+import { type Fence, listFences, readFence, takeDownFence } from '../store/fences.ts';
 import { isBroken, leaseName, listLeases, markBroken, readLease } from '../store/leases.ts';
 import { type ClaimPlace, note } from './claim-place.ts';
 import { type FenceStanding, lockOf, standingOfFence } from './standing-claims.ts';
@@ -101,6 +101,7 @@ export async function breakFence(
         'any sweep or purge with its own catalog recovers it; if you know that its process is gone, add --force',
       );
     }
+    await refuseLate(place, fence);
     if (dryRun) return { standing, outcome: 'would be' };
     await takeDownFence(control, fence.name);
     note(place, 'fence-broken', `fence ${fence.name}`, reason);
@@ -108,6 +109,16 @@ export async function breakFence(
   } finally {
     if (typeof lock !== 'string') lock.release();
   }
+}
+
+/** Throws while requests under a fence may still take effect (R5). */
+async function refuseLate({ store: { late } }: ClaimPlace, { name, startedAt }: Fence): Promise<void> {
+  const since = Date.parse(startedAt);
+  if (late === undefined || Number.isNaN(since)) return; // whoever breaks an unclear one vouches for it
+  const left = since + late.for - (await late.time());
+  if (left <= 0) return;
+  const when = `for ${Math.ceil(left / 60_000)} min`;
+  throw blocked(name, `requests under it may still take effect ${when}`, 'break it after that');
 }
 
 function blocked(name: string, why: string, hint: string): TombstonedError {

@@ -63,6 +63,20 @@ async function takeDownOfEnded({ store, catalog, row, report }: Place): Promise<
   }
 }
 
+/** Whether requests of a dead run may still take effect: its fences stay up for so long (R5). */
+async function mayAct({ store: { late }, catalog, report }: Place, run: RunRow): Promise<boolean> {
+  if (late === undefined) return false;
+  const now = await late.time();
+  const left = catalog.runs.deadSince(run.n, now) + late.for - now;
+  if (left <= 0) return false;
+  report(
+    'warn',
+    `the fence of run ${run.id} stays up for ${Math.ceil(left / 60_000)} min: its process died, and requests of it may still take effect`,
+    { hint: 'any sweep or purge after that takes it down' },
+  );
+  return true;
+}
+
 /** Finishes one run, and closes it unless something is left of it; says whether it is closed. */
 async function recoverRun(place: Place, run: RunRow): Promise<boolean> {
   const { catalog, clock, report } = place;
@@ -70,7 +84,8 @@ async function recoverRun(place: Place, run: RunRow): Promise<boolean> {
   const moves = await recoverMoves(place, dead);
   const purges = await recoverPurges(place, dead);
   const restores = await recoverRestores(place, dead);
-  const left = moves.left + purges.left + restores.left;
+  let left = moves.left + purges.left + restores.left;
+  if (left === 0 && dead.isUp && (await mayAct(place, run))) left = 1;
   if (left === 0) {
     await dead.takeDownFences(place);
     catalog.runs.end(run.n, 'recovered', clock.now());

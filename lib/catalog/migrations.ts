@@ -183,4 +183,8 @@ CREATE TABLE lease_watch (
   PRIMARY KEY (store, name)
 ) STRICT, WITHOUT ROWID;
 `,
+  `
+-- When a run was first found dead, by its store's own time, ms: requests of it may still take effect.
+ALTER TABLE runs ADD COLUMN dead_since INTEGER;
+`,
 ];

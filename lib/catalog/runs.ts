@@ -66,6 +66,15 @@ export class Runs {
     );
   }
 
+  /** Since when a run has been known to be dead, by its store's time; `now`, ms, if that is news. */
+  deadSince(n: number, now: number): number {
+    return this.#sql.number(
+      `UPDATE runs SET dead_since = coalesce(dead_since, ?) WHERE n = ? RETURNING dead_since`,
+      now,
+      n,
+    );
+  }
+
   /** A store's runs that are not closed, oldest first: living ones, and dead ones for recovery. */
   open(store: number): RunRow[] {
     return this.#sql

@@ -45,6 +45,11 @@ export class DeadRun {
     return objects.every(({ key }) => prefixes.some((prefix) => isBelowPrefix(key, prefix)));
   }
 
+  /** Whether it has left any. */
+  get isUp(): boolean {
+    return this.#fences.length > 0;
+  }
+
   /** Takes its fences down: last of all, when nothing is half-done any more. */
   async takeDownFences({ store }: Place): Promise<void> {
     for (const { name } of this.#fences) await takeDownFence(store.control, name);

@@ -73,6 +73,9 @@ export interface Store {
    */
   readonly settle: number;
 
+  /** Of a store whose requests may take effect after who sent them has died (R5). */
+  readonly late?: LateEffects;
+
   /** Gives back what the store holds open. */
   close(): void;
 }
@@ -82,6 +85,14 @@ export interface Store {
  * been at it for long looks whether it still may go on, and throws when not (R5).
  */
 export type Pulse = () => Promise<void>;
+
+/** How long requests of a process that has died may still take effect. */
+export interface LateEffects {
+  /** ms, however wrong its clock was. */
+  readonly for: number;
+  /** The store's own time, ms since 1970. */
+  time(): Promise<number>;
+}
 
 /** An object of a listing, or something there that is no object or can't be tombstoned. */
 export type Listed = LiveObject | { readonly type: 'refused'; readonly path: string; readonly why: string };

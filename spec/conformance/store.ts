@@ -1,6 +1,6 @@
 import { finished } from 'node:stream/promises';
 import { expect } from 'chai';
-import { idTime, makeTombstoneId, pendingName } from '../../lib/domain/ids.ts';
+import { idTime, isCopyOf, makeTombstoneId, pendingName } from '../../lib/domain/ids.ts';
 import { type Key, parseKey } from '../../lib/domain/key.ts';
 import { revisionHash, sameRevision } from '../../lib/domain/revision.ts';
 import type {
@@ -211,10 +211,9 @@ function looking(test: () => StoreToTest): void {
       expect(await test().store.pendingIds(A)).to.deep.equal([second.id, first.id]);
       expect(await text(await test().store.openPending(A, first.id))).to.equal('first');
       expect(await text(await test().store.openPending(A, second.id))).to.equal('the second');
-      expect(await test().store.headPending(A, first.id)).to.deep.equal({
-        revision: first.revision,
-        size: 5,
-      });
+      const copy = await test().store.headPending(A, first.id);
+      expect(copy?.size).to.equal(5);
+      expect(copy !== undefined && isCopyOf(first.id, copy.revision, first.revision)).to.equal(true);
     });
 
     it('never gives other bytes than those it opened: the old ones in full, or an error', async () => {
@@ -239,7 +238,8 @@ function moving(test: () => StoreToTest): void {
     it('leaves the pending copy, unchanged, and no live object', async () => {
       const item = await moved(test(), A, 'old');
       expect(await test().contents()).to.deep.equal({ [pending(test(), item)]: 'old' });
-      expect((await test().store.headPending(A, item.id))?.revision).to.deep.equal(item.revision);
+      const copy = await test().store.headPending(A, item.id);
+      expect(copy !== undefined && isCopyOf(item.id, copy.revision, item.revision)).to.equal(true);
     });
 
     it('gives an outcome for each object of a batch, in its order', async () => {
