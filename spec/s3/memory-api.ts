@@ -29,7 +29,7 @@ export type Honour = 'atomic' | 'racy' | 'ignored' | 501 | 400;
 export interface Conditions {
   readonly putIfAbsent: Honour;
   /** Where ETags in quotes never match, only those without hold. */
-  readonly putIfMatch: { readonly quoted: Honour | 'never-matches'; readonly unquoted: Honour };
+  readonly putIfMatch: Record<'quoted' | 'unquoted', Honour | 'never-matches'>;
   /** By the header of the standard, and by RGW's. */
   readonly copyIfMatch: { readonly standard: Honour; readonly rgw: Honour };
   readonly copyUnmodifiedSince: Honour;

@@ -1,0 +1,323 @@
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '../../domain/clock.ts';
+import { CONTROL_SEGMENT } from '../../domain/key.ts';
+import { type Capabilities, type CopyGuard, type CopyOptions, type S3Api, Unanswered } from './api.ts';
+
+/** How often a condition is tried, on names of its own each time, when requests get no answer. */
+const ATTEMPTS = 4;
+/** Before the second, and twice as long before each after it. ms. */
+const PAUSE_MS = 500;
+
+/**
+ * Tries on scratch names what a store honours (R3): a condition counts only where
+ * the store refuses when it should, with nothing done, and accepts when it should.
+ * Throws where that can't be told; its scratch objects are removed even then.
+ */
+export async function probe(api: S3Api, clock: Clock): Promise<Capabilities> {
+  const versioning = (await unlessRefused(async () => api.versioning())) ?? 'off';
+  const scratch = new Scratch(api, versioning);
+  return scratch.cleared(async () => ({
+    putIfAbsent: await asked(clock, async () => putsIfAbsent(scratch)),
+    putIfMatch: await asked(clock, async () => putsIfMatch(scratch)),
+    copyIfMatch: await asked(clock, async () => copiesIfMatch(scratch)),
+    copyUnmodifiedSince: await asked(clock, async () => copiesGuarded(scratch, 'unmodified-since')),
+    copyIfAbsent: await asked(clock, async () => copiesIfAbsent(scratch)),
+    deleteIfMatch: await asked(clock, async () => deletesIfMatch(scratch)),
+    versioning,
+  }));
+}
+
+/** By what a move's copy is guarded: first by what tells even the same bytes put again. */
+export function copyGuardOf({ versioning, copyUnmodifiedSince, copyIfMatch }: Capabilities): CopyGuard {
+  if (versioning === 'enabled') return 'version';
+  if (copyUnmodifiedSince) return 'unmodified-since'; // alone: Amazon ignores it beside an ETag that matches
+  if (copyIfMatch === 'standard') return 'if-match';
+  return copyIfMatch === 'rgw' ? 'rgw-if-match' : 'none';
+}
+
+/** By what a move's delete is: a marker, which hides and destroys nothing; a condition; or a look just before. */
+export function deleteGuardOf({
+  deleteIfMatch,
+  versioning,
+}: Capabilities): 'if-match' | 'marker' | 'head-before' {
+  if (versioning === 'enabled') return 'marker';
+  return deleteIfMatch ? 'if-match' : 'head-before';
+}
+
+/** What was found, what is done with it, and what that leaves open (R3): lines for people. */
+export function describe(capabilities: Capabilities): string[] {
+  return [
+    `conditions honoured: ${honoured(capabilities)}`,
+    `versions: ${VERSIONING[capabilities.versioning]}`,
+    `moving, the copy: ${COPYING[copyGuardOf(capabilities)]}`,
+    `moving, the deletion: ${DELETING[deleteGuardOf(capabilities)]}`,
+    `restoring: ${restoring(capabilities)}`,
+    `claims and leases: ${claiming(capabilities)}`,
+    `purging: ${PURGING}${capabilities.versioning === 'enabled' ? `; ${PURGING_VERSIONS}` : ''}`,
+  ];
+}
+
+const VERSIONING = {
+  enabled: 'kept',
+  suspended: 'suspended: new contents replace each other as where none are kept',
+  off: 'not kept',
+} as const satisfies Record<Capabilities['versioning'], string>;
+
+const COPYING = {
+  'unmodified-since': 'only if the object was not written since it was listed; nothing is left open',
+  'if-match':
+    'only if the object has the ETag that was listed; left open: the same bytes put again meanwhile count as old',
+  'rgw-if-match':
+    "only if the object has the ETag that was listed, by RGW's own header; left open: the same bytes put again meanwhile count as old",
+  version: 'of the version that was looked at just before; nothing is left open',
+  none: 'after a look, without a condition; the copy is compared with what was meant before anything is deleted',
+} as const satisfies Record<CopyGuard, string>;
+
+const DELETING = {
+  marker: 'puts a marker, and takes it off again if it hides something newer; nothing is lost',
+  'if-match':
+    'only if the object has the ETag that was copied; left open: the same bytes put again since the copy, and a store that looks before it deletes and not while it does',
+  'head-before':
+    'WARNING: after a look, without a condition: what is written between the look and the deletion is lost. Let no program write keys again that a policy names as expired, or keep versions in the bucket',
+} as const satisfies Record<ReturnType<typeof deleteGuardOf>, string>;
+
+const PURGING = 'pending names are used once, so no condition is needed';
+const PURGING_VERSIONS =
+  'with `versions: keep` it puts markers, and only the rules of the bucket free any space';
+
+function honoured(capabilities: Capabilities): string {
+  const { putIfAbsent, putIfMatch, copyIfMatch, copyUnmodifiedSince, copyIfAbsent, deleteIfMatch } =
+    capabilities;
+  const found = [
+    ...(putIfAbsent ? ['PUT If-None-Match'] : []),
+    ...(putIfMatch === 'no' ? [] : [`PUT If-Match${putIfMatch === 'quoted' ? '' : ' (without quotes)'}`]),
+    ...(copyUnmodifiedSince ? ['COPY if unmodified since'] : []),
+    ...(copyIfMatch === 'no' ? [] : [`COPY if match${copyIfMatch === 'rgw' ? " (RGW's header)" : ''}`]),
+    ...(copyIfAbsent ? ['COPY If-None-Match'] : []),
+    ...(deleteIfMatch ? ['DELETE If-Match'] : []),
+  ];
+  return found.length === 0 ? 'none' : found.join(', ');
+}
+
+function restoring({ copyIfAbsent, putIfAbsent }: Capabilities): string {
+  if (copyIfAbsent) return 'by a copy, only where there is nothing; nothing is left open';
+  if (putIfAbsent)
+    return 'by reading and writing, only where there is nothing: slower than a copy; nothing is left open';
+  return 'WARNING: no condition keeps it from a key that is written just then: refused without --force';
+}
+
+function claiming({ putIfAbsent, putIfMatch }: Capabilities): string {
+  const made = putIfAbsent
+    ? 'made only where there is nothing'
+    : 'made after a look and looked at again: two that make one owner or identity at once are told apart only by that';
+  const renewed =
+    putIfMatch === 'no'
+      ? 'leases renewed between two looks: left open: a renewal may overwrite what was changed just then, and a late one may bring back a lease that was removed'
+      : 'leases renewed only over what was read; nothing is left open';
+  return `${made}; ${renewed}`;
+}
+
+/** Scratch objects below one name of their own, in `tmp/`. */
+class Scratch {
+  readonly api: S3Api;
+  readonly #versioning: Capabilities['versioning'];
+  readonly #below = `${CONTROL_SEGMENT}/tmp/probe-${randomUUID()}/`;
+  readonly #names: string[] = [];
+
+  constructor(api: S3Api, versioning: Capabilities['versioning']) {
+    this.api = api;
+    this.#versioning = versioning;
+  }
+
+  /** A name with nothing there. */
+  name(): string {
+    const name = `${this.#below}${this.#names.length + 1}`;
+    this.#names.push(name);
+    return name;
+  }
+
+  /** A new object: what a look says of it. */
+  async object(body = 'one'): Promise<{ name: string; etag: string; size: number; modifiedAt: number }> {
+    const name = this.name();
+    await this.api.put(name, body);
+    const head = await this.api.head(name);
+    if (head === undefined) throw new Error(`${name} was put, and is not there`);
+    const { etag, size, modifiedAt } = head;
+    return { name, etag, size, modifiedAt };
+  }
+
+  /** The ETag of what is there, or undefined. */
+  async etagOf(name: string): Promise<string | undefined> {
+    return (await this.api.head(name))?.etag;
+  }
+
+  /** What `use` says, with everything removed that it made; its error comes before one of the removal. */
+  async cleared<T>(use: () => Promise<T>): Promise<T> {
+    let result: T;
+    try {
+      result = await use();
+    } catch (error) {
+      await this.#clear().catch(() => undefined);
+      throw error;
+    }
+    await this.#clear();
+    return result;
+  }
+
+  /** Each is tried, also after one could not be removed. */
+  async #clear(): Promise<void> {
+    let failure: { readonly error: unknown } | undefined;
+    for (const item of await this.#left()) {
+      try {
+        await repeated(async () =>
+          this.api.delete(item.name, item.versionId === undefined ? {} : { versionId: item.versionId }),
+        );
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
+    if (failure !== undefined) throw failure.error;
+  }
+
+  async #left(): Promise<{ name: string; versionId?: string }[]> {
+    if (this.#versioning === 'off') return this.#names.map((name) => ({ name }));
+    const left: { name: string; versionId: string }[] = [];
+    for await (const page of this.api.listVersions(this.#below)) left.push(...page);
+    return left;
+  }
+}
+
+async function putsIfAbsent(scratch: Scratch): Promise<boolean> {
+  const { api } = scratch;
+  const { name, etag } = await scratch.object();
+  const over = await unlessRefused(async () => api.put(name, 'other', { ifAbsent: true }));
+  if (over !== 'exists' || (await scratch.etagOf(name)) !== etag) return false;
+  const fresh = scratch.name();
+  const made = await unlessRefused(async () => api.put(fresh, 'one', { ifAbsent: true }));
+  return typeof made === 'object' && (await scratch.etagOf(fresh)) === made.etag;
+}
+
+async function putsIfMatch(scratch: Scratch): Promise<Capabilities['putIfMatch']> {
+  if (await putsIfMatchAs(scratch, true)) return 'quoted';
+  return (await putsIfMatchAs(scratch, false)) ? 'unquoted' : 'no';
+}
+
+async function putsIfMatchAs(scratch: Scratch, quoted: boolean): Promise<boolean> {
+  const { api } = scratch;
+  const { name, etag } = await scratch.object();
+  const other = await scratch.object('two');
+  const put = async (target: string, body: string, match: string) =>
+    unlessRefused(async () => api.put(target, body, { ifMatch: { etag: match, quoted } }));
+  if ((await put(name, 'three', other.etag)) !== 'changed') return false;
+  if ((await scratch.etagOf(name)) !== etag) return false;
+  const missing = scratch.name();
+  if ((await put(missing, 'one', etag)) !== 'changed') return false;
+  if ((await scratch.etagOf(missing)) !== undefined) return false;
+  const right = await put(name, 'three', etag);
+  return typeof right === 'object' && right.etag !== etag && (await scratch.etagOf(name)) === right.etag;
+}
+
+async function copiesIfMatch(scratch: Scratch): Promise<Capabilities['copyIfMatch']> {
+  if (await copiesGuarded(scratch, 'if-match')) return 'standard';
+  return (await copiesGuarded(scratch, 'rgw-if-match')) ? 'rgw' : 'no';
+}
+
+async function copiesGuarded(
+  scratch: Scratch,
+  guard: 'if-match' | 'rgw-if-match' | 'unmodified-since',
+): Promise<boolean> {
+  const { name, ...source } = await scratch.object();
+  const other = await scratch.object('two');
+  const wrong =
+    guard === 'unmodified-since'
+      ? { ...source, modifiedAt: source.modifiedAt - 1000 }
+      : { ...source, etag: other.etag };
+  const to = scratch.name();
+  if ((await copied(scratch, name, to, { source: wrong, guard })) !== 'refused') return false;
+  if ((await scratch.etagOf(to)) !== undefined) return false;
+  return (await copied(scratch, name, to, { source, guard })) === 'copied';
+}
+
+async function copiesIfAbsent(scratch: Scratch): Promise<boolean> {
+  const { name, ...source } = await scratch.object();
+  const taken = await scratch.object('two');
+  const guarded = { source, guard: 'none', ifAbsent: true } as const;
+  if ((await copied(scratch, name, taken.name, guarded)) !== 'refused') return false;
+  if ((await scratch.etagOf(taken.name)) !== taken.etag) return false;
+  return (await copied(scratch, name, scratch.name(), guarded)) === 'copied';
+}
+
+/** What became of a copy: there, refused by its condition, or the condition itself is not taken. */
+async function copied(
+  scratch: Scratch,
+  from: string,
+  to: string,
+  options: Omit<CopyOptions, 'source'> & { source: { etag: string; size: number; modifiedAt: number } },
+): Promise<'copied' | 'refused' | 'not taken'> {
+  const source = { ...options.source, versionId: null, storageClass: undefined };
+  const outcome = await unlessRefused(async () => scratch.api.copy(from, to, { ...options, source }));
+  if (outcome === undefined) return 'not taken';
+  // The source is there: who says it is gone has no idea of the condition.
+  if (typeof outcome === 'string') return outcome === 'gone' ? 'not taken' : 'refused';
+  return (await scratch.api.head(to))?.size === options.source.size ? 'copied' : 'not taken';
+}
+
+async function deletesIfMatch(scratch: Scratch): Promise<boolean> {
+  const { api } = scratch;
+  const { name, etag } = await scratch.object();
+  const other = await scratch.object('two');
+  const wrong = await unlessRefused(async () => api.delete(name, { ifMatch: other.etag }));
+  if (wrong !== 'changed' || (await scratch.etagOf(name)) !== etag) return false;
+  const right = await unlessRefused(async () => api.delete(name, { ifMatch: etag }));
+  return typeof right === 'object' && (await scratch.etagOf(name)) === undefined;
+}
+
+/**
+ * What a request comes to, or undefined where the server does not take it: 501, and
+ * 400 twice, since a 400 can also be the trouble of a moment.
+ */
+async function unlessRefused<T>(request: () => Promise<T>): Promise<T | undefined> {
+  for (let is400Again = false; ; is400Again = true) {
+    try {
+      return await request();
+    } catch (error) {
+      const status = statusOf(error);
+      if (status === 501 || (status === 400 && is400Again)) return undefined;
+      if (status !== 400) throw error;
+    }
+  }
+}
+
+/** The HTTP status that an error comes from, where an answer was the cause. */
+export function statusOf(error: unknown): number | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (!('$metadata' in cause)) continue;
+    const metadata: unknown = cause.$metadata;
+    if (typeof metadata !== 'object' || metadata === null || !('httpStatusCode' in metadata)) continue;
+    if (typeof metadata.httpStatusCode === 'number') return metadata.httpStatusCode;
+  }
+  return undefined;
+}
+
+/** Asks a question again, from its beginning, when a request of it got no answer. */
+async function asked<T>(clock: Clock, question: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await question();
+    } catch (error) {
+      if (!(error instanceof Unanswered) || attempt === ATTEMPTS) throw error;
+    }
+    await clock.sleep(PAUSE_MS * 2 ** (attempt - 1));
+  }
+}
+
+/** A request that may have its effect twice, until it is answered. */
+async function repeated<T>(request: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await request();
+    } catch (error) {
+      if (!(error instanceof Unanswered) || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
