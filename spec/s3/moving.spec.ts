@@ -1,0 +1,251 @@
+import { expect } from 'chai';
+import { idTime, makeTombstoneId, pendingName } from '../../lib/domain/ids.ts';
+import { parseKey } from '../../lib/domain/key.ts';
+import { revisionHash } from '../../lib/domain/revision.ts';
+import type { Capabilities } from '../../lib/store/s3/api.ts';
+import { S3Store } from '../../lib/store/s3/s3-store.ts';
+import type { ControlSpace, MoveItem } from '../../lib/store/store.ts';
+import { DrivenClock } from '../support/place.ts';
+import { type Fate, type MemoryOptions, type MemoryRequest, MemoryS3 } from './memory-api.ts';
+
+const ALL: Capabilities = {
+  putIfAbsent: true,
+  putIfMatch: 'quoted',
+  copyIfMatch: 'standard',
+  copyUnmodifiedSince: true,
+  copyIfAbsent: true,
+  deleteIfMatch: true,
+  versioning: 'off',
+};
+const RGW: Capabilities = {
+  ...ALL,
+  putIfMatch: 'unquoted',
+  copyIfMatch: 'rgw',
+  copyUnmodifiedSince: false,
+  copyIfAbsent: false,
+  deleteIfMatch: false,
+};
+const KEY = parseKey('a/one.meta');
+const PENDING = 'pending_deletion/';
+/** Of no store here: how many requests one move makes at the most. */
+const MOST = 40;
+
+interface Kind {
+  readonly name: string;
+  readonly options: MemoryOptions;
+  readonly capabilities: Capabilities;
+}
+
+const KINDS: readonly Kind[] = [
+  { name: 'Amazon’s', options: { preset: 'amazon' }, capabilities: ALL },
+  { name: 'RGW', options: { preset: 'rgw' }, capabilities: RGW },
+  {
+    name: 'Amazon’s, versioned',
+    options: { preset: 'amazon', versioning: 'enabled' },
+    capabilities: { ...ALL, versioning: 'enabled' },
+  },
+  {
+    name: 'RGW, versioned',
+    options: { preset: 'rgw', versioning: 'enabled' },
+    capabilities: { ...RGW, versioning: 'enabled' },
+  },
+];
+
+for (const kind of KINDS) {
+  describe(`a move on ${kind.name}`, () => {
+    let clock: DrivenClock;
+    let api: MemoryS3;
+    let store: S3Store;
+    let batch: number;
+
+    beforeEach(() => {
+      clock = new DrivenClock();
+      api = new MemoryS3({ ...kind.options, clock });
+      store = new S3Store({
+        api,
+        control: {} as ControlSpace,
+        capabilities: async () => kind.capabilities,
+        pendingPrefix: PENDING,
+        clock,
+        concurrency: 4,
+      });
+      api.seed('.tombstoned/store.json', '{}');
+      batch = 0;
+    });
+
+    async function intent(): Promise<MoveItem> {
+      const live = await store.head(KEY);
+      if (live === undefined) throw new Error('nothing is live');
+      batch += 1;
+      const time = idTime(Date.UTC(2026, 10, 22, 10, 0, batch));
+      return {
+        key: KEY,
+        id: makeTombstoneId(time, revisionHash(live.revision), 0, () => 7),
+        revision: live.revision,
+      };
+    }
+
+    function write(content: string): void {
+      clock.advance(1000);
+      api.seed(KEY, content);
+    }
+
+    /** Every content of a name, hidden or not. */
+    function everywhere(): string[] {
+      return api.allNames().flatMap((name) =>
+        api
+          .versionsOf(name)
+          .filter(({ isMarker }) => !isMarker)
+          .map(({ body }) => body.toString()),
+      );
+    }
+
+    function copyOf(item: MoveItem): string | undefined {
+      return api.peek(pendingName(PENDING, item.key, item.id))?.body.toString();
+    }
+
+    /** Lets something happen before the n-th write or look of a move; false when there are fewer. */
+    function before(n: number, act: (request: MemoryRequest) => Fate | undefined): () => boolean {
+      let count = 0;
+      api.before = (request) => {
+        if (request.kind === 'versioning') return undefined;
+        count += 1;
+        return count === n ? act(request) : undefined;
+      };
+      return () => count >= n;
+    }
+
+    it('leaves the copy and no live object, and v0 never comes back', async () => {
+      write('v0');
+      write('v1');
+      const item = await intent();
+      expect(await store.move([item], { resume: false })).to.deep.equal([{ outcome: 'moved' }]);
+      expect(copyOf(item)).to.equal('v1');
+      expect(api.peek(KEY)).to.equal(undefined);
+    });
+
+    it('loses no content of a writer that comes before any of its requests', async () => {
+      const lost: string[] = [];
+      for (let n = 1; n <= MOST; n++) {
+        write(`old ${n}`);
+        const item = await intent();
+        let last: MemoryRequest['kind'] | undefined;
+        const isReached = before(n, ({ kind: what }) => {
+          last = what;
+          write(`new ${n}`);
+          return undefined;
+        });
+        const [outcome] = await store.move([item], { resume: false });
+        api.before = undefined;
+        if (!isReached()) {
+          expect(n).to.be.greaterThan(1);
+          break;
+        }
+        const live = api.peek(KEY)?.body.toString();
+        const held = everywhere();
+        if (!held.includes(`new ${n}`)) lost.push(`${last}`);
+        else expect(live, `before request ${n}`).to.equal(`new ${n}`);
+        if (outcome?.outcome === 'moved') expect(copyOf(item)).to.equal(`old ${n}`);
+        else expect(outcome?.outcome, `before request ${n}`).to.equal('changed');
+        await api.delete(KEY);
+      }
+      // Between the look and the delete of a store that guards none: documented.
+      expect(lost).to.deep.equal(kind.name === 'RGW' ? ['delete'] : []);
+    });
+
+    for (const fate of ['lost', 'answer-lost', 'late'] as const) {
+      it(`ends right when any of its writes is ${fate}`, async () => {
+        for (let n = 1; n <= MOST; n++) {
+          write(`content ${n}`);
+          const item = await intent();
+          let isWrite = false;
+          const isReached = before(n, ({ kind: what }) => {
+            isWrite = what === 'copy' || what === 'delete';
+            return isWrite ? fate : undefined;
+          });
+          const began = clock.now();
+          const outcomes = await store.move([item], { resume: false });
+          api.before = undefined;
+          if (!isReached()) {
+            expect(n).to.be.greaterThan(1);
+            return;
+          }
+          expect(outcomes, `request ${n}`).to.deep.equal([{ outcome: 'moved' }]);
+          expect(copyOf(item), `request ${n}`).to.equal(`content ${n}`);
+          expect(api.peek(KEY)).to.equal(undefined);
+          // What may still take effect was waited for, under the fence; then it takes none.
+          if (isWrite && fate !== 'answer-lost') expect(clock.now() - began).to.be.greaterThan(16 * 60_000);
+          api.land();
+          expect(copyOf(item), `request ${n}`).to.equal(`content ${n}`);
+        }
+      });
+    }
+
+    it('is finished after a crash before any of its requests, or what it had not begun is left', async () => {
+      for (let n = 1; n <= MOST; n++) {
+        write(`content ${n}`);
+        const item = await intent();
+        const isReached = before(n, () => {
+          throw new Error('killed');
+        });
+        const error: unknown = await store.move([item], { resume: false }).catch((thrown: unknown) => thrown);
+        api.before = undefined;
+        if (!isReached()) {
+          expect(error).to.deep.equal([{ outcome: 'moved' }]);
+          expect(n).to.be.greaterThan(1);
+          return;
+        }
+        const [outcome] = await store.move([item], { resume: true });
+        if (outcome?.outcome === 'gone') expect(api.peek(KEY)?.body.toString()).to.equal(`content ${n}`);
+        else {
+          expect(outcome?.outcome, `before request ${n}`).to.equal('moved');
+          expect(copyOf(item)).to.equal(`content ${n}`);
+          expect(api.peek(KEY), `before request ${n}`).to.equal(undefined);
+        }
+        expect(await store.move([item], { resume: true })).to.deep.equal([outcome]);
+        await api.delete(KEY);
+      }
+    });
+
+    it('of a multipart object, whose copy has another ETag, is told by the id', async () => {
+      clock.advance(1000);
+      api.seed(KEY, 'in parts', { parts: 3 });
+      const item = await intent();
+      expect(await store.move([item], { resume: false })).to.deep.equal([{ outcome: 'moved' }]);
+      expect(copyOf(item)).to.equal('in parts');
+      expect(await store.move([item], { resume: true })).to.deep.equal([{ outcome: 'moved' }]);
+      expect(await store.remove([{ ...item, from: 'pending' }])).to.deep.equal([{ outcome: 'removed' }]);
+    });
+
+    it('that was copied over an hour ago and is still live is taken as put back', async () => {
+      write('content');
+      const item = await intent();
+      api.before = ({ kind: what }) => {
+        if (what === 'delete') throw new Error('killed');
+        return undefined;
+      };
+      await store.move([item], { resume: false }).catch(() => undefined);
+      api.before = undefined;
+      clock.advance(3_700_000);
+      const [outcome] = await store.move([item], { resume: true });
+      expect(outcome).to.deep.equal({ outcome: 'put-back', revision: item.revision });
+      expect(api.peek(KEY)?.body.toString()).to.equal('content');
+      expect(copyOf(item)).to.equal('content');
+    });
+
+    it('of a store that answers 403 is an error, and nothing has gone', async () => {
+      write('content');
+      for (const what of ['copy', 'delete'] as const) {
+        const item = await intent();
+        api.before = (request) => {
+          if (request.kind === what) throw new Error('403');
+          return undefined;
+        };
+        const error: unknown = await store.move([item], { resume: false }).catch((thrown: unknown) => thrown);
+        api.before = undefined;
+        expect(error).to.have.property('message', '403');
+        expect(api.peek(KEY)?.body.toString(), what).to.equal('content');
+      }
+    });
+  });
+}
