@@ -38,7 +38,7 @@ export class ResumingBody extends Readable {
     source.on('data', (chunk: Buffer) => {
       if (this.#source !== source) return;
       this.#position += chunk.length;
-      this.#failures = 0;
+      if (chunk.length > 0) this.#failures = 0;
       if (this.#position > this.#size) this.destroy(this.#changed());
       else if (!this.push(chunk)) source.pause();
     });
