@@ -1,6 +1,7 @@
 import { assert } from 'chai';
 import { type Capabilities, Unanswered } from '../../lib/store/s3/api.ts';
-import { copyGuardOf, deleteGuardOf, describe as lines, probe } from '../../lib/store/s3/probe.ts';
+import { copyGuardOf, deleteGuardOf } from '../../lib/store/s3/guards.ts';
+import { describe as lines, probe } from '../../lib/store/s3/probe.ts';
 import { DrivenClock } from '../support/place.ts';
 import { type Honour, MemoryS3, type PRESETS, serverError } from './memory-api.ts';
 

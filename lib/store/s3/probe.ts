@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../domain/clock.ts';
 import { CONTROL_SEGMENT } from '../../domain/key.ts';
 import { type Capabilities, type CopyGuard, type CopyOptions, type S3Api, Unanswered } from './api.ts';
+import { copyGuardOf, deleteGuardOf } from './guards.ts';
 
 /** How often a condition is tried, on names of its own each time, when requests get no answer. */
 const ATTEMPTS = 4;
@@ -25,23 +26,6 @@ export async function probe(api: S3Api, clock: Clock): Promise<Capabilities> {
     deleteIfMatch: await asked(clock, async () => deletesIfMatch(scratch)),
     versioning,
   }));
-}
-
-/** By what a move's copy is guarded: first by what tells even the same bytes put again. */
-export function copyGuardOf({ versioning, copyUnmodifiedSince, copyIfMatch }: Capabilities): CopyGuard {
-  if (versioning === 'enabled') return 'version';
-  if (copyUnmodifiedSince) return 'unmodified-since'; // alone: Amazon ignores it beside an ETag that matches
-  if (copyIfMatch === 'standard') return 'if-match';
-  return copyIfMatch === 'rgw' ? 'rgw-if-match' : 'none';
-}
-
-/** By what a move's delete is: a marker, which hides and destroys nothing; a condition; or a look just before. */
-export function deleteGuardOf({
-  deleteIfMatch,
-  versioning,
-}: Capabilities): 'if-match' | 'marker' | 'head-before' {
-  if (versioning === 'enabled') return 'marker';
-  return deleteIfMatch ? 'if-match' : 'head-before';
 }
 
 /** What was found, what is done with it, and what that leaves open (R3): lines for people. */

@@ -1,0 +1,384 @@
+import { assert } from 'chai';
+import { type Capabilities, Unanswered } from '../../lib/store/s3/api.ts';
+import { ControlObjects } from '../../lib/store/s3/control-objects.ts';
+import { probe } from '../../lib/store/s3/probe.ts';
+import { DrivenClock } from '../support/place.ts';
+import { type Fate, type MemoryOptions, type MemoryRequest, MemoryS3, serverError } from './memory-api.ts';
+
+const LEASE = 'leases/l-1.json';
+const FENCE = 'fences/r-1-1.json';
+const AT = (name: string) => `.tombstoned/${name}`;
+
+interface Control {
+  readonly s3: MemoryS3;
+  readonly control: ControlObjects;
+  readonly clock: DrivenClock;
+}
+
+async function controlOf(options: MemoryOptions): Promise<Control> {
+  const clock = new DrivenClock();
+  const s3 = new MemoryS3({ clock, ...options });
+  const capabilities = await probe(s3, clock);
+  s3.requests.clear();
+  return {
+    s3,
+    clock,
+    control: new ControlObjects({ api: s3, capabilities: async () => capabilities, clock }),
+  };
+}
+
+/** Lets each of the next requests of a kind have one of these fates, then none. */
+function fated(s3: MemoryS3, kind: MemoryRequest['kind'], ...fates: (Fate | undefined)[]): void {
+  s3.before = (request) => (request.kind === kind ? fates.shift() : undefined);
+}
+
+/** Somebody acts before the n-th request of a kind (from 1). */
+function acting(s3: MemoryS3, kind: MemoryRequest['kind'], n: number, act: () => void): void {
+  let seen = 0;
+  s3.before = (request) => {
+    if (request.kind === kind && (seen += 1) === n) act();
+    return undefined;
+  };
+}
+
+const BUCKETS = [
+  { preset: 'amazon' },
+  { preset: 'amazon', versioning: 'enabled' },
+  { preset: 'amazon', versioning: 'suspended' },
+  { preset: 'rgw' },
+  { preset: 'rgw', versioning: 'enabled' },
+  { preset: 'swift' },
+] as const satisfies MemoryOptions[];
+
+for (const options of BUCKETS) {
+  const { preset } = options;
+  const versioning = 'versioning' in options ? options.versioning : 'off';
+  const isConditional = preset !== 'swift';
+
+  describe(`control objects of a bucket as of ${preset}, versions ${versioning}`, () => {
+    it('are made, read, listed, rewritten and removed', async () => {
+      const { s3, control } = await controlOf(options);
+      await control.prepare();
+      assert.isUndefined(await control.read(LEASE));
+      assert.deepEqual(await control.list('leases'), []);
+      assert.equal(await control.create(LEASE, '{"n":1}\n'), 'created');
+      assert.equal(String(await control.read(LEASE)), '{"n":1}\n');
+      assert.equal(s3.peek(AT(LEASE))?.contentType, 'application/json');
+      assert.deepEqual(await control.list('leases'), ['l-1.json']);
+      assert.equal(await control.rewrite(LEASE, '{"n":1}\n', '{"n":2}\n'), 'rewritten');
+      assert.equal(String(await control.read(LEASE)), '{"n":2}\n');
+      await control.remove(LEASE);
+      assert.isUndefined(await control.read(LEASE));
+      assert.deepEqual(await control.list('leases'), []);
+      await control.remove(LEASE);
+      assert.equal(await control.create(LEASE, '{"n":3}\n'), 'created');
+    });
+
+    it('are never made over another, whoever was first', async () => {
+      const { s3, control } = await controlOf(options);
+      assert.equal(await control.create('store.json', 'ours'), 'created');
+      assert.equal(await control.create('store.json', 'theirs'), 'exists');
+      assert.equal(await control.create('store.json', 'ours'), 'exists');
+      assert.equal(String(await control.read('store.json')), 'ours');
+      acting(s3, 'put', 1, () => s3.seed(AT('owner.json'), 'theirs'));
+      if (isConditional) {
+        assert.equal(await control.create('owner.json', 'ours'), 'exists');
+        assert.equal(String(await control.read('owner.json')), 'theirs');
+      }
+    });
+
+    it('of which two are made at once have one maker', async () => {
+      const { s3, control } = await controlOf(options);
+      const outcomes = await Promise.all([
+        control.create('store.json', 'one'),
+        control.create('store.json', 'two'),
+        control.create('store.json', 'six'),
+      ]);
+      assert.deepEqual(outcomes.toSorted(), ['created', 'exists', 'exists']);
+      const made = ['one', 'two', 'six'][outcomes.indexOf('created')];
+      assert.equal(String(s3.peek(AT('store.json'))?.body), made);
+    });
+
+    for (const fate of ['lost', 'answer-lost', 'late'] as const) {
+      it(`are made though the first request is ${fate}, and the second too`, async () => {
+        for (const fates of [[fate], [fate, fate], ['late', fate], ['answer-lost', fate]] as Fate[][]) {
+          const { s3, control } = await controlOf(options);
+          fated(s3, 'put', ...fates);
+          assert.equal(await control.create(FENCE, 'ours'), 'created', fates.join());
+          assert.equal(String(s3.peek(AT(FENCE))?.body), 'ours', fates.join());
+          s3.land();
+          assert.equal(String(s3.peek(AT(FENCE))?.body), 'ours', fates.join());
+        }
+      });
+
+      it(`are rewritten though the first request is ${fate}, and the second too`, async () => {
+        for (const fates of [[fate], [fate, fate], ['late', fate], ['answer-lost', fate]] as Fate[][]) {
+          const { s3, control } = await controlOf(options);
+          await control.create(LEASE, 'a');
+          fated(s3, 'put', ...fates);
+          assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'rewritten', fates.join());
+          assert.equal(String(s3.peek(AT(LEASE))?.body), 'b', fates.join());
+        }
+      });
+
+      it(`are replaced and removed though the first request is ${fate}`, async () => {
+        const { s3, control } = await controlOf(options);
+        await control.create('owner.json', 'theirs');
+        fated(s3, 'put', fate);
+        await control.replace('owner.json', 'ours');
+        assert.equal(String(await control.read('owner.json')), 'ours');
+        fated(s3, 'delete', fate, fate);
+        await control.remove('owner.json');
+        assert.isUndefined(await control.read('owner.json'));
+      });
+    }
+
+    it('are ours when a request that got no answer lands before it is made again', async () => {
+      const { s3, control } = await controlOf(options);
+      let puts = 0;
+      s3.before = ({ kind }) => {
+        if (kind !== 'put') return undefined;
+        puts += 1;
+        if (puts === 1) return 'late';
+        s3.land();
+        return undefined;
+      };
+      assert.equal(await control.create(FENCE, 'ours'), 'created');
+      assert.equal(String(s3.peek(AT(FENCE))?.body), 'ours');
+    });
+
+    it("are another's when that came before a request that got no answer", async () => {
+      const { s3, control } = await controlOf(options);
+      s3.before = ({ kind }) => {
+        if (kind !== 'put') return undefined;
+        s3.seed(AT('owner.json'), 'theirs');
+        return 'lost';
+      };
+      assert.equal(await control.create('owner.json', 'ours'), 'exists');
+    });
+
+    it('are not known when no request is answered and nothing is seen: that is thrown', async () => {
+      const { s3, control, clock } = await controlOf(options);
+      const { mono } = clock;
+      s3.before = ({ kind }) => (kind === 'put' ? 'late' : undefined);
+      assert.instanceOf(await failure(control.create(FENCE, 'ours')), Unanswered);
+      assert.isAbove(clock.mono - mono, 60_000);
+      await control.remove(FENCE).catch(() => undefined);
+      s3.before = undefined;
+      s3.land(); // what its maker does not know of
+      assert.equal(String(await control.read(FENCE)), 'ours');
+    });
+
+    it('are not known when the look fails too: the first trouble is thrown, not what came after', async () => {
+      const { s3, control } = await controlOf(options);
+      let puts = 0;
+      s3.before = ({ kind, ...request }) => {
+        if (kind === 'put' && (puts += 1) === 1) return 'late';
+        if (puts > 0) throw serverError(403, 'AccessDenied', 'name' in request ? request.name : '');
+        return undefined;
+      };
+      assert.instanceOf(await failure(control.create(FENCE, 'ours')), Unanswered);
+    });
+
+    it('are not rewritten when they are not what they were', async () => {
+      const { s3, control } = await controlOf(options);
+      assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'gone');
+      s3.seed(AT(LEASE), 'x');
+      assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'changed');
+      assert.equal(await control.rewrite(LEASE, 'a', 'x'), 'changed');
+      assert.equal(String(await control.read(LEASE)), 'x');
+      assert.instanceOf(await failure(control.rewrite(LEASE, 'x', 'longer')), RangeError);
+    });
+
+    it('are removed, or changed, by somebody just before they are rewritten', async () => {
+      for (const [act, outcome] of [
+        ['unseed', 'gone'],
+        ['seed', 'changed'],
+      ] as const) {
+        const { s3, control } = await controlOf(options);
+        await control.create(LEASE, 'a');
+        acting(s3, 'put', 1, () => (act === 'seed' ? s3.seed(AT(LEASE), 'x') : s3.unseed(AT(LEASE))));
+        if (isConditional) {
+          assert.equal(await control.rewrite(LEASE, 'a', 'b'), outcome);
+          assert.equal(String(await control.read(LEASE)), act === 'seed' ? 'x' : 'undefined');
+        } else {
+          // What this store leaves open: nothing keeps it from writing over that.
+          assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'rewritten');
+        }
+      }
+    });
+
+    it('are removed, or changed, by somebody just after they are rewritten, and looked at where that must be', async () => {
+      if (isConditional) return;
+      const { s3, control } = await controlOf(options);
+      await control.create(LEASE, 'a');
+      acting(s3, 'get', 2, () => s3.unseed(AT(LEASE)));
+      assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'gone');
+      s3.before = undefined;
+      await control.create(LEASE, 'a');
+      acting(s3, 'get', 2, () => s3.seed(AT(LEASE), 'x'));
+      assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'changed');
+    });
+
+    it('are looked at where the loser of a race gets an error 500', async () => {
+      for (const status of [500, 503, 409]) {
+        const { s3, control } = await controlOf(options);
+        await control.create(LEASE, 'a');
+        let puts = 0;
+        s3.before = (request) => {
+          if (request.kind !== 'put' || (puts += 1) > 1) return undefined;
+          s3.seed(AT(LEASE), 'x');
+          throw serverError(status, 'InternalError', request.name);
+        };
+        assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'changed');
+        s3.before = undefined;
+        s3.after = (request) => {
+          if (request.kind === 'put') throw serverError(status, 'InternalError', request.name);
+        };
+        assert.equal(await control.rewrite(LEASE, 'x', 'c'), 'rewritten');
+        assert.equal(await control.create(FENCE, 'ours'), 'created');
+      }
+    });
+
+    it('are written again where a 409 has left nothing there', async () => {
+      const { s3, control } = await controlOf(options);
+      let puts = 0;
+      s3.before = (request) => {
+        if (request.kind === 'put' && (puts += 1) === 1) throw serverError(409, 'Conflict', request.name);
+        return undefined;
+      };
+      assert.equal(await control.create(FENCE, 'ours'), 'created');
+    });
+
+    it('are not gone, nor made, where the store says no', async () => {
+      const { s3, control, clock } = await controlOf(options);
+      await control.create(LEASE, 'a');
+      const { mono } = clock;
+      s3.before = ({ kind }) => {
+        throw serverError(403, 'AccessDenied', kind);
+      };
+      for (const attempt of [
+        async () => control.read(LEASE),
+        async () => control.list('leases'),
+        async () => control.create(FENCE, 'ours'),
+        async () => control.rewrite(LEASE, 'a', 'b'),
+        async () => control.replace('owner.json', 'ours'),
+        async () => control.remove(LEASE),
+      ]) {
+        assert.match((await failure(attempt())).message, /AccessDenied/);
+      }
+      assert.equal(clock.mono, mono, 'at once');
+    });
+
+    it('are replaced by the last of two, and by nothing that is late', async () => {
+      const { s3, control } = await controlOf(options);
+      await control.replace('owner.json', 'one');
+      fated(s3, 'put', 'late');
+      await control.replace('owner.json', 'two');
+      await control.replace('owner.json', 'six');
+      s3.land();
+      if (isConditional) assert.equal(String(await control.read('owner.json')), 'six');
+      acting(s3, 'put', 1, () => s3.seed(AT('owner.json'), 'ten'));
+      await control.replace('owner.json', 'own');
+      assert.equal(String(await control.read('owner.json')), 'own');
+    });
+  });
+}
+
+describe('control objects of a bucket', () => {
+  it('are listed page by page, only those right below a directory', async () => {
+    const { s3, control } = await controlOf({ pageSize: 2 });
+    for (const name of ['b', 'a', 'c', 'd', 'below/a', '']) s3.seed(AT(`fences/${name}`), 'x');
+    for (const name of ['fences.json', 'leases/e', 'store.json']) s3.seed(AT(name), 'x');
+    s3.seed('fences/live', 'x');
+    assert.deepEqual(await control.list('fences'), ['a', 'b', 'c', 'd']);
+    assert.deepEqual(await control.list(''), ['fences.json', 'store.json']);
+    assert.deepEqual(await control.list('holds'), []);
+  });
+
+  it('are listed complete or not at all', async () => {
+    const { s3, control } = await controlOf({ pageSize: 2 });
+    for (const name of ['a', 'b', 'c']) s3.seed(AT(`fences/${name}`), 'x');
+    let pages = 0;
+    s3.before = ({ kind }) => {
+      if (kind === 'list' && (pages += 1) === 2) throw serverError(503, 'SlowDown', 'fences');
+      return undefined;
+    };
+    assert.match((await failure(control.list('fences'))).message, /SlowDown/);
+  });
+
+  it('are below 64 MiB', async () => {
+    const { s3, control } = await controlOf({});
+    s3.seed(AT(FENCE), Buffer.alloc(64 * 1024 * 1024 + 1));
+    assert.match((await failure(control.read(FENCE))).message, /no object of ours/);
+    s3.seed(AT(FENCE), '');
+    assert.equal((await control.read(FENCE))?.length, 0);
+  });
+
+  it('are read though nothing is known of what the bucket honours', async () => {
+    const clock = new DrivenClock();
+    const s3 = new MemoryS3({ clock });
+    s3.seed(AT('store.json'), 'x');
+    const capabilities = async (): Promise<Capabilities> => Promise.reject(new Error('read-only'));
+    const control = new ControlObjects({ api: s3, capabilities, clock });
+    assert.equal(String(await control.read('store.json')), 'x');
+    assert.deepEqual(await control.list(''), ['store.json']);
+    assert.match((await failure(control.create(FENCE, 'x'))).message, /read-only/);
+  });
+
+  it('take one request each where nothing is in the way', async () => {
+    const { s3, control } = await controlOf({});
+    await control.create(LEASE, 'a');
+    assert.deepEqual([...s3.requests], [['put', 1]]);
+    await control.rewrite(LEASE, 'a', 'b');
+    assert.deepEqual(
+      [...s3.requests],
+      [
+        ['put', 2],
+        ['get', 1],
+      ],
+    );
+    await control.remove(LEASE);
+    assert.equal(s3.count(), 4);
+  });
+
+  it('whose bytes are cut short are read again, and never believed', async () => {
+    const { s3, control } = await controlOf({});
+    s3.seed(AT(FENCE), 'whole');
+    const get: MemoryS3['get'] = s3.get.bind(s3);
+    let gets = 0;
+    s3.get = async (...given) => {
+      const got = await get(...given);
+      gets += 1;
+      return got === undefined || gets > 2 ? got : { ...got, size: got.size + 1 };
+    };
+    assert.equal(String(await control.read(FENCE)), 'whole');
+    assert.equal(gets, 3);
+    s3.get = async (...given) => {
+      const got = await get(...given);
+      got?.body.destroy(new Error('reset'));
+      return got;
+    };
+    assert.match((await failure(control.read(FENCE))).message, /can't be read: reset/);
+  });
+
+  it('are given up where others change them for ever', async () => {
+    const { s3, control } = await controlOf({});
+    let n = 0;
+    s3.before = (request) => {
+      if (request.kind === 'put') s3.seed(request.name, String((n += 1)));
+      return undefined;
+    };
+    assert.match((await failure(control.replace('owner.json', 'ours'))).message, /again and again/);
+  });
+});
+
+async function failure(promise: Promise<unknown>): Promise<Error> {
+  try {
+    await promise;
+  } catch (error) {
+    assert.instanceOf(error, Error);
+    return error;
+  }
+  assert.fail('it did not fail');
+}
