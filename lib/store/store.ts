@@ -76,6 +76,9 @@ export interface Store {
   /** Of a store whose requests may take effect after who sent them has died (R5). */
   readonly late?: LateEffects;
 
+  /** Of a store that is guarded by what it was found to honour: how, and what that leaves open. */
+  guards?(): Promise<readonly GuardLine[]>;
+
   /** Gives back what the store holds open. */
   close(): void;
 }
@@ -85,6 +88,12 @@ export interface Store {
  * been at it for long looks whether it still may go on, and throws when not (R5).
  */
 export type Pulse = () => Promise<void>;
+
+/** How something is guarded, for people; `isOpen` where something can be lost. */
+export interface GuardLine {
+  readonly text: string;
+  readonly isOpen: boolean;
+}
 
 /** How long requests of a process that has died may still take effect. */
 export interface LateEffects {

@@ -6,6 +6,7 @@ import { revisionHash, type S3Revision } from '../../domain/revision.ts';
 import { IDENTITY_NAME } from '../identity.ts';
 import type {
   ControlSpace,
+  GuardLine,
   Listed,
   ListedPending,
   LiveObject,
@@ -24,6 +25,7 @@ import type {
 import type { Capabilities, Got, Head, S3Api } from './api.ts';
 import { Mover } from './mover.ts';
 import { isControlName, isNestedStore, nameProblem, refusalOf } from './names.ts';
+import { describe, statusOf } from './probe.ts';
 import { PutterBack } from './putter-back.ts';
 import { Remover } from './remover.ts';
 import { ResumingBody } from './resuming-body.ts';
@@ -37,6 +39,7 @@ const LAST = '\u{10FFFF}';
  * up to 15 min ahead of the store's time, and is taken for 15 min after that. ms.
  */
 const DEAD_MS = 31 * 60_000;
+const NOT_IMPLEMENTED = 501;
 
 /** A bucket and prefix as a store: a move is a copy and a delete (R2, R3). */
 export class S3Store implements Store {
@@ -260,6 +263,11 @@ export class S3Store implements Store {
     return remover.remove(batch, pulse);
   }
 
+  async guards(): Promise<GuardLine[]> {
+    const lines = describe(await this.#capabilities());
+    return lines.map((text) => ({ text, isOpen: text.includes('WARNING') }));
+  }
+
   async #time(): Promise<number> {
     await this.#api.head(`${CONTROL_SEGMENT}/${IDENTITY_NAME}`);
     const date = this.#api.lastDate?.date;
@@ -277,7 +285,10 @@ export class S3Store implements Store {
   async #workings() {
     const capabilities = await this.#capabilities();
     // It may have been switched on or off since: read before each batch (R3).
-    const versioning = await this.#api.versioning();
+    const versioning = await this.#api.versioning().catch((error: unknown) => {
+      if (statusOf(error) === NOT_IMPLEMENTED) return 'off' as const; // this store knows no versions
+      throw error;
+    });
     return {
       api: this.#api,
       clock: this.#clock,
