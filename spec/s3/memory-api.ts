@@ -32,6 +32,11 @@ export interface Conditions {
   readonly putIfMatch: Record<'quoted' | 'unquoted', Honour | 'never-matches'>;
   /** By the header of the standard, and by RGW's. */
   readonly copyIfMatch: { readonly standard: Honour; readonly rgw: Honour };
+  /**
+   * What a PUT's condition looks at: the live object; or as RGW, in a bucket that
+   * keeps versions at nothing, and where that is suspended also at a marker.
+   */
+  readonly putSees: 'live' | 'as-rgw';
   readonly copyUnmodifiedSince: Honour;
   readonly copyIfAbsent: Honour;
   readonly deleteIfMatch: Honour;
@@ -45,6 +50,7 @@ export const PRESETS = {
   amazon: {
     putIfAbsent: 'atomic',
     putIfMatch: { quoted: 'atomic', unquoted: 'atomic' },
+    putSees: 'live',
     copyIfMatch: { standard: 'atomic', rgw: 'ignored' },
     copyUnmodifiedSince: 'atomic',
     copyIfAbsent: 'atomic',
@@ -55,6 +61,7 @@ export const PRESETS = {
   rgw: {
     putIfAbsent: 'atomic',
     putIfMatch: { quoted: 'never-matches', unquoted: 'atomic' },
+    putSees: 'as-rgw',
     copyIfMatch: { standard: 'ignored', rgw: 'atomic' },
     copyUnmodifiedSince: 'ignored',
     copyIfAbsent: 'ignored',
@@ -65,6 +72,7 @@ export const PRESETS = {
   swift: {
     putIfAbsent: 501,
     putIfMatch: { quoted: 501, unquoted: 501 },
+    putSees: 'live',
     copyIfMatch: { standard: 'racy', rgw: 'ignored' },
     copyUnmodifiedSince: 'racy',
     copyIfAbsent: 501,
@@ -288,14 +296,21 @@ export class MemoryS3 implements S3Api {
     }, [
       {
         honour: ifAbsent ? putIfAbsent : 'ignored',
-        refusal: () => (this.peek(name) === undefined ? undefined : 'exists'),
+        refusal: () => (this.#seenByPut(name) === undefined ? undefined : 'exists'),
       },
       {
         honour: byMatch === 'never-matches' ? 'atomic' : byMatch,
         refusal: () =>
-          byMatch === 'never-matches' || this.peek(name)?.etag !== ifMatch?.etag ? 'changed' : undefined,
+          byMatch === 'never-matches' || this.#seenByPut(name)?.etag !== ifMatch?.etag
+            ? 'changed'
+            : undefined,
       },
     ]);
+  }
+
+  #seenByPut(name: string): MemoryVersion | undefined {
+    if (this.conditions.putSees === 'live' || this.keepsVersions === 'off') return this.peek(name);
+    return this.keepsVersions === 'enabled' ? undefined : this.versionsOf(name)[0];
   }
 
   async copy(

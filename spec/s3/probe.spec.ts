@@ -1,7 +1,8 @@
 import { assert } from 'chai';
+import { TombstonedError } from '../../lib/domain/errors.ts';
 import { type Capabilities, Unanswered } from '../../lib/store/s3/api.ts';
 import { copyGuardOf, deleteGuardOf } from '../../lib/store/s3/guards.ts';
-import { describe as lines, probe } from '../../lib/store/s3/probe.ts';
+import { describe as lines, probe, statusOf } from '../../lib/store/s3/probe.ts';
 import { DrivenClock } from '../support/place.ts';
 import { type Honour, MemoryS3, type PRESETS, serverError } from './memory-api.ts';
 
@@ -57,14 +58,19 @@ describe('what a bucket honours, as probed', () => {
     });
   }
 
-  for (const preset of ['amazon', 'rgw'] as const) {
-    for (const versioning of ['enabled', 'suspended'] as const) {
-      it(`is told where ${preset} has versions ${versioning}; neither versions nor markers are left`, async () => {
-        const s3 = new MemoryS3({ preset, versioning });
-        assert.deepEqual(await probe(s3, clock), { ...FOUND[preset], versioning });
-        assert.deepEqual(s3.allNames(), []);
-      });
-    }
+  // RGW looks for what a PUT is to replace among the versions, where that replaces none.
+  const VERSIONED = [
+    ['amazon', 'enabled', {}],
+    ['amazon', 'suspended', {}],
+    ['rgw', 'enabled', { putIfAbsent: false, putIfMatch: 'no' }],
+    ['rgw', 'suspended', { putIfAbsent: false }],
+  ] as const;
+  for (const [preset, versioning, found] of VERSIONED) {
+    it(`is told where ${preset} has versions ${versioning}; neither versions nor markers are left`, async () => {
+      const s3 = new MemoryS3({ preset, versioning });
+      assert.deepEqual(await probe(s3, clock), { ...FOUND[preset], ...found, versioning });
+      assert.deepEqual(s3.allNames(), []);
+    });
   }
 
   for (const honour of ['ignored', 501, 400] as const satisfies Honour[]) {
@@ -155,6 +161,17 @@ describe('what a bucket honours, as probed', () => {
       throw serverError(400, 'RequestTimeout', request.name);
     };
     assert.deepEqual(await probe(s3, clock), FOUND.amazon);
+  });
+});
+
+describe('the status of an error', () => {
+  it('is that of the answer it comes from, and of none where there was none', () => {
+    assert.equal(statusOf(serverError(501, 'NotImplemented', 'a')), 501);
+    const cause = new Error('CopyObject: HTTP 501 NotImplemented: not there');
+    assert.equal(statusOf(new TombstonedError('failed', 'a', { cause })), 501);
+    assert.equal(statusOf(new Error('a', { cause: new Error('HTTP 503: SlowDown') })), 503);
+    assert.isUndefined(statusOf(new Error('socket hang up')));
+    assert.isUndefined(statusOf('HTTP 503'));
   });
 });
 

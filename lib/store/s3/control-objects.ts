@@ -1,5 +1,5 @@
 import type { Clock } from '../../domain/clock.ts';
-import { messageOf, TombstonedError } from '../../domain/errors.ts';
+import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
 import { CONTROL_SEGMENT } from '../../domain/key.ts';
 import type { ControlSpace } from '../store.ts';
 import { type Capabilities, type Got, type PutOptions, type S3Api, Unanswered } from './api.ts';
@@ -208,9 +208,25 @@ function overOnly({ etag }: Found, putIfMatch: Capabilities['putIfMatch']): PutO
   return putIfMatch === 'no' ? {} : { ifMatch: { etag, quoted: putIfMatch === 'quoted' } };
 }
 
-/** Whether an error leaves open what became of a write: a look tells. RGW answers some that lose a race with 500. */
+/** Why a request does not reach a server that was there before: it may reach it in a moment. */
+const UNREACHED = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENETDOWN',
+]);
+
+/**
+ * Whether a write is worth another look and attempt: it may have had its effect, or
+ * never came to the server. RGW answers some that lose a race with 500.
+ */
 function isUnclear(error: unknown): error is Error {
   if (error instanceof Unanswered) return true;
+  if (error instanceof TombstonedError && UNREACHED.has(errnoOf(error.cause) ?? '')) return true;
   const status = statusOf(error);
   return status === 409 || status === 429 || (status !== undefined && status >= 500 && status !== 501);
 }

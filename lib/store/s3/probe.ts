@@ -12,7 +12,8 @@ const PAUSE_MS = 500;
 /**
  * Tries on scratch names what a store honours (R3): a condition counts only where
  * the store refuses when it should, with nothing done, and accepts when it should.
- * Throws where that can't be told; its scratch objects are removed even then.
+ * Throws where that can't be told; its scratch objects are removed even then. To be
+ * done again when versioning is switched: RGW then honours other conditions.
  */
 export async function probe(api: S3Api, clock: Clock): Promise<Capabilities> {
   const versioning = (await unlessRefused(async () => api.versioning())) ?? 'off';
@@ -176,9 +177,15 @@ async function putsIfAbsent(scratch: Scratch): Promise<boolean> {
   const { name, etag } = await scratch.object();
   const over = await unlessRefused(async () => api.put(name, 'other', { ifAbsent: true }));
   if (over !== 'exists' || (await scratch.etagOf(name)) !== etag) return false;
-  const fresh = scratch.name();
-  const made = await unlessRefused(async () => api.put(fresh, 'one', { ifAbsent: true }));
-  return typeof made === 'object' && (await scratch.etagOf(fresh)) === made.etag;
+  const to = scratch.name();
+  const isMade = async (): Promise<boolean> => {
+    const made = await unlessRefused(async () => api.put(to, 'one', { ifAbsent: true }));
+    return typeof made === 'object' && (await scratch.etagOf(to)) === made.etag;
+  };
+  if (!(await isMade())) return false;
+  // Where a marker is, is nothing: RGW refuses that while versioning is suspended.
+  await api.delete(to);
+  return isMade();
 }
 
 async function putsIfMatch(scratch: Scratch): Promise<Capabilities['putIfMatch']> {
@@ -228,7 +235,10 @@ async function copiesIfAbsent(scratch: Scratch): Promise<boolean> {
   const guarded = { source, guard: 'none', ifAbsent: true } as const;
   if ((await copied(scratch, name, taken.name, guarded)) !== 'refused') return false;
   if ((await scratch.etagOf(taken.name)) !== taken.etag) return false;
-  return (await copied(scratch, name, scratch.name(), guarded)) === 'copied';
+  const to = scratch.name();
+  if ((await copied(scratch, name, to, guarded)) !== 'copied') return false;
+  await scratch.api.delete(to);
+  return (await copied(scratch, name, to, guarded)) === 'copied';
 }
 
 /** What became of a copy: there, refused by its condition, or the condition itself is not taken. */
@@ -272,13 +282,15 @@ async function unlessRefused<T>(request: () => Promise<T>): Promise<T | undefine
   }
 }
 
-/** The HTTP status that an error comes from, where an answer was the cause. */
+/** The HTTP status that an error comes from, where an answer was the cause: the SDK's errors have it, ours tell it. */
 export function statusOf(error: unknown): number | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if (!('$metadata' in cause)) continue;
-    const metadata: unknown = cause.$metadata;
-    if (typeof metadata !== 'object' || metadata === null || !('httpStatusCode' in metadata)) continue;
-    if (typeof metadata.httpStatusCode === 'number') return metadata.httpStatusCode;
+    const metadata: unknown = '$metadata' in cause ? cause.$metadata : undefined;
+    if (typeof metadata === 'object' && metadata !== null && 'httpStatusCode' in metadata) {
+      if (typeof metadata.httpStatusCode === 'number') return metadata.httpStatusCode;
+    }
+    const told = /^(?:\w+: )?HTTP (?<status>\d{3})\b/.exec(cause.message)?.groups?.['status'];
+    if (told !== undefined) return Number(told);
   }
   return undefined;
 }
