@@ -82,7 +82,7 @@ export interface Head {
   readonly versionId: string | null;
   /** As the store says it; undefined for the standard class. */
   readonly storageClass: string | undefined;
-  /** Whether an archived object can be read now: restored for a while. */
+  /** Whether it is archived and not restored for a while: it can't be read or copied now. */
   readonly isArchived: boolean;
 }
 
@@ -111,6 +111,8 @@ export interface CopyOptions {
     readonly size: number;
     readonly modifiedAt: number;
     readonly versionId: string | null;
+    /** `STANDARD`, or another: a copy keeps it only if it is told. Undefined: it is looked up, by a HEAD. */
+    readonly storageClass?: string | undefined;
   };
   /** How the source is guarded, as probed. */
   readonly guard: CopyGuard;

@@ -1,0 +1,60 @@
+import type { CopyOptions } from './api.ts';
+import { copySource, quotedEtag } from './encoding.ts';
+
+/** How a copy's request says what its source must be. */
+export interface Guard {
+  readonly input: {
+    readonly CopySource: string;
+    readonly CopySourceIfMatch?: string;
+    readonly CopySourceIfUnmodifiedSince?: Date;
+  };
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** The guard of a copy's source (R3), for a request that copies. */
+export function guardOf(bucket: string, key: string, { source, guard }: CopyOptions): Guard {
+  const { etag, modifiedAt, versionId } = source;
+  const CopySource = copySource(bucket, key, guard === 'version' ? versionId : null);
+  switch (guard) {
+    case 'unmodified-since':
+      // The header has whole seconds. Never earlier than it was changed.
+      return {
+        input: { CopySource, CopySourceIfUnmodifiedSince: new Date(Math.ceil(modifiedAt / 1000) * 1000) },
+        headers: {},
+      };
+    case 'if-match':
+      return { input: { CopySource, CopySourceIfMatch: quotedEtag(etag) }, headers: {} };
+    case 'rgw-if-match':
+      return { input: { CopySource }, headers: { 'x-amz-copy-if-match': etag } };
+    case 'version':
+    case 'none':
+      return { input: { CopySource }, headers: {} };
+  }
+}
+
+/** A command's middleware that gives its request more headers, before it is signed. */
+interface Extensible {
+  readonly middlewareStack: {
+    add(
+      middleware: <A extends { request?: unknown }, R>(
+        next: (args: A) => Promise<R>,
+      ) => (args: A) => Promise<R>,
+      options: { step: 'build'; name: string },
+    ): void;
+  };
+}
+
+export function addHeaders(command: Extensible, headers: Readonly<Record<string, string>>): void {
+  if (Object.keys(headers).length === 0) return;
+  command.middlewareStack.add(
+    (next) => async (args) => {
+      const { request } = args;
+      if (typeof request !== 'object' || request === null || !('headers' in request)) {
+        throw new TypeError('the SDK made a request without headers');
+      }
+      Object.assign(request.headers ?? {}, headers);
+      return next(args);
+    },
+    { step: 'build', name: 'tombstonedHeaders' },
+  );
+}

@@ -1,0 +1,54 @@
+import { escapeUri, MalformedAnswer } from './http.ts';
+
+/** A name as `x-amz-copy-source` wants it. */
+export function copySource(bucket: string, key: string, versionId: string | null): string {
+  const path = [bucket, ...key.split('/')].map((segment) => escapeUri(segment)).join('/');
+  return versionId === null ? path : `${path}?versionId=${escapeUri(versionId)}`;
+}
+
+/** A name as a listing has it. */
+export function listedKey(text: string, encoding: string | undefined): string {
+  if (encoding === undefined) return text;
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '));
+  } catch (error) {
+    throw new MalformedAnswer(`the answer has a name that can't be decoded: ${text}`, error);
+  }
+}
+
+/** Whether XML 1.0, and what servers make of it, keeps a name as it is. */
+export function isPlainInXml(name: string): boolean {
+  return name.isWellFormed() && !NOT_PLAIN.test(name);
+}
+
+const NOT_PLAIN = /[\p{Cc}\u2028\u2029\ufffe\uffff]|^\s|\s$/u;
+
+/** An ETag without quotes or `W/`. */
+export function bareEtag(text: string | undefined): string {
+  const bare = text?.replace(/^W\//, '').replace(/^"(.*)"$/, '$1') ?? '';
+  if (bare === '') throw new MalformedAnswer('the answer has no ETag');
+  return bare;
+}
+
+export function quotedEtag(bare: string): string {
+  return `"${bare}"`;
+}
+
+/** A version id; null where there is none, or it is `null`. */
+export function versionOf(text: string | undefined): string | null {
+  return text === undefined || text === '' || text === 'null' ? null : text;
+}
+
+/** ms since 1970. */
+export function timeOf(date: Date | undefined): number {
+  const time = date?.getTime() ?? Number.NaN;
+  if (!Number.isFinite(time)) throw new MalformedAnswer('the answer has no time of change');
+  return time;
+}
+
+export function sizeOf(size: number | undefined): number {
+  if (size === undefined || !Number.isSafeInteger(size) || size < 0) {
+    throw new MalformedAnswer('the answer has no size');
+  }
+  return size;
+}

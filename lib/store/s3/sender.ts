@@ -1,0 +1,269 @@
+import type { S3Client as Sdk } from '@aws-sdk/client-s3';
+import type { Clock } from '../../domain/clock.ts';
+import { errnoOf, TombstonedError } from '../../domain/errors.ts';
+import { printable } from '../../domain/key.ts';
+import { Unanswered } from './api.ts';
+import { connect, type S3Place } from './connection.ts';
+import {
+  type About,
+  exhaustedError,
+  isPassing,
+  isTooFast,
+  type Refusal,
+  readRefusal,
+  refusalError,
+  serverError,
+  unsentError,
+} from './errors.ts';
+import { type Answer, Attempt, type AttemptOptions, Connections, MalformedAnswer } from './http.ts';
+import { Throttle, type ThrottleOptions } from './throttle.ts';
+
+/** One request, and what its answer means. */
+export interface Call<O, T> {
+  /** S3's name of it, for figures and permissions. */
+  readonly operation: string;
+  /** For people: `read`, `copied`, … */
+  readonly what: string;
+  /** The name below the store's prefix, where it is about one. */
+  readonly name?: string | undefined;
+  /** The root element of a good answer's document; null: none; `'stream'`: the body is the caller's. */
+  readonly answers: string | null;
+  /** How long not a byte may come, where it is not the usual time. ms */
+  readonly patience?: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Makes the request, once. */
+  send(sdk: Sdk, options: AttemptOptions): Promise<O>;
+  /** What a good answer says; it throws a `MalformedAnswer` where that is nothing. */
+  read(output: O, answer: Answer): T | Promise<T>;
+  /** What a refusal means, where the caller asked about that; undefined: it is an error. */
+  refused?(refusal: Refusal): T | undefined;
+}
+
+export interface SenderOptions {
+  readonly bucket: string;
+  readonly prefix: string;
+  readonly place: S3Place;
+  readonly throttle: ThrottleOptions;
+  readonly clock: Clock;
+  /** From 0 to 1. */
+  readonly random: () => number;
+  /** How long not a byte may come. ms */
+  readonly patience: number;
+}
+
+/** What became of one attempt. */
+type Outcome<T> =
+  | { readonly kind: 'answered'; readonly value: T }
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
+  /** Nothing reached the server. */
+  | { readonly kind: 'unsent'; readonly error: unknown; readonly isNetwork: boolean }
+  | { readonly kind: 'unknown'; readonly error: unknown };
+
+/** A request is accepted up to 15 min after its date, by the store's clock (R5). ms */
+const EFFECT_MS = 16 * 60_000;
+const RETRY_FOR_MS = 60_000;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 10_000;
+/** How often a server is tried that has never answered. */
+const FIRST_TRIES = 3;
+
+/** Sends requests: one attempt each, or again and again where that does no harm; says what became of them. */
+export class Sender {
+  readonly bucket: string;
+  readonly prefix: string;
+  readonly clock: Clock;
+  readonly requests = new Map<string, number>();
+  lastDate: { readonly date: number; readonly monotonic: number } | undefined;
+  unansweredUntil: number | undefined;
+  /** Whether any answer showed that the bucket is there. */
+  isBucketSeen = false;
+  readonly #sdk: Sdk;
+  readonly #host: string;
+  readonly #throttle: Throttle;
+  readonly #random: () => number;
+  readonly #patience: number;
+
+  static async open(options: SenderOptions): Promise<Sender> {
+    const answered: { by?: (answer: Answer) => void } = {};
+    const connections = new Connections(options.throttle.concurrency, (answer) => answered.by?.(answer));
+    const { sdk, host } = await connect(options.place, options.bucket, connections);
+    const sender = new Sender(options, sdk, host);
+    answered.by = (answer) => sender.#answered(answer);
+    return sender;
+  }
+
+  private constructor(options: SenderOptions, sdk: Sdk, host: string) {
+    this.bucket = options.bucket;
+    this.prefix = options.prefix;
+    this.clock = options.clock;
+    this.#random = options.random;
+    this.#patience = options.patience;
+    this.#throttle = new Throttle(options.throttle, options.clock);
+    this.#sdk = sdk;
+    this.#host = host;
+  }
+
+  /** The usual time without a byte. ms */
+  get patience(): number {
+    return this.#patience;
+  }
+
+  /**
+   * Exactly one attempt of a request that changes something: its answer; a
+   * `TombstonedError`, and nothing was done; or an `Unanswered`.
+   */
+  async once<O, T>(call: Call<O, T>): Promise<T> {
+    const { outcome, attempt } = await this.#attempt(call);
+    switch (outcome.kind) {
+      case 'answered':
+        return outcome.value;
+      case 'refused':
+        return this.#meant(call, outcome.refusal, attempt.signedAt);
+      case 'unsent':
+        if (call.signal?.aborted === true) throw outcome.error;
+        throw unsentError(outcome.error, this.about(call));
+      case 'unknown':
+        throw this.unanswered(call, attempt.signedAt, outcome.error);
+    }
+  }
+
+  /**
+   * A request that may be made again: where the answer is no answer, for up to about a
+   * minute. Where it changes something and the end is not a good answer, one of those
+   * that got none may still have its effect: an `Unanswered`.
+   */
+  async repeated<O, T>(call: Call<O, T> & { readonly changes?: true }): Promise<T> {
+    let lostAt: number | undefined;
+    const give = (error: Error): Error =>
+      call.changes === true && lostAt !== undefined ? this.unanswered(call, lostAt, error) : error;
+    const startedAt = this.clock.monotonic();
+    for (let tries = 1; ; tries++) {
+      const { outcome, attempt } = await this.#attempt(call);
+      let last: unknown;
+      switch (outcome.kind) {
+        case 'answered':
+          return outcome.value;
+        case 'refused':
+          if (!isPassing(outcome.refusal)) {
+            const meant = call.refused?.(outcome.refusal);
+            if (meant !== undefined) return meant;
+            throw give(refusalError(outcome.refusal, this.about(call), attempt.signedAt));
+          }
+          last = serverError(outcome.refusal);
+          break;
+        case 'unsent':
+          call.signal?.throwIfAborted();
+          // A server that has answered before is waited for.
+          if (!outcome.isNetwork || (this.lastDate === undefined && tries >= FIRST_TRIES)) {
+            throw give(unsentError(outcome.error, this.about(call)));
+          }
+          last = outcome.error;
+          break;
+        case 'unknown':
+          call.signal?.throwIfAborted();
+          lostAt = attempt.signedAt ?? this.clock.now();
+          last = outcome.error;
+          break;
+      }
+      const most = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (tries - 1));
+      const pause = (most / 2) * (1 + this.#random());
+      const passed = this.clock.monotonic() - startedAt;
+      if (passed + pause > RETRY_FOR_MS) {
+        throw give(exhaustedError(last, this.about(call), Math.round(passed / 1000)));
+      }
+      await this.clock.sleep(pause, call.signal);
+      call.signal?.throwIfAborted();
+    }
+  }
+
+  /** Notes that it is not known what became of a request. */
+  unanswered(
+    call: Pick<Call<unknown, unknown>, 'what' | 'name' | 'operation'>,
+    signedAt: number | undefined,
+    cause: unknown,
+  ): Unanswered {
+    const date = signedAt ?? this.clock.now();
+    this.unansweredUntil = Math.max(this.unansweredUntil ?? 0, date + EFFECT_MS);
+    const { where, what } = this.about(call);
+    const text = cause instanceof Error ? cause.message : String(cause);
+    return new Unanswered(`it is not known whether ${where} was ${what}: ${text}`, date, cause);
+  }
+
+  about({ operation, what, name }: Pick<Call<unknown, unknown>, 'what' | 'name' | 'operation'>): About {
+    const path = name === undefined ? '' : `/${printable(this.prefix + name)}`;
+    return {
+      bucket: this.bucket,
+      where: `s3://${this.bucket}${path}`,
+      what,
+      key: name,
+      operation,
+      host: this.#host,
+    };
+  }
+
+  close(): void {
+    this.#sdk.destroy();
+  }
+
+  #meant<O, T>(call: Call<O, T>, refusal: Refusal, signedAt: number | undefined): T {
+    const meant = call.refused?.(refusal);
+    if (meant !== undefined) return meant;
+    throw refusalError(refusal, this.about(call), signedAt);
+  }
+
+  async #attempt<O, T>(call: Call<O, T>): Promise<{ outcome: Outcome<T>; attempt: Attempt }> {
+    const attempt = new Attempt(call.answers, call.patience ?? this.#patience);
+    let outcome: Outcome<T> | undefined;
+    await this.#throttle.run(async () => {
+      this.requests.set(call.operation, (this.requests.get(call.operation) ?? 0) + 1);
+      outcome = await this.#outcome(call, attempt);
+      return { isTooFast: attempt.answer !== undefined && isTooFast(readRefusalOf(attempt.answer)) };
+    }, call.signal);
+    if (outcome === undefined) throw new TypeError('a request ended without an outcome');
+    return { outcome, attempt };
+  }
+
+  async #outcome<O, T>(call: Call<O, T>, attempt: Attempt): Promise<Outcome<T>> {
+    const options: AttemptOptions = {
+      attempt,
+      ...(call.signal === undefined ? {} : { abortSignal: call.signal }),
+    };
+    try {
+      const output = await call.send(this.#sdk, options);
+      if (attempt.answer === undefined) throw new MalformedAnswer('the answer was not seen');
+      const value = await call.read(output, attempt.answer);
+      this.isBucketSeen = true;
+      return { kind: 'answered', value };
+    } catch (error) {
+      const { answer } = attempt;
+      if (answer !== undefined && answer.status >= 300) {
+        const refusal = readRefusal(answer);
+        // A server that lacks a function says so with a code of its own; all else above 500 says nothing.
+        return answer.status < 500 || refusal.code === 'NotImplemented'
+          ? { kind: 'refused', refusal }
+          : { kind: 'unknown', error: serverError(refusal) };
+      }
+      if (attempt.wasSent) return { kind: 'unknown', error };
+      // What never came to the connection (no credentials, …) is not the network's.
+      const isNetwork = attempt.signedAt !== undefined && errnoOf(error) !== undefined;
+      return { kind: 'unsent', error, isNetwork };
+    }
+  }
+
+  #answered({ headers }: Answer): void {
+    const date = Date.parse(headers['date'] ?? '');
+    if (Number.isFinite(date)) this.lastDate = { date, monotonic: this.clock.monotonic() };
+  }
+}
+
+function readRefusalOf(answer: Answer): { status: number; code: string } {
+  return answer.status < 300 ? { status: answer.status, code: '' } : readRefusal(answer);
+}
+
+/** For errors of callers that are no refusals of the server. */
+export function failed(about: About, reason: string, hint: string): TombstonedError {
+  return new TombstonedError('failed', `${about.where} can't be ${about.what}: ${reason}`, {
+    key: about.key,
+    hint,
+  });
+}

@@ -1,0 +1,117 @@
+import {
+  GetObjectTaggingCommand,
+  HeadObjectCommand,
+  type HeadObjectCommandOutput,
+  type PutObjectCommandInput,
+  type Tag,
+} from '@aws-sdk/client-s3';
+import { bareEtag } from './encoding.ts';
+import { failed, type Sender } from './sender.ts';
+
+export interface Source {
+  readonly etag: string;
+  readonly size: number;
+  readonly versionId?: string | null;
+}
+
+/** What goes with an object's bytes, for a request that has to be told. */
+export interface Properties {
+  readonly input: Pick<
+    PutObjectCommandInput,
+    | 'ContentType'
+    | 'CacheControl'
+    | 'ContentDisposition'
+    | 'ContentEncoding'
+    | 'ContentLanguage'
+    | 'Metadata'
+    | 'StorageClass'
+    | 'WebsiteRedirectLocation'
+    | 'Tagging'
+  >;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** What a copy's source is, with all that goes with it. */
+export async function headOf(
+  sender: Sender,
+  from: string,
+  source: Source,
+): Promise<HeadObjectCommandOutput | 'changed' | 'gone'> {
+  return sender.repeated<HeadObjectCommandOutput, HeadObjectCommandOutput | 'changed' | 'gone'>({
+    operation: 'HeadObject',
+    what: 'copied',
+    name: from,
+    answers: null,
+    send: async (sdk, options) =>
+      sdk.send(
+        new HeadObjectCommand({
+          Bucket: sender.bucket,
+          Key: sender.prefix + from,
+          VersionId: source.versionId ?? undefined,
+        }),
+        options,
+      ),
+    read: (output) =>
+      bareEtag(output.ETag) === source.etag && output.ContentLength === source.size ? output : 'changed',
+    // That the bucket is there, the caller has made sure of.
+    refused: ({ status }) => (status === 404 ? 'gone' : undefined),
+  });
+}
+
+export async function propertiesOf(
+  sender: Sender,
+  from: string,
+  source: Source,
+  head: HeadObjectCommandOutput,
+): Promise<Properties> {
+  if ((head.MissingMeta ?? 0) > 0) {
+    throw failed(
+      sender.about({ operation: 'HeadObject', what: 'copied', name: from }),
+      'it has metadata that the store does not give',
+      'copy it by hand',
+    );
+  }
+  const tags = await tagsOf(sender, from, source);
+  return {
+    input: {
+      ContentType: head.ContentType,
+      CacheControl: head.CacheControl,
+      ContentDisposition: head.ContentDisposition,
+      ContentEncoding: head.ContentEncoding,
+      ContentLanguage: head.ContentLanguage,
+      Metadata: head.Metadata,
+      StorageClass: head.StorageClass,
+      WebsiteRedirectLocation: head.WebsiteRedirectLocation,
+      ...(tags.length === 0 ? {} : { Tagging: taggingOf(tags) }),
+    },
+    // As it is, whether it is a date or not.
+    headers: head.ExpiresString === undefined ? {} : { expires: head.ExpiresString },
+  };
+}
+
+async function tagsOf(sender: Sender, from: string, source: Source): Promise<Tag[]> {
+  return sender.repeated<{ TagSet: Tag[] | undefined }, Tag[]>({
+    operation: 'GetObjectTagging',
+    what: 'copied',
+    name: from,
+    answers: 'Tagging',
+    send: async (sdk, options) =>
+      sdk.send(
+        new GetObjectTaggingCommand({
+          Bucket: sender.bucket,
+          Key: sender.prefix + from,
+          VersionId: source.versionId ?? undefined,
+        }),
+        options,
+      ),
+    read: ({ TagSet }) => TagSet ?? [],
+    // A store that knows no tags has none.
+    refused: ({ status, code }) => (status === 501 || code === 'NoSuchTagSet' ? [] : undefined),
+  });
+}
+
+function taggingOf(tags: readonly Tag[]): string {
+  return tags
+    .map(({ Key, Value }) => `${encodeURIComponent(Key ?? '')}=${encodeURIComponent(Value ?? '')}`)
+    .join('&');
+}
