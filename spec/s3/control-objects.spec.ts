@@ -1,9 +1,13 @@
 import { assert } from 'chai';
+import { systemClock } from '../../lib/domain/clock.ts';
 import { TombstonedError } from '../../lib/domain/errors.ts';
 import { type Capabilities, Unanswered } from '../../lib/store/s3/api.ts';
+import { S3Client } from '../../lib/store/s3/client.ts';
 import { ControlObjects } from '../../lib/store/s3/control-objects.ts';
 import { probe } from '../../lib/store/s3/probe.ts';
 import { DrivenClock } from '../support/place.ts';
+import { S3Proxy } from '../support/s3-proxy.ts';
+import { type FreshBucket, freshBucket, type S3Server, s3ServerOrSkip } from '../support/s3-server.ts';
 import { type Fate, type MemoryOptions, type MemoryRequest, MemoryS3, serverError } from './memory-api.ts';
 
 const LEASE = 'leases/l-1.json';
@@ -384,6 +388,150 @@ describe('control objects of a bucket', () => {
     };
     assert.match((await failure(control.replace('owner.json', 'ours'))).message, /again and again/);
   });
+});
+
+/** What RGW and Amazon honour, with versions and without. */
+const REAL = [
+  {
+    name: 'RGW',
+    versioned: false,
+    found: { putIfAbsent: true, putIfMatch: 'unquoted', copyIfMatch: 'rgw', deleteIfMatch: false },
+  },
+  {
+    name: 'RGW with versions',
+    versioned: true,
+    found: { putIfAbsent: false, putIfMatch: 'no', copyIfMatch: 'rgw', deleteIfMatch: false },
+  },
+  {
+    name: 'RGW behind a proxy that does as Amazon',
+    versioned: false,
+    semantics: 'amazon',
+    found: {
+      putIfAbsent: true,
+      putIfMatch: 'quoted',
+      copyIfMatch: 'standard',
+      copyUnmodifiedSince: true,
+      copyIfAbsent: true,
+      deleteIfMatch: true,
+    },
+  },
+] as const;
+
+describe('control objects on a real server', function () {
+  this.timeout(60_000);
+  let server: S3Server;
+
+  before(function () {
+    server = s3ServerOrSkip(this);
+    process.env['AWS_ACCESS_KEY_ID'] = server.accessKeyId;
+    process.env['AWS_SECRET_ACCESS_KEY'] = server.secretAccessKey;
+  });
+  after(() => {
+    delete process.env['AWS_ACCESS_KEY_ID'];
+    delete process.env['AWS_SECRET_ACCESS_KEY'];
+  });
+
+  for (const kind of REAL) {
+    const { name, versioned, found } = kind;
+    describe(`of ${name}`, () => {
+      const open: { close(): void }[] = [];
+      let bucket: FreshBucket;
+      let proxy: S3Proxy | undefined;
+      let api: S3Client;
+
+      beforeEach(async () => {
+        bucket = await freshBucket(server, { versioned });
+        proxy = 'semantics' in kind ? await S3Proxy.start(server, kind.semantics) : undefined;
+        api = await S3Client.open({
+          bucket: bucket.name,
+          prefix: 'some/prefix/',
+          url: `s3://${bucket.name}/some/prefix/`,
+          config: {
+            endpoint: proxy?.endpoint ?? server.endpoint,
+            region: server.region,
+            forcePathStyle: true,
+          },
+          throttle: { requestsPerSecond: null, concurrency: 16 },
+          clock: systemClock,
+        });
+        open.push(api);
+      });
+      afterEach(async () => {
+        for (const one of open.splice(0)) one.close();
+        await proxy?.close();
+        await bucket.remove();
+      });
+
+      it('are under the conditions that are probed, and nothing of the probing is left', async () => {
+        const capabilities = await probe(api, systemClock);
+        assert.deepInclude(capabilities, { ...found, versioning: versioned ? 'enabled' : 'off' });
+        for await (const page of api.listVersions('')) assert.deepEqual(page, []);
+      });
+
+      it('are made, rewritten, replaced and removed', async () => {
+        const capabilities = await probe(api, systemClock);
+        const control = new ControlObjects({
+          api,
+          capabilities: async () => capabilities,
+          clock: systemClock,
+        });
+        assert.equal(await control.create(LEASE, 'a'), 'created');
+        assert.equal(await control.create(LEASE, 'b'), 'exists');
+        assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'rewritten');
+        assert.equal(await control.rewrite(LEASE, 'a', 'c'), 'changed');
+        assert.deepEqual(await control.list('leases'), ['l-1.json']);
+        await control.remove(LEASE);
+        await control.remove(LEASE);
+        assert.isUndefined(await control.read(LEASE));
+        assert.equal(await control.rewrite(LEASE, 'b', 'c'), 'gone');
+        assert.deepEqual(await control.list('leases'), []);
+        await control.replace('owner.json', 'one');
+        await control.replace('owner.json', 'two');
+        assert.equal(String(await control.read('owner.json')), 'two');
+      });
+
+      it('have one maker, and one who rewrites them, of many at once', async () => {
+        const capabilities = await probe(api, systemClock);
+        const control = new ControlObjects({
+          api,
+          capabilities: async () => capabilities,
+          clock: systemClock,
+        });
+        const bodies = Array.from({ length: 8 }, (_, i) => `body ${i}`);
+        const made = await Promise.all(bodies.map(async (body) => control.create('owner.json', body)));
+        assert.equal(made.filter((outcome) => outcome === 'created').length, 1);
+        assert.equal(String(await control.read('owner.json')), bodies[made.indexOf('created')]);
+        if (capabilities.putIfMatch === 'no') return;
+        await control.create(LEASE, 'before');
+        const texts = bodies.map((body) => body.replace('body ', 'after'));
+        const outcomes = await Promise.all(texts.map(async (text) => control.rewrite(LEASE, 'before', text)));
+        assert.equal(outcomes.filter((outcome) => outcome === 'rewritten').length, 1);
+        assert.equal(String(await control.read(LEASE)), texts[outcomes.indexOf('rewritten')]);
+      });
+
+      if (!('semantics' in kind)) return;
+      for (const when of ['before', 'after'] as const) {
+        it(`are known though a connection is reset ${when} a PUT has its effect`, async () => {
+          const capabilities = await probe(api, systemClock);
+          const control = new ControlObjects({
+            api,
+            capabilities: async () => capabilities,
+            clock: systemClock,
+          });
+          const reset = () =>
+            proxy?.inject({ match: ({ method }) => method === 'PUT', fault: { as: 'reset', when } });
+          reset();
+          assert.equal(await control.create(LEASE, 'a'), 'created');
+          reset();
+          assert.equal(await control.rewrite(LEASE, 'a', 'b'), 'rewritten');
+          reset();
+          await control.replace('owner.json', 'ours');
+          assert.equal(String(await control.read(LEASE)), 'b');
+          assert.equal(String(await control.read('owner.json')), 'ours');
+        });
+      }
+    });
+  }
 });
 
 async function failure(promise: Promise<unknown>): Promise<Error> {

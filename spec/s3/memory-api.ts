@@ -320,6 +320,12 @@ export class MemoryS3 implements S3Api {
   ): Promise<Copied | 'changed' | 'gone' | 'exists'> {
     const { source, guard, ifAbsent = false } = options;
     const { copyIfAbsent } = this.conditions;
+    if (source.storageClass === undefined) {
+      // As the client does, which has to tell the server the class.
+      const head = await this.head(from, source.versionId === null ? {} : { versionId: source.versionId });
+      if (head === undefined) return 'gone';
+      if (head.etag !== source.etag || head.size !== source.size) return 'changed';
+    }
     const find = () => this.#find(from, guard === 'version' ? (source.versionId ?? NULL_VERSION) : undefined);
     return this.#request<Copied | 'gone', 'changed' | 'exists'>({
       kind: 'copy',

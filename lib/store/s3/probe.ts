@@ -248,7 +248,8 @@ async function copied(
   to: string,
   options: Omit<CopyOptions, 'source'> & { source: { etag: string; size: number; modifiedAt: number } },
 ): Promise<'copied' | 'refused' | 'not taken'> {
-  const source = { ...options.source, versionId: null, storageClass: undefined };
+  // With its class, or the client would look at it first, and find what the server does not.
+  const source = { ...options.source, versionId: null, storageClass: 'STANDARD' };
   const outcome = await unlessRefused(async () => scratch.api.copy(from, to, { ...options, source }));
   if (outcome === undefined) return 'not taken';
   // The source is there: who says it is gone has no idea of the condition.
