@@ -8,7 +8,7 @@ import { checkPendingPrefix, createIdentity, readIdentity } from '../store/ident
 import { LocalStore } from '../store/local/local-store.ts';
 import { checkOwner, createOwner, readOwner } from '../store/owner.ts';
 import type { Surroundings } from './open.ts';
-import { openStore } from './open-store.ts';
+import { openStore, refuseParentInBucket } from './open-store.ts';
 
 /** What `init` found, and what it made. */
 export interface InitResult {
@@ -32,6 +32,7 @@ export async function initStore(
   const store = await openStore(storeConfig, 'write', clock);
   try {
     if (storeConfig.location.kind === 'local') refuseParents(realpathSync(storeConfig.location.directory));
+    await refuseParentInBucket(storeConfig, clock);
     // A listing goes through every directory, and throws at a store inside this one.
     for await (const _ of store.list('')) continue;
     const now = new Date(clock.now()).toISOString();

@@ -1,25 +1,51 @@
 import type { StoreConfig } from '../config/config.ts';
+import { quietSdk } from '../config/environment.ts';
 import { type Clock, systemClock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { readIdentity } from '../store/identity.ts';
 import { LocalStore } from '../store/local/local-store.ts';
+import type { S3Place } from '../store/s3/open.ts';
 import type { Store } from '../store/store.ts';
 
-/** Opens a store as its config says, without a look at whose it is. Throws for a kind this version lacks. */
+/** Opens a store as its config says, without a look at whose it is. */
 export async function openStore(
   storeConfig: StoreConfig,
   access: 'read' | 'write',
   clock: Clock = systemClock,
 ): Promise<Store> {
-  const { location, pendingPrefix, url } = storeConfig;
-  if (location.kind === 's3') {
-    throw new TombstonedError('config', `${url}: S3 stores are not supported by this version`, {
-      key: url,
-      hint: 'use a file:// URL',
-    });
-  }
+  const { location, pendingPrefix } = storeConfig;
   const settle = storeConfig.settle === 'auto' ? undefined : storeConfig.settle;
+  if (location.kind === 's3') {
+    const { openS3Store } = await loadS3();
+    return openS3Store(s3PlaceOf(storeConfig, location), { pendingPrefix, clock, settle });
+  }
   return LocalStore.open({ path: location.directory, pendingPrefix, access, clock, settle });
+}
+
+/** Throws `config` when a store would be inside another one of the same bucket. */
+export async function refuseParentInBucket(storeConfig: StoreConfig, clock: Clock): Promise<void> {
+  const { location, url } = storeConfig;
+  if (location.kind !== 's3') return;
+  const { storeAbove } = await loadS3();
+  const above = await storeAbove(s3PlaceOf(storeConfig, location), clock);
+  if (above === undefined) return;
+  throw new TombstonedError('config', `${url} is inside the store ${above}`, {
+    key: url,
+    hint: 'use that store with a policy on the prefix, or move one out of the other',
+  });
+}
+
+/** Loaded when it is needed: the SDK takes long. */
+async function loadS3() {
+  quietSdk();
+  return import('../store/s3/open.ts');
+}
+
+function s3PlaceOf(
+  { url, s3: { endpoint, region, forcePathStyle }, throttle }: StoreConfig,
+  { bucket, prefix }: { bucket: string; prefix: string },
+): S3Place {
+  return { url, bucket, prefix, endpoint, region, forcePathStyle, throttle };
 }
 
 /** Opens a store for reading by itself: its own `store.json` says where pending copies are. */

@@ -44,3 +44,8 @@ function variable(name: string): string | undefined {
   const value = env[name];
   return value === '' ? undefined : value;
 }
+
+/** Keeps the AWS SDK from its remarks about Node's version on stderr: what it needs is this program's to see to. */
+export function quietSdk(): void {
+  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+}

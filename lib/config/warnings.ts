@@ -12,7 +12,7 @@ export function warnings(config: Config): string[] {
 
 /** Members that are checked, and that nothing in this version acts on. */
 const IDLE = ['metrics', 'clockTolerance', 'notify'] as const;
-const IDLE_IN_STORE = ['throttle'] as const;
+const IDLE_LOCALLY = ['throttle'] as const;
 
 function unused<K extends string>(
   path: string,
@@ -27,7 +27,12 @@ function unused<K extends string>(
 
 function storeWarnings(store: StoreConfig, index: number): string[] {
   const path = `stores[${index}].`;
-  const lines = unused(path, store, STORE_DEFAULTS, IDLE_IN_STORE);
+  const lines = store.location.kind === 's3' ? [] : unused(path, store, STORE_DEFAULTS, IDLE_LOCALLY);
+  if (store.s3.versions === 'purge') {
+    lines.push(
+      `${path}s3.versions: purge has no effect in this version: old versions stay until a lifecycle rule removes them`,
+    );
+  }
   if (store.safetyWindow < HOUR) {
     lines.push(
       `${path}safetyWindow: ${formatDuration(store.safetyWindow)} is under an hour: what a restore still reads may be gone`,

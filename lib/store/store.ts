@@ -73,6 +73,9 @@ export interface Store {
    */
   readonly settle: number;
 
+  /** How many objects one batch moves at the most, where it takes so long that a signal would have to wait. */
+  readonly batch?: number;
+
   /** Of a store whose requests may take effect after who sent them has died (R5). */
   readonly late?: LateEffects;
 
@@ -96,7 +99,7 @@ export interface GuardLine {
 }
 
 /** How long requests of a process that has died may still take effect. */
-export interface LateEffects {
+interface LateEffects {
   /** ms, however wrong its clock was. */
   readonly for: number;
   /** The store's own time, ms since 1970. */

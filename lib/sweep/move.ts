@@ -57,7 +57,7 @@ export async function* moveBatches(
   place: Place,
   run: Run,
   ledger: Ledger,
-  { sweep, asker, prefixes, signal, batchSize: most = BATCH }: MovePlan,
+  { sweep, asker, prefixes, signal, batchSize: most = place.store.batch ?? BATCH }: MovePlan,
 ): AsyncGenerator<MovedBatch> {
   const isCut = (): boolean => signal?.aborted === true;
   if (isCut()) return;

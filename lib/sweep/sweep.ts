@@ -5,6 +5,7 @@ import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import type { Guards, Policy } from '../policy/policy.ts';
 import { reasonOf } from '../run/claims.ts';
+import { isNews } from '../run/news.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
@@ -96,6 +97,7 @@ async function sweepIn(
       for (const item of planItems(place, n)) options.onPlanned?.(item);
     } else {
       catalog.sweeps.progress(n, 'moving', counts.planned, null);
+      if (counts.planned > 0) await tellWhatIsOpen(place);
       isCut = await movePlan(place, run, ledger, n, options, counts, kept);
     }
   } catch (error) {
@@ -111,6 +113,13 @@ async function sweepIn(
   const blocked = plans.flatMap(({ policy, over }) => (over === null ? [] : [{ policy, over }]));
   end(isCut ? 'interrupted' : blocked.length > 0 && counts.planned === 0 ? 'blocked' : 'done');
   return { sweep: options.dryRun ? null : id, ...counts, plans, kept, blocked, isCut };
+}
+
+/** Warns of what this store's guards leave open, before anything is moved. */
+async function tellWhatIsOpen({ store, report }: Place): Promise<void> {
+  for (const { text, isOpen } of (await store.guards?.()) ?? []) {
+    if (isOpen && isNews(store, text)) report('warn', text, { hint: 'see tombstonectl doctor' });
+  }
 }
 
 async function planOne(

@@ -42,9 +42,16 @@ async function inMemory(options: MemoryOptions): Promise<StoreToTest> {
   };
 }
 
-for (const preset of ['amazon', 'rgw'] as const) {
-  for (const versioning of ['off', 'enabled', 'suspended'] as const)
-    conformance(`S3 in memory, as ${preset} with versions ${versioning}`, async () =>
-      inMemory({ preset, versioning }),
-    );
+const KINDS = [
+  ['amazon', 'off'],
+  ['amazon', 'enabled'],
+  ['amazon', 'suspended'],
+  ['rgw', 'off'],
+  ['rgw', 'enabled'], // suspended, it lets nothing be put back: see restoring.spec.ts
+] as const;
+
+for (const [preset, versioning] of KINDS) {
+  conformance(`S3 in memory, as ${preset} with versions ${versioning}`, async () =>
+    inMemory({ preset, versioning }),
+  );
 }

@@ -644,7 +644,7 @@ export function serverError(status: number, code: string, name: string): Tombsto
 }
 
 /** What a request ends in that got no answer. */
-export function unanswered(request: MemoryRequest, signedAt: number): Unanswered {
+function unanswered(request: MemoryRequest, signedAt: number): Unanswered {
   return new Unanswered(`${request.kind}: no answer`, signedAt, new Error('socket hang up'));
 }
 

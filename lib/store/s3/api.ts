@@ -36,7 +36,7 @@ export interface S3Api {
    * Copies a name to where there is nothing, by GET and PUT If-None-Match, with
    * everything that goes with it; for stores that ignore that condition of a copy.
    */
-  copyByPut?(
+  copyByPut(
     from: string,
     to: string,
     source: Pick<Head, 'etag' | 'size'>,

@@ -6,7 +6,7 @@ import type { Pulse } from '../store.ts';
 import { type S3Api, Unanswered } from './api.ts';
 
 /** How long after its signed date a request may still take effect, by the store's `Date` (R5). ms. */
-export const LATE_MS = 16 * 60_000;
+const LATE_MS = 16 * 60_000;
 /** How often a write is tried that gets no answer. */
 const ATTEMPTS = 3;
 const PAUSE_MS = 1000;

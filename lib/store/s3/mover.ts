@@ -4,10 +4,11 @@ import { isCopyOf, pendingName } from '../../domain/ids.ts';
 import { type Key, printable } from '../../domain/key.ts';
 import { type S3Revision, sameRevision } from '../../domain/revision.ts';
 import type { MoveItem, MoveOutcome, Pulse } from '../store.ts';
-import type { Capabilities, Copied, Head, ListedVersion, S3Api } from './api.ts';
+import type { Capabilities, Copied, Head, S3Api } from './api.ts';
 import { copyGuardOf, deleteGuardOf } from './guards.ts';
 import { LateRequests } from './late.ts';
 import { revisionOf, s3Revision } from './revisions.ts';
+import { versionsOf } from './versions.ts';
 
 /** A copy that is older than this, beside a live object that is still its source, was put back meanwhile. ms. */
 const FINISHED_WITHIN_MS = 3_600_000;
@@ -111,7 +112,7 @@ export class Mover {
   /** Takes a marker off again that hides another version than the one copied. */
   async #unhide(key: Key, meant: S3Revision, versionId: string | null): Promise<void> {
     for (let round = 0; round < MARKERS; round++) {
-      const [latest, ...older] = await this.#versionsOf(key);
+      const [latest, ...older] = await versionsOf(this.#api, key);
       if (latest?.isMarker !== true) return;
       const hidden = older.find(({ isMarker }) => !isMarker);
       if (hidden === undefined) return;
@@ -123,7 +124,7 @@ export class Mover {
       await this.#late.known<unknown>(
         async () => this.#api.delete(key, { versionId: latest.versionId }),
         async () => {
-          const [now] = await this.#versionsOf(key);
+          const [now] = await versionsOf(this.#api, key);
           return now?.versionId === latest.versionId ? 'not-yet' : { result: now };
         },
       );
@@ -132,17 +133,6 @@ export class Mover {
       key,
       hint: 'look at its versions: a delete marker hides a content that has no tombstone',
     });
-  }
-
-  /** Newest first. */
-  async #versionsOf(key: Key): Promise<ListedVersion[]> {
-    const versions: ListedVersion[] = [];
-    for await (const page of this.#api.listVersions(key)) {
-      const own = page.filter(({ name }) => name === key);
-      versions.push(...own);
-      if (own.length < page.length) break; // what begins with the key comes after it
-    }
-    return versions;
   }
 
   /** Goes on from what a crash has left: own pending name first, and nothing is begun (R2). */

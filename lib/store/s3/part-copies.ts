@@ -2,12 +2,15 @@ import {
   AbortMultipartUploadCommand,
   type CompletedPart,
   CompleteMultipartUploadCommand,
+  type CompleteMultipartUploadCommandOutput,
   CreateMultipartUploadCommand,
+  HeadObjectCommand,
+  type HeadObjectCommandOutput,
   UploadPartCopyCommand,
 } from '@aws-sdk/client-s3';
 import { type Copied, type CopyOptions, Unanswered } from './api.ts';
 import { addHeaders, type Guard } from './copy-guard.ts';
-import { bareEtag, quotedEtag, timeOf, versionOf } from './encoding.ts';
+import { bareEtag, quotedEtag, sizeOf, timeOf, versionOf } from './encoding.ts';
 import { isConditionFailed, isNoSuchObject } from './errors.ts';
 import { MalformedAnswer } from './http.ts';
 import type { Sender } from './sender.ts';
@@ -158,10 +161,12 @@ async function complete(
   uploadId: string,
   parts: CompletedPart[],
 ): Promise<Copied | 'exists'> {
-  return sender.once<{ ETag?: string | undefined; VersionId?: string | undefined }, Copied | 'exists'>({
-    operation: 'CompleteMultipartUpload',
-    what: 'written',
-    name: to,
+  const call = { operation: 'CompleteMultipartUpload', what: 'written', name: to };
+  const completed = await sender.once<
+    CompleteMultipartUploadCommandOutput,
+    { etag: string | undefined; versionId: string | null } | 'exists'
+  >({
+    ...call,
     answers: 'CompleteMultipartUploadResult',
     patience: patienceOf(source.size),
     send: async (sdk, options) =>
@@ -175,12 +180,43 @@ async function complete(
         }),
         options,
       ),
+    // RGW gives an empty ETag.
     read: ({ ETag, VersionId }) => ({
-      etag: bareEtag(ETag),
-      modifiedAt: null,
+      etag: ETag === undefined || ETag === '' ? undefined : bareEtag(ETag),
       versionId: versionOf(VersionId),
     }),
     refused: (refusal) => (ifAbsent === true && isConditionFailed(refusal) ? 'exists' : undefined),
+  });
+  if (completed === 'exists') return completed;
+  const { etag, versionId } = completed;
+  if (etag !== undefined) return { etag, versionId, modifiedAt: null };
+  try {
+    return await copyAt(sender, to, source.size, versionId);
+  } catch (error) {
+    throw sender.unanswered(call, undefined, error);
+  }
+}
+
+/** The copy as it stands, where the answer that it is complete did not say. */
+async function copyAt(sender: Sender, to: string, size: number, versionId: string | null): Promise<Copied> {
+  return sender.repeated<HeadObjectCommandOutput, Copied>({
+    operation: 'HeadObject',
+    what: 'looked at',
+    name: to,
+    answers: null,
+    send: async (sdk, options) =>
+      sdk.send(
+        new HeadObjectCommand({
+          Bucket: sender.bucket,
+          Key: sender.prefix + to,
+          VersionId: versionId ?? undefined,
+        }),
+        options,
+      ),
+    read: (output) => {
+      if (sizeOf(output.ContentLength) !== size) throw new MalformedAnswer('the copy is of another size');
+      return { etag: bareEtag(output.ETag), versionId, modifiedAt: timeOf(output.LastModified) };
+    },
   });
 }
 

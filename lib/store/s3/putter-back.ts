@@ -1,12 +1,13 @@
 import { TombstonedError } from '../../domain/errors.ts';
 import { isCopyOf, pendingName } from '../../domain/ids.ts';
-import { printable } from '../../domain/key.ts';
+import { type Key, printable } from '../../domain/key.ts';
 import { type S3Revision, sameRevision } from '../../domain/revision.ts';
 import type { Pulse, PutBackItem, PutBackOutcome } from '../store.ts';
-import type { Capabilities, Head, S3Api } from './api.ts';
+import type { Capabilities, Head, ListedVersion, S3Api } from './api.ts';
 import { LateRequests, type Seen } from './late.ts';
 import type { Workings } from './mover.ts';
 import { revisionOf, s3Revision } from './revisions.ts';
+import { versionsOf } from './versions.ts';
 
 /** Brings pending copies back to where there is nothing (R3, R4). */
 export class PutterBack {
@@ -36,18 +37,18 @@ export class PutterBack {
     }
     const before = await this.#api.head(to);
     if (before !== undefined) return this.#asItIs(before, copy, meant);
-    const { copyIfAbsent, putIfAbsent } = this.#capabilities;
-    const { copyByPut } = this.#api;
-    if (!copyIfAbsent && !(putIfAbsent && copyByPut !== undefined)) {
+    const { copyIfAbsent, putIfAbsent, versioning } = this.#capabilities;
+    const isGuarded = copyIfAbsent || putIfAbsent;
+    if (!isGuarded && versioning === 'enabled') return this.#copyAndLook(from, to, copy, meant);
+    if (!isGuarded) {
       const why = 'this store can replace what comes to the key meanwhile, without a word';
       return failed(key, why, `copy ${printable(from)} there by hand, when nobody writes`);
     }
     const outcome = await this.#late.known<'back' | 'gone' | 'changed' | 'exists'>(
       async () => {
-        const written =
-          copyIfAbsent || copyByPut === undefined
-            ? await this.#api.copy(from, to, { source: copy, guard: 'none', ifAbsent: true })
-            : await copyByPut.call(this.#api, from, to, copy);
+        const written = copyIfAbsent
+          ? await this.#api.copy(from, to, { source: copy, guard: 'none', ifAbsent: true })
+          : await this.#api.copyByPut(from, to, copy);
         return typeof written === 'string' ? written : 'back';
       },
       async (): Promise<Seen<'back' | 'exists'>> => {
@@ -68,6 +69,52 @@ export class PutterBack {
         return now === undefined ? { outcome: 'conflict' } : this.#asItIs(now, copy, meant);
       }
     }
+  }
+
+  /**
+   * Where versions are kept and no condition holds: copies, and looks at the
+   * versions. A copy that hides what came to the key just before it is taken off
+   * again; that was live for a moment, and nothing is lost.
+   */
+  async #copyAndLook(from: string, to: Key, copy: Head, meant: S3Revision): Promise<PutBackOutcome> {
+    const earlier = await versionsOf(this.#api, to);
+    if (earlier[0]?.isMarker === false) {
+      const live = await this.#api.head(to); // it has come since it was looked
+      return live === undefined ? { outcome: 'conflict' } : this.#asItIs(live, copy, meant);
+    }
+    const before = new Set(earlier.map(({ versionId }) => versionId));
+    const newOnes = async (): Promise<ListedVersion[]> =>
+      (await versionsOf(this.#api, to)).filter(({ versionId }) => !before.has(versionId));
+    const isOurs = ({ isMarker, etag, size }: ListedVersion, copied: string): boolean =>
+      !isMarker && size === copy.size && (etag === copied || etag === copy.etag);
+    const written = await this.#late.known<{ etag: string } | 'changed' | 'gone' | 'exists'>(
+      async () => this.#api.copy(from, to, { source: copy, guard: 'none' }),
+      async () => {
+        const ours = (await newOnes()).find((version) => isOurs(version, copy.etag));
+        return ours === undefined ? 'not-yet' : { result: ours };
+      },
+    );
+    if (written === 'gone') return { outcome: 'gone' };
+    if (typeof written === 'string') return failed(to, 'its pending copy was changed just then', 'try again');
+    const found = await newOnes();
+    const at = found.findIndex((version) => isOurs(version, written.etag));
+    const ours = found[at];
+    const hidden = found.slice(at + 1).find(({ isMarker }) => !isMarker);
+    if (ours !== undefined && hidden !== undefined) {
+      await this.#late.known<unknown>(
+        async () => this.#api.delete(to, { versionId: ours.versionId }),
+        async () => {
+          const isThere = (await newOnes()).some(({ versionId }) => versionId === ours.versionId);
+          return isThere ? 'not-yet' : { result: 'deleted' };
+        },
+      );
+      return { outcome: 'conflict' };
+    }
+    // What came after it is somebody else's, and stays.
+    const live = await this.#api.head(to);
+    return live !== undefined && isSame(live, copy, meant)
+      ? { outcome: 'restored' }
+      : { outcome: 'conflict' };
   }
 
   #asItIs(live: Head, copy: Head, meant: S3Revision): PutBackOutcome {

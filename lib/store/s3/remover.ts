@@ -79,8 +79,8 @@ export class Remover {
     if (first === undefined || last === undefined) return seen;
     const wanted = new Set(names);
     let others = OTHERS * names.length;
-    const before = [...first].slice(0, -1).join('');
-    for await (const page of this.#api.list(commonPrefix(first, last), { after: before })) {
+    // Ids are ASCII: without its last character it comes just before.
+    for await (const page of this.#api.list(commonPrefix(first, last), { after: first.slice(0, -1) })) {
       await pulse?.();
       for (const listed of page) {
         if (wanted.delete(listed.name)) seen.set(listed.name, listed);

@@ -40,6 +40,8 @@ const LAST = '\u{10FFFF}';
  */
 const DEAD_MS = 31 * 60_000;
 const NOT_IMPLEMENTED = 501;
+/** How many objects of a batch each request in flight has: some seconds' worth. */
+const REQUESTS = 16;
 
 /** A bucket and prefix as a store: a move is a copy and a delete (R2, R3). */
 export class S3Store implements Store {
@@ -47,17 +49,18 @@ export class S3Store implements Store {
   readonly pendingPrefix: string;
   readonly settle: number;
   readonly control: ControlSpace;
+  readonly batch: number;
   readonly late = { for: DEAD_MS, time: async () => this.#time() };
   readonly #api: S3Api;
   readonly #clock: Clock;
-  readonly #capabilities: () => Promise<Capabilities>;
+  readonly #capabilities: (versioning?: Capabilities['versioning']) => Promise<Capabilities>;
   readonly #concurrency: number;
 
   constructor(options: {
     api: S3Api;
     control: ControlSpace;
-    /** Probed when it is first asked for. */
-    capabilities: () => Promise<Capabilities>;
+    /** Probed when it is first asked for, and again where the bucket's versioning has changed since. */
+    capabilities: (versioning?: Capabilities['versioning']) => Promise<Capabilities>;
     pendingPrefix: string;
     clock: Clock;
     /** How many requests are in flight. */
@@ -71,6 +74,7 @@ export class S3Store implements Store {
     this.pendingPrefix = options.pendingPrefix;
     this.#clock = options.clock;
     this.#concurrency = options.concurrency;
+    this.batch = options.concurrency * REQUESTS;
     this.settle = options.settle ?? 0;
   }
 
@@ -283,17 +287,17 @@ export class S3Store implements Store {
   }
 
   async #workings() {
-    const capabilities = await this.#capabilities();
     // It may have been switched on or off since: read before each batch (R3).
     const versioning = await this.#api.versioning().catch((error: unknown) => {
       if (statusOf(error) === NOT_IMPLEMENTED) return 'off' as const; // this store knows no versions
       throw error;
     });
+    const capabilities = await this.#capabilities(versioning);
     return {
       api: this.#api,
       clock: this.#clock,
       pendingPrefix: this.pendingPrefix,
-      capabilities: { ...capabilities, versioning },
+      capabilities,
     };
   }
 
