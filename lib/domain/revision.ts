@@ -18,20 +18,26 @@ export interface S3Revision {
   readonly modifiedAt: number;
   /** Null where there is none, or it is `null`. */
   readonly versionId: string | null;
+  /** Null is the standard class: a copy must name it, and does not look for it. */
+  readonly storageClass: string | null;
 }
 
 /** What tells two contents of one key apart (design, section 2). */
 export type Revision = LocalRevision | S3Revision;
 
-/** The revision as one line of text, for the catalog and JSON: `size|mtimeNs`, or `etag|size|modifiedAt|versionId`. */
+/**
+ * The revision as one line of text, for the catalog and JSON: `size|mtimeNs`, or
+ * `etag|size|modifiedAt|versionId`, with `|storageClass` of one that is not the standard.
+ */
 export function revisionText(revision: Revision): string {
   if (revision.kind === 'local') return `${revision.size}|${revision.mtimeNs}`;
-  const { etag, size, modifiedAt, versionId } = revision;
-  return `${etag}|${size}|${modifiedAt}|${versionId === null ? '' : encodeURIComponent(versionId)}`;
+  const { etag, size, modifiedAt, versionId, storageClass } = revision;
+  const text = `${etag}|${size}|${modifiedAt}|${versionId === null ? '' : encodeURIComponent(versionId)}`;
+  return storageClass === null ? text : `${text}|${storageClass}`;
 }
 
 const LOCAL = /^(0|[1-9]\d{0,15})\|(-?\d{1,30})$/;
-const S3 = /^([^|]+)\|(0|[1-9]\d{0,15})\|(\d{1,15})\|([\w%.~!*'()-]*)$/;
+const S3 = /^([^|]+)\|(0|[1-9]\d{0,15})\|(\d{1,15})\|([\w%.~!*'()-]*)(?:\|(\w+))?$/;
 
 /** Reads what `revisionText` wrote; undefined when it is no revision. */
 export function parseRevision(text: string): Revision | undefined {
@@ -42,7 +48,8 @@ export function parseRevision(text: string): Revision | undefined {
   if (s3?.[1] === undefined || s3[4] === undefined) return undefined;
   const versionId = s3[4] === '' ? null : decoded(s3[4]);
   if (versionId === undefined) return undefined;
-  return { kind: 's3', etag: s3[1], size: Number(s3[2]), modifiedAt: Number(s3[3]), versionId };
+  const [, etag, size, modifiedAt, , storageClass = null] = s3;
+  return { kind: 's3', etag, size: Number(size), modifiedAt: Number(modifiedAt), versionId, storageClass };
 }
 
 function decoded(text: string): string | undefined {

@@ -100,4 +100,25 @@ describe('numbers in the alphabet of ids', () => {
       }),
     );
   });
+
+  it('of S3 is read back from its text, and stands for its ETag and size in ids', () => {
+    const anyS3 = fc.record({
+      kind: fc.constant('s3' as const),
+      etag: fc.string({ minLength: 1, maxLength: 40 }).filter((text) => !text.includes('|')),
+      size: fc.maxSafeNat().filter((size) => size < 1e15),
+      modifiedAt: fc.nat(2 ** 31).map((seconds) => seconds * 1000),
+      versionId: fc.option(fc.string({ minLength: 1 }).filter((text) => text.isWellFormed())),
+      storageClass: fc.constantFrom(null, 'STANDARD_IA', 'GLACIER_IR'),
+    });
+    fc.assert(
+      fc.property(anyS3, (revision) => {
+        expect(parseRevision(revisionText(revision))).to.deep.equal(revision);
+        const other = { ...revision, modifiedAt: 0, versionId: null, storageClass: null };
+        expect(sameRevision(revision, other)).to.equal(true);
+        expect(revisionHash(other)).to.equal(revisionHash(revision));
+        expect(sameRevision(revision, { ...revision, size: revision.size + 1 })).to.equal(false);
+        expect(sameRevision(revision, local(revision.size, 0n))).to.equal(false);
+      }),
+    );
+  });
 });

@@ -199,7 +199,7 @@ export class MalformedAnswer extends Error {
 }
 
 /** A 200 may hold an error, another server's page, or half a document, which a parser may take for an empty one. */
-function checkDocument({ text }: Answer, root: string): void {
+export function checkDocument({ text }: Answer, root: string): void {
   const end = text.trimEnd();
   if (end.endsWith(`</${root}>`)) return;
   if (end.endsWith('/>') && end.lastIndexOf('<') === end.lastIndexOf(`<${root}`)) return;

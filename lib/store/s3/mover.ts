@@ -7,7 +7,7 @@ import type { MoveItem, MoveOutcome, Pulse } from '../store.ts';
 import type { Capabilities, Copied, Head, S3Api } from './api.ts';
 import { copyGuardOf, deleteGuardOf } from './guards.ts';
 import { LateRequests } from './late.ts';
-import { revisionOf, s3Revision } from './revisions.ts';
+import { revisionOf, STANDARD, s3Revision } from './revisions.ts';
 import { versionsOf } from './versions.ts';
 
 /** A copy that is older than this, beside a live object that is still its source, was put back meanwhile. ms. */
@@ -59,16 +59,16 @@ export class Mover {
     meant: S3Revision,
   ): Promise<{ versionId: string | null } | MoveOutcome | Error> {
     const guard = copyGuardOf(this.#capabilities);
+    const isByEtag = guard === 'if-match' || guard === 'rgw-if-match';
     let versionId: string | null = null;
-    let storageClass: string | undefined;
-    if (guard !== 'unmodified-since') {
-      // An ETag does not tell the same bytes put again, and no guard tells nothing.
+    // No ETag tells the same bytes put again, and no guard tells nothing; the look before a delete does.
+    if (guard !== 'unmodified-since' && !(isByEtag && deleteGuardOf(this.#capabilities) === 'head-before')) {
       const live = await this.#api.head(key);
       if (live === undefined) return { outcome: 'gone' };
       if (!isUntouched(live, meant)) return { outcome: 'changed' };
-      ({ versionId, storageClass } = live);
+      ({ versionId } = live);
     }
-    const source = { ...meant, versionId, storageClass };
+    const source = { ...meant, versionId, storageClass: meant.storageClass ?? STANDARD };
     const copied = await this.#late.known<Copied | 'changed' | 'gone' | 'exists'>(
       async () => this.#api.copy(key, pending, { source, guard }),
       async () => {

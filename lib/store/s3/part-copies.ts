@@ -6,6 +6,8 @@ import {
   CreateMultipartUploadCommand,
   HeadObjectCommand,
   type HeadObjectCommandOutput,
+  PutObjectTaggingCommand,
+  type Tag,
   UploadPartCopyCommand,
 } from '@aws-sdk/client-s3';
 import { type Copied, type CopyOptions, Unanswered } from './api.ts';
@@ -14,7 +16,7 @@ import { bareEtag, quotedEtag, sizeOf, timeOf, versionOf } from './encoding.ts';
 import { isConditionFailed, isNoSuchObject } from './errors.ts';
 import { MalformedAnswer } from './http.ts';
 import type { Sender } from './sender.ts';
-import { headOf, type Properties, propertiesOf } from './source-properties.ts';
+import { areSameTags, headOf, type Properties, propertiesOf, tagsOf } from './source-properties.ts';
 
 const MIN_PART = 64 * 2 ** 20;
 const MAX_PARTS = 10_000;
@@ -39,7 +41,8 @@ export async function copyParts(sender: Sender, options: PartsOptions): Promise<
   const { from, source } = options;
   const head = await headOf(sender, from, source);
   if (typeof head === 'string') return head;
-  const uploadId = await begin(sender, options, await propertiesOf(sender, from, source, head));
+  const properties = await propertiesOf(sender, from, source, head);
+  const uploadId = await begin(sender, options, properties);
   let isOpen = true;
   try {
     const parts = await copyAll(sender, options, uploadId);
@@ -48,7 +51,7 @@ export async function copyParts(sender: Sender, options: PartsOptions): Promise<
     const after = await headOf(sender, from, source);
     if (typeof after === 'string') return after;
     if (timeOf(after.LastModified) !== timeOf(head.LastModified)) return 'changed';
-    const copied = await complete(sender, options, uploadId, parts);
+    const copied = await complete(sender, options, uploadId, parts, properties.tags);
     isOpen = copied === 'exists';
     return copied;
   } catch (error) {
@@ -160,6 +163,7 @@ async function complete(
   { to, ifAbsent, source, patienceOf }: PartsOptions,
   uploadId: string,
   parts: CompletedPart[],
+  tags: readonly Tag[],
 ): Promise<Copied | 'exists'> {
   const call = { operation: 'CompleteMultipartUpload', what: 'written', name: to };
   const completed = await sender.once<
@@ -189,12 +193,40 @@ async function complete(
   });
   if (completed === 'exists') return completed;
   const { etag, versionId } = completed;
-  if (etag !== undefined) return { etag, versionId, modifiedAt: null };
   try {
+    if (tags.length > 0) await keepTags(sender, to, versionId, tags);
+    if (etag !== undefined) return { etag, versionId, modifiedAt: null };
     return await copyAt(sender, to, source.size, versionId);
   } catch (error) {
     throw sender.unanswered(call, undefined, error);
   }
+}
+
+/** Some stores forget the tags that an upload was begun with. */
+async function keepTags(
+  sender: Sender,
+  to: string,
+  versionId: string | null,
+  tags: readonly Tag[],
+): Promise<void> {
+  if (areSameTags(await tagsOf(sender, to, { versionId }), tags)) return;
+  await sender.repeated({
+    operation: 'PutObjectTagging',
+    what: 'tagged',
+    name: to,
+    answers: null,
+    send: async (sdk, options) =>
+      sdk.send(
+        new PutObjectTaggingCommand({
+          Bucket: sender.bucket,
+          Key: sender.prefix + to,
+          VersionId: versionId ?? undefined,
+          Tagging: { TagSet: [...tags] },
+        }),
+        options,
+      ),
+    read: () => 'tagged',
+  });
 }
 
 /** The copy as it stands, where the answer that it is complete did not say. */

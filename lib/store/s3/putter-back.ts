@@ -3,10 +3,10 @@ import { isCopyOf, pendingName } from '../../domain/ids.ts';
 import { type Key, printable } from '../../domain/key.ts';
 import { type S3Revision, sameRevision } from '../../domain/revision.ts';
 import type { Pulse, PutBackItem, PutBackOutcome } from '../store.ts';
-import type { Capabilities, Head, ListedVersion, S3Api } from './api.ts';
+import type { Capabilities, CopyOptions, Head, ListedVersion, S3Api } from './api.ts';
 import { LateRequests, type Seen } from './late.ts';
 import type { Workings } from './mover.ts';
-import { revisionOf, s3Revision } from './revisions.ts';
+import { revisionOf, STANDARD, s3Revision } from './revisions.ts';
 import { versionsOf } from './versions.ts';
 
 /** Brings pending copies back to where there is nothing (R3, R4). */
@@ -47,7 +47,7 @@ export class PutterBack {
     const outcome = await this.#late.known<'back' | 'gone' | 'changed' | 'exists'>(
       async () => {
         const written = copyIfAbsent
-          ? await this.#api.copy(from, to, { source: copy, guard: 'none', ifAbsent: true })
+          ? await this.#api.copy(from, to, { source: sourceOf(copy), guard: 'none', ifAbsent: true })
           : await this.#api.copyByPut(from, to, copy);
         return typeof written === 'string' ? written : 'back';
       },
@@ -88,7 +88,7 @@ export class PutterBack {
     const isOurs = ({ isMarker, etag, size }: ListedVersion, copied: string): boolean =>
       !isMarker && size === copy.size && (etag === copied || etag === copy.etag);
     const written = await this.#late.known<{ etag: string } | 'changed' | 'gone' | 'exists'>(
-      async () => this.#api.copy(from, to, { source: copy, guard: 'none' }),
+      async () => this.#api.copy(from, to, { source: sourceOf(copy), guard: 'none' }),
       async () => {
         const ours = (await newOnes()).find((version) => isOurs(version, copy.etag));
         return ours === undefined ? 'not-yet' : { result: ours };
@@ -120,6 +120,11 @@ export class PutterBack {
   #asItIs(live: Head, copy: Head, meant: S3Revision): PutBackOutcome {
     return { outcome: isSame(live, copy, meant) ? 'unchanged' : 'conflict' };
   }
+}
+
+/** A copy names the class of its source, so that nobody has to look for it. */
+function sourceOf(copy: Head): CopyOptions['source'] {
+  return { ...copy, storageClass: copy.storageClass ?? STANDARD };
 }
 
 /** Whether a live object is what was tombstoned, or what its pending copy is by now. */

@@ -2,10 +2,8 @@ import { isCopyOf, pendingName } from '../../domain/ids.ts';
 import { commonPrefix, compareKeys } from '../../domain/key.ts';
 import { sameRevision } from '../../domain/revision.ts';
 import type { Pulse, RemoveItem, RemoveOutcome } from '../store.ts';
-import type { Head, S3Api } from './api.ts';
-import { revisionOf, s3Revision } from './revisions.ts';
-
-type Seen = Pick<Head, 'etag' | 'size' | 'modifiedAt'>;
+import type { S3Api } from './api.ts';
+import { revisionOf, type Seen, s3Revision } from './revisions.ts';
 
 /** How many names of others a listing may have for each of a batch, before each is looked at by itself. */
 const OTHERS = 10;

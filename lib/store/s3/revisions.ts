@@ -1,14 +1,21 @@
 import type { Revision, S3Revision } from '../../domain/revision.ts';
 import type { Head } from './api.ts';
 
+/** The class that a store names, or leaves out, where none was asked for. */
+export const STANDARD = 'STANDARD';
+
 /** What a listing or a look says of a content. */
-export function revisionOf({
-  etag,
-  size,
-  modifiedAt,
-}: Pick<Head, 'etag' | 'size' | 'modifiedAt'>): S3Revision {
-  // Some listings have ms, and no HEAD; version ids are in no listing of names.
-  return { kind: 's3', etag, size, modifiedAt: wholeSeconds(modifiedAt), versionId: null };
+export type Seen = Pick<Head, 'etag' | 'size' | 'modifiedAt' | 'storageClass'>;
+
+export function revisionOf({ etag, size, modifiedAt, storageClass }: Seen): S3Revision {
+  return {
+    kind: 's3',
+    etag,
+    size,
+    modifiedAt: wholeSeconds(modifiedAt), // some listings have ms, and no HEAD
+    versionId: null, // a listing of names has none
+    storageClass: storageClass === undefined || storageClass === STANDARD ? null : storageClass,
+  };
 }
 
 export function wholeSeconds(ms: number): number {

@@ -269,7 +269,7 @@ export class S3Store implements Store {
 
   async guards(): Promise<GuardLine[]> {
     const lines = describe(await this.#capabilities());
-    return lines.map((text) => ({ text, isOpen: text.includes('WARNING') }));
+    return lines.map((text) => ({ text: text.replace('WARNING: ', ''), isOpen: text.includes('WARNING: ') }));
   }
 
   async #time(): Promise<number> {

@@ -5,7 +5,9 @@ import {
   type PutObjectCommandInput,
   type Tag,
 } from '@aws-sdk/client-s3';
+import { compareKeys } from '../../domain/key.ts';
 import { bareEtag } from './encoding.ts';
+import { checkDocument } from './http.ts';
 import { failed, type Sender } from './sender.ts';
 
 export interface Source {
@@ -29,6 +31,8 @@ export interface Properties {
     | 'Tagging'
   >;
   readonly headers: Readonly<Record<string, string>>;
+  /** They are in `input` too. */
+  readonly tags: readonly Tag[];
 }
 
 /** What a copy's source is, with all that goes with it. */
@@ -73,6 +77,7 @@ export async function propertiesOf(
   }
   const tags = await tagsOf(sender, from, source);
   return {
+    tags,
     input: {
       ContentType: head.ContentType,
       CacheControl: head.CacheControl,
@@ -89,12 +94,16 @@ export async function propertiesOf(
   };
 }
 
-async function tagsOf(sender: Sender, from: string, source: Source): Promise<Tag[]> {
-  return sender.repeated<{ TagSet: Tag[] | undefined }, Tag[]>({
+export async function tagsOf(
+  sender: Sender,
+  from: string,
+  source: Pick<Source, 'versionId'>,
+): Promise<readonly Tag[]> {
+  return sender.repeated<{ TagSet: Tag[] | undefined }, readonly Tag[]>({
     operation: 'GetObjectTagging',
     what: 'copied',
     name: from,
-    answers: 'Tagging',
+    answers: null,
     send: async (sdk, options) =>
       sdk.send(
         new GetObjectTaggingCommand({
@@ -104,10 +113,25 @@ async function tagsOf(sender: Sender, from: string, source: Source): Promise<Tag
         }),
         options,
       ),
-    read: ({ TagSet }) => TagSet ?? [],
+    read: ({ TagSet }, answer) => {
+      // RGW says nothing at all of some objects without tags.
+      if (answer.text !== '') checkDocument(answer, 'Tagging');
+      return TagSet ?? [];
+    },
     // A store that knows no tags has none.
     refused: ({ status, code }) => (status === 501 || code === 'NoSuchTagSet' ? [] : undefined),
   });
+}
+
+/** Whether two have the same tags; their order means nothing. */
+export function areSameTags(a: readonly Tag[], b: readonly Tag[]): boolean {
+  return new URLSearchParams(sorted(a)).toString() === new URLSearchParams(sorted(b)).toString();
+}
+
+function sorted(tags: readonly Tag[]): [string, string][] {
+  return tags
+    .map(({ Key = '', Value = '' }): [string, string] => [Key, Value])
+    .toSorted(([a], [b]) => compareKeys(a, b));
 }
 
 function taggingOf(tags: readonly Tag[]): string {
