@@ -100,8 +100,10 @@ describe('numbers in the alphabet of ids', () => {
       }),
     );
   });
+});
 
-  it('of S3 is read back from its text, and stands for its ETag and size in ids', () => {
+describe('a revision of S3', () => {
+  it('is read back from its text, and stands for its ETag and size in ids', () => {
     const anyS3 = fc.record({
       kind: fc.constant('s3' as const),
       etag: fc.string({ minLength: 1, maxLength: 40 }).filter((text) => !text.includes('|')),
