@@ -141,6 +141,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   runs.open(store);
   runs.get(run);
   runs.byId('r-1');
+  runs.deadSince(run, now);
   runs.end(run, 'done', now);
   runs.last(store, 'purge');
 }

@@ -328,6 +328,25 @@ describe('a batch', () => {
       for (const key of KEYS) expect(await readThrough(place, key)).to.equal(`content of ${key}`);
     });
 
+    it('keeps its fence while requests of it may still take effect, by the store’s own time', async () => {
+      await killed();
+      const place = temp.open();
+      let storeTime = 1_000_000;
+      Object.assign(place.store, { late: { for: 31 * 60_000, time: async () => storeTime } });
+      for (const passed of [0, 60_000, 30 * 60_000]) {
+        storeTime = 1_000_000 + passed;
+        await recover(place);
+        expect(fences(), `${passed} ms later`).to.have.length(1);
+        expect(place.catalog.runs.open(place.row.n)).to.have.length(1);
+        expect(allTombstones(place).filter(({ state }) => state === 'moving')).to.deep.equal([]);
+      }
+      temp.clock.advance(-DAY); // nobody's clock but the store's counts
+      storeTime = 1_000_000 + 31 * 60_000;
+      await recover(place);
+      expect(fences()).to.deep.equal([]);
+      expect(place.catalog.runs.open(place.row.n)).to.deep.equal([]);
+    });
+
     it('is left for later where its fence was broken and a hold covers it, and finished when that is gone', async () => {
       await killed();
       for (const fence of fences()) rmSync(control('fences', fence));
