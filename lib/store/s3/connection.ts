@@ -57,7 +57,9 @@ function checkEndpoint(endpoint: string): void {
 
 /** The URL the SDK would ask, whoever set the endpoint: the environment and ~/.aws may, too. */
 async function askedUrl(own: S3ClientConfig, bucket: string): Promise<URL> {
-  const probe = new Sdk({ ...own, region: 'us-east-1', forcePathStyle: true });
+  // Nothing is sent, so nobody's credentials will do.
+  const credentials = { accessKeyId: 'none', secretAccessKey: 'none' };
+  const probe = new Sdk({ ...own, credentials, region: 'us-east-1', forcePathStyle: true });
   let url: URL | undefined;
   probe.middlewareStack.add(
     () =>
