@@ -1,0 +1,114 @@
+// Whole processes side by side on a real S3 server: what a sweep and a purge of a bucket cost, against rclone's
+// move and delete with the same concurrency. Each round runs both on fresh objects of their own.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { PutObjectCommand } from '@aws-sdk/client-s3';
+import { freshBucket, s3Client, s3Server } from '../../spec/support/s3-server.ts';
+import type { Sample } from './contenders.ts';
+import { isInstalled } from './contenders.ts';
+import { numberIn, Stopwatch } from './measure.ts';
+import { rowsOf, tableOf } from './report.ts';
+
+const { values } = parseArgs({
+  options: {
+    objects: { type: 'string', default: '5000' },
+    rounds: { type: 'string', default: '3' },
+  },
+});
+const CONCURRENCY = 32;
+const OURS = 'tombstonectl';
+const ctl = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
+const objects = Number(values.objects);
+const server = s3Server();
+if (server === undefined) throw new Error('no S3 server is installed: see scripts/s3-server');
+const { endpoint, accessKeyId, secretAccessKey, region } = server;
+process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
+process.env['AWS_ACCESS_KEY_ID'] = accessKeyId;
+process.env['AWS_SECRET_ACCESS_KEY'] = secretAccessKey;
+const scratch = mkdtempSync(path.join(tmpdir(), 'tombstoned-bench-s3-'));
+const stopwatch = new Stopwatch(scratch);
+const client = s3Client(server);
+
+async function filled(): Promise<Awaited<ReturnType<typeof freshBucket>>> {
+  if (server === undefined) throw new Error('no server');
+  const bucket = await freshBucket(server);
+  const numbers = Array.from({ length: objects }, (_, i) => i).values();
+  const work = async (): Promise<void> => {
+    for (const i of numbers) {
+      const Key = `live/epoch-${i % 20}/part-${String(i).padStart(8, '0')}`;
+      await client.send(new PutObjectCommand({ Bucket: bucket.name, Key, Body: Buffer.alloc(1024, 7) }));
+    }
+  };
+  await Promise.all(Array.from({ length: CONCURRENCY }, work));
+  return bucket;
+}
+
+async function ours(): Promise<Sample[]> {
+  const bucket = await filled();
+  const directory = mkdtempSync(path.join(scratch, 'ours-'));
+  const config = path.join(directory, 'tombstoned.yaml');
+  const store = {
+    name: 'bench',
+    url: `s3://${bucket.name}/live`,
+    s3: { endpoint, region, forcePathStyle: true },
+    throttle: { concurrency: CONCURRENCY },
+    safetyWindow: '0s',
+    minimumAge: '0s',
+    limits: { maxObjects: null, maxFraction: null, maxBytes: null },
+    policies: [{ name: 'everything', type: 'age', olderThan: '0s' }],
+  };
+  writeFileSync(config, JSON.stringify({ catalog: path.join(directory, 'catalog.db'), stores: [store] }));
+  const command = [process.execPath, ctl, '--config', config, '--json'];
+  await stopwatch.run([...command, 'init', '--store', 'bench']);
+  const { stdout: swept, ...sweep } = await stopwatch.run([...command, 'sweep']);
+  expectAll('moved', numberIn(JSON.parse(swept.trim().split('\n').at(-1) ?? ''), 'moved'));
+  const { stdout: purged, ...purge } = await stopwatch.run([...command, 'purge']);
+  expectAll('purged', numberIn(JSON.parse(purged.trim().split('\n').at(-1) ?? ''), 'purged'));
+  await bucket.remove();
+  return [
+    { task: 'sweep', command: `${OURS} sweep`, ...sweep },
+    { task: 'purge', command: `${OURS} purge`, ...purge },
+  ];
+}
+
+async function rclone(): Promise<Sample[]> {
+  const bucket = await filled();
+  const at = `:s3,provider=Ceph,endpoint='${endpoint}',access_key_id=${accessKeyId},secret_access_key=${secretAccessKey}:${bucket.name}`;
+  const flags = ['--config', '', '--transfers', String(CONCURRENCY), '--checkers', String(CONCURRENCY)];
+  const { stdout: _, ...sweep } = await stopwatch.run([
+    'rclone',
+    ...flags,
+    'move',
+    `${at}/live`,
+    `${at}/moved`,
+  ]);
+  const { stdout: __, ...purge } = await stopwatch.run(['rclone', ...flags, 'delete', `${at}/moved`]);
+  await bucket.remove();
+  return [
+    { task: 'sweep', command: 'rclone move', ...sweep },
+    { task: 'purge', command: 'rclone delete', ...purge },
+  ];
+}
+
+function expectAll(what: string, count: number): void {
+  if (count !== objects) throw new Error(`${what} ${count} of ${objects}`);
+}
+
+try {
+  const rounds: Sample[][] = [];
+  for (let round = 0; round < Number(values.rounds); round++) {
+    console.log(`round ${round + 1} of ${values.rounds}`);
+    const samples = await ours();
+    if (isInstalled('rclone')) samples.push(...(await rclone()));
+    rounds.push(samples);
+  }
+  for (const { command, seconds, userSeconds, systemSeconds } of rounds.flat())
+    console.log(`${command}: ${seconds.toFixed(2)} s, CPU ${(userSeconds + systemSeconds).toFixed(2)} s`);
+  console.log(`\n${objects} objects of 1 KiB, ${CONCURRENCY} in flight\n`);
+  console.log(tableOf(rowsOf(rounds, objects, OURS), OURS));
+} finally {
+  client.destroy();
+  rmSync(scratch, { recursive: true, force: true });
+}
