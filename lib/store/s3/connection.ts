@@ -35,10 +35,19 @@ export async function connect(
     responseChecksumValidation: 'WHEN_REQUIRED',
     expectContinueHeader: false,
     followRegionRedirects: false,
+    logger: SILENT,
   });
   const { hostname, port } = place.endpoint === null && url.hostname.endsWith(AMAZON) ? amazon(region) : url;
   return { sdk, host: port === '' ? hostname : `${hostname}:${port}` };
 }
+
+/** Without one the SDK writes to this process's stderr, such as of each PUT of a stream that is refused. */
+const SILENT = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
 
 const AMAZON = '.amazonaws.com';
 
