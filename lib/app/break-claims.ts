@@ -2,7 +2,7 @@ import { isoTime } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { isPlainId } from '../domain/ids.ts';
 import { buryLease } from '../run/leases.ts';
-import { type Fence, listFences, readFence, takeDownFence } from '../store/fences.ts';
+import { type Fence, listFences, readFence, runOfFence, takeDownFence } from '../store/fences.ts';
 import { isBroken, leaseName, listLeases, markBroken, readLease } from '../store/leases.ts';
 import { type ClaimPlace, note } from './claim-place.ts';
 import { type FenceStanding, lockOf, standingOfFence } from './standing-claims.ts';
@@ -111,11 +111,19 @@ export async function breakFence(
   }
 }
 
-/** Throws while requests under a fence may still take effect (R5). */
-async function refuseLate({ store: { late } }: ClaimPlace, { name, startedAt }: Fence): Promise<void> {
-  const since = Date.parse(startedAt);
-  if (late === undefined || Number.isNaN(since)) return; // whoever breaks an unclear one vouches for it
-  const left = since + late.for - (await late.time());
+/**
+ * Throws while requests under a fence may still take effect (R5): counted from when
+ * its run was first found dead, where this catalog knows it, else from its beginning.
+ */
+async function refuseLate({ store: { late }, known }: ClaimPlace, { name, startedAt }: Fence): Promise<void> {
+  if (late === undefined) return;
+  const now = await late.time();
+  const id = runOfFence(name);
+  const run = id === undefined ? undefined : known?.catalog.runs.byId(id);
+  const began = Date.parse(startedAt);
+  if (run === undefined && Number.isNaN(began)) return; // whoever breaks an unclear one vouches for it
+  const since = run === undefined ? began : (known?.catalog.runs.deadSince(run.n, now) ?? now);
+  const left = since + late.for - now;
   if (left <= 0) return;
   const when = `for ${Math.ceil(left / 60_000)} min`;
   throw blocked(name, `requests under it may still take effect ${when}`, 'break it after that');

@@ -63,7 +63,7 @@ async function takeDownOfEnded({ store, catalog, row, report }: Place): Promise<
   }
 }
 
-/** Whether requests of a dead run may still take effect: its fences stay up for so long (R5). */
+/** Whether requests of a dead run may still take effect: its fences stay up for so long, and what it left as it is (R5). */
 async function mayAct({ store: { late }, catalog, report }: Place, run: RunRow): Promise<boolean> {
   if (late === undefined) return false;
   const now = await late.time();
@@ -72,7 +72,7 @@ async function mayAct({ store: { late }, catalog, report }: Place, run: RunRow):
   report(
     'warn',
     `the fence of run ${run.id} stays up for ${Math.ceil(left / 60_000)} min: its process died, and requests of it may still take effect`,
-    { hint: 'any sweep or purge after that takes it down' },
+    { hint: 'any sweep, purge or restore after that finishes what it left' },
   );
   return true;
 }
@@ -81,11 +81,12 @@ async function mayAct({ store: { late }, catalog, report }: Place, run: RunRow):
 async function recoverRun(place: Place, run: RunRow): Promise<boolean> {
   const { catalog, clock, report } = place;
   const dead = await DeadRun.find(place, run);
+  // What it looks at now, a request that is late could still change.
+  if (dead.isUp && (await mayAct(place, run))) return false;
   const moves = await recoverMoves(place, dead);
   const purges = await recoverPurges(place, dead);
   const restores = await recoverRestores(place, dead);
-  let left = moves.left + purges.left + restores.left;
-  if (left === 0 && dead.isUp && (await mayAct(place, run))) left = 1;
+  const left = moves.left + purges.left + restores.left;
   if (left === 0) {
     await dead.takeDownFences(place);
     catalog.runs.end(run.n, 'recovered', clock.now());

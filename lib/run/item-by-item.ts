@@ -1,3 +1,6 @@
+/** How long it takes until a store that is not there is given up. ms. */
+const OUTAGE_MS = 20_000;
+
 /**
  * Asks about a whole batch, and where that throws about each item by itself:
  * what harms one keeps nobody else from an answer. An item's error stands in its
@@ -11,9 +14,13 @@ export async function itemByItem<T, A extends object>(
   if (!(answers instanceof Error)) return [...answers];
   if (items.length === 1) return [answers];
   const each: (A | Error)[] = [];
+  let outage: Error | undefined;
   for (const item of items) {
-    const answer = await asked([item], ask);
+    const began = performance.now();
+    const answer = outage ?? (await asked([item], ask));
     each.push(...(answer instanceof Error ? [answer] : answer));
+    // What takes so long to fail is not the item's: the others are not asked about one by one.
+    if (answer instanceof Error && performance.now() - began > OUTAGE_MS) outage = answer;
   }
   return each;
 }

@@ -13,6 +13,6 @@ export function reportLeft(
   place.report('error', `${about}; what a run that died has left of it stays as it is`, {
     key,
     id,
-    hint: 'see to the disk; the next recovery looks again',
+    hint: 'see to the store; the next recovery looks again',
   });
 }

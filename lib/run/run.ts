@@ -75,6 +75,8 @@ function begin(place: Place, kind: RunKind): { run: Run; lock: FileLock } {
 async function end(place: Place, run: Run, lock: FileLock, outcome: string): Promise<void> {
   try {
     if (hasLeftovers(place, run)) {
+      // Nothing of it is under way: recovery need not wait for what may come late.
+      if (place.store.late?.isQuiet() === true) place.catalog.runs.deadSince(run.n, 0);
       lock.release(); // and its fences stay up: recovery takes them down last
       return;
     }

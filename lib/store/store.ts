@@ -104,6 +104,8 @@ interface LateEffects {
   readonly for: number;
   /** The store's own time, ms since 1970. */
   time(): Promise<number>;
+  /** Whether all that this process has asked was answered. */
+  isQuiet(): boolean;
 }
 
 /** An object of a listing, or something there that is no object or can't be tombstoned. */

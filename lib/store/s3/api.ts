@@ -167,9 +167,12 @@ export interface ListedVersion {
 export class Unanswered extends Error {
   /** ms since 1970: what the request was signed with. */
   readonly signedAt: number;
+  /** False where the server has said that it did nothing yet, and may be asked again. */
+  readonly mayBeLate: boolean;
 
-  constructor(message: string, signedAt: number, cause: unknown) {
+  constructor(message: string, signedAt: number, cause: unknown, mayBeLate = true) {
     super(message, { cause });
+    this.mayBeLate = mayBeLate;
     this.name = 'Unanswered';
     this.signedAt = signedAt;
   }

@@ -14,7 +14,8 @@ export interface Guard {
 /** The guard of a copy's source (R3), for a request that copies. */
 export function guardOf(bucket: string, key: string, { source, guard }: CopyOptions): Guard {
   const { etag, modifiedAt, versionId } = source;
-  const CopySource = copySource(bucket, key, guard === 'version' ? versionId : null);
+  // A version that was written while none were kept is called null; without an id the newest would be copied.
+  const CopySource = copySource(bucket, key, guard === 'version' ? (versionId ?? 'null') : null);
   switch (guard) {
     case 'unmodified-since':
       // The header has whole seconds. Never earlier than it was changed.

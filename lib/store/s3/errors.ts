@@ -64,9 +64,19 @@ export function isNoSuchObject({ status, code }: Refusal): boolean {
   return status === 404 && (code === 'NoSuchKey' || code === 'NoSuchVersion');
 }
 
-/** Whether a condition of the request did not hold, or another writer was in its way. */
-export function isConditionFailed({ status, code }: Refusal): boolean {
-  return status === 412 || (status === 409 && code !== 'BucketAlreadyExists');
+/** Whether a condition of the request did not hold. */
+export function isConditionFailed({ status }: Refusal): boolean {
+  return status === 412;
+}
+
+/** Whether the server has done nothing, and wants to be asked again: it has too much to do, or another writer was in the way. */
+export function isPutOff({ status, code }: Refusal): boolean {
+  return (
+    status === 429 ||
+    TOO_FAST.has(code) ||
+    code === 'ConditionalRequestConflict' ||
+    code === 'OperationAborted'
+  );
 }
 
 /** A refusal as the operator's one line. `signedAt`: of the request, ms. */
@@ -204,10 +214,13 @@ const PERMISSIONS: Readonly<Record<string, string>> = {
   DeleteObjects: 's3:DeleteObject and s3:DeleteObjectVersion',
 };
 
+/** The store can't be reached, or gives no good answer: what is asked about has no part in it. */
+export class Unreachable extends TombstonedError {}
+
 /** Why a request never left this host, as the operator's one line: nothing was done. */
 export function unsentError(error: unknown, about: About): TombstonedError {
   const [reason, hint] = unsentReason(error, about);
-  return new TombstonedError('failed', `${about.where} can't be ${about.what}: ${reason}`, {
+  return new Unreachable('failed', `${about.where} can't be ${about.what}: ${reason}`, {
     key: about.key,
     hint,
     cause: error,
@@ -257,7 +270,7 @@ function unsentReason(error: unknown, { host, bucket }: About): [reason: string,
 /** What no longer is worth waiting for, as the operator's one line. */
 export function exhaustedError(last: unknown, about: About, seconds: number): TombstonedError {
   const text = connectionText(last);
-  return new TombstonedError(
+  return new Unreachable(
     'failed',
     `${about.where} can't be ${about.what}: no good answer from ${about.host} for ${seconds} s (the last: ${text})`,
     {

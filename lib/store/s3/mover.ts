@@ -4,14 +4,17 @@ import { isCopyOf, pendingName } from '../../domain/ids.ts';
 import { type Key, printable } from '../../domain/key.ts';
 import { type S3Revision, sameRevision } from '../../domain/revision.ts';
 import type { MoveItem, MoveOutcome, Pulse } from '../store.ts';
-import type { Capabilities, Copied, Head, S3Api } from './api.ts';
+import { type Capabilities, type Copied, type Head, type S3Api, Unanswered } from './api.ts';
+import { Unreachable } from './errors.ts';
 import { copyGuardOf, deleteGuardOf } from './guards.ts';
-import { LateRequests } from './late.ts';
+import { LateRequests, OutcomeUnknown, type Seen } from './late.ts';
 import { revisionOf, STANDARD, s3Revision } from './revisions.ts';
 import { versionsOf } from './versions.ts';
 
 /** A copy that is older than this, beside a live object that is still its source, was put back meanwhile. ms. */
 const FINISHED_WITHIN_MS = 3_600_000;
+/** The id of a version that was written while none were kept. */
+const NULL_VERSION = 'null';
 /** How often a marker is taken off that hides what came after the copy. */
 const MARKERS = 10;
 
@@ -28,27 +31,36 @@ export class Mover {
   readonly #pendingPrefix: string;
   readonly #capabilities: Capabilities;
   readonly #resume: boolean;
+  readonly #pulse: Pulse | undefined;
   readonly #late: LateRequests;
 
-  constructor({ api, clock, pendingPrefix, capabilities, resume }: Workings & { readonly resume: boolean }) {
+  constructor(workings: Workings & { readonly resume: boolean; readonly pulse: Pulse | undefined }) {
+    const { api, clock, pendingPrefix, capabilities, resume, pulse } = workings;
     this.#api = api;
+    this.#pulse = pulse;
     this.#pendingPrefix = pendingPrefix;
     this.#capabilities = capabilities;
     this.#resume = resume;
-    this.#late = new LateRequests({ api, clock });
+    this.#late = new LateRequests({ api, clock }, pulse);
   }
 
-  async outlast(pulse: Pulse | undefined): Promise<void> {
-    await this.#late.outlast(pulse);
+  async outlast(): Promise<void> {
+    await this.#late.outlast();
   }
 
   async move({ key, id, revision }: MoveItem): Promise<MoveOutcome> {
     const meant = s3Revision(revision);
     const pending = pendingName(this.#pendingPrefix, key, id);
     if (this.#resume) return this.#finish(key, id, pending, meant);
-    const copied = await this.#copy(key, pending, meant);
+    const copied = await this.#copy(key, pending, meant).catch(errorOfObject);
     if (copied instanceof Error) return { outcome: 'failed', error: copied };
     if ('outcome' in copied) return copied;
+    // Without a guard an attempt that is late would copy what is there by then over this copy.
+    if (this.#late.isAny && copyGuardOf(this.#capabilities) === 'none') {
+      await this.#late.outlast();
+      const seen = await this.#api.head(pending);
+      if (seen?.etag !== copied.etag) return this.#notACopy(key, pending);
+    }
     return this.#delete(key, meant, copied.versionId);
   }
 
@@ -57,29 +69,29 @@ export class Mover {
     key: Key,
     pending: string,
     meant: S3Revision,
-  ): Promise<{ versionId: string | null } | MoveOutcome | Error> {
+  ): Promise<{ versionId: string | undefined; etag: string } | MoveOutcome | Error> {
     const guard = copyGuardOf(this.#capabilities);
     const isByEtag = guard === 'if-match' || guard === 'rgw-if-match';
-    let versionId: string | null = null;
+    let versionId: string | undefined;
     // No ETag tells the same bytes put again, and no guard tells nothing; the look before a delete does.
     if (guard !== 'unmodified-since' && !(isByEtag && deleteGuardOf(this.#capabilities) === 'head-before')) {
       const live = await this.#api.head(key);
       if (live === undefined) return { outcome: 'gone' };
       if (!isUntouched(live, meant)) return { outcome: 'changed' };
-      ({ versionId } = live);
+      versionId = live.versionId ?? NULL_VERSION;
     }
-    const source = { ...meant, versionId, storageClass: meant.storageClass ?? STANDARD };
+    const source = { ...meant, versionId: versionId ?? null, storageClass: meant.storageClass ?? STANDARD };
     const copied = await this.#late.known<Copied | 'changed' | 'gone' | 'exists'>(
       async () => this.#api.copy(key, pending, { source, guard }),
       async () => {
         const head = await this.#api.head(pending);
-        return head === undefined ? 'not-yet' : { result: head };
+        return head === undefined ? 'not-yet' : { result: head, isProof: true }; // its name is ours alone
       },
     );
     if (copied === 'changed' || copied === 'gone') return { outcome: copied };
     if (copied === 'exists') throw new TypeError(`${pending} was to be made whatever is there`);
     // R2: the answer to a copy is the sight of it, where it has the ETag of its source.
-    if (copied.etag === meant.etag) return { versionId };
+    if (copied.etag === meant.etag) return { versionId, etag: copied.etag };
     const seen = await this.#api.head(pending);
     if (seen === undefined) {
       return new TombstonedError('failed', `the copy of ${printable(key)} has gone again`, {
@@ -88,36 +100,76 @@ export class Mover {
       });
     }
     // Copies of some objects have ETags of their own (multipart, KMS): then the source must be what it was.
-    if (seen.size === meant.size && isUntouched(await this.#api.head(key), meant)) return { versionId };
-    return { outcome: 'moved-other', revision: revisionOf(seen) };
+    if (seen.size === meant.size && isUntouched(await this.#api.head(key), meant))
+      return { versionId, etag: seen.etag };
+    return this.#notACopy(key, pending);
+  }
+
+  /**
+   * What was copied is not what was meant, and was not deleted: its id would vouch
+   * for another content, so it goes at once. Nobody was told of it.
+   */
+  async #notACopy(key: Key, pending: string): Promise<MoveOutcome> {
+    const seen = await this.#api.head(pending);
+    const [end] = await this.#api.deleteMany([{ name: pending }]);
+    if (end === 'deleted') return { outcome: 'changed' };
+    if (end instanceof Unanswered) this.#late.note(end);
+    if (seen === undefined) throw end ?? new TypeError(`nothing is said of ${pending}`);
+    const error = new TombstonedError('failed', `${printable(pending)} is no copy of what was meant`, {
+      key,
+      hint: 'look at it: it has the content of another program that wrote just then',
+      cause: end,
+    });
+    return { outcome: 'failed', error };
   }
 
   /** Deletes what was copied, if it still is that (R3). What came in its place since stays. */
-  async #delete(key: Key, meant: S3Revision, versionId: string | null): Promise<MoveOutcome> {
+  async #delete(key: Key, meant: S3Revision, versionId: string | undefined): Promise<MoveOutcome> {
+    await this.#pulse?.(); // the copy may have taken long
     const guard = deleteGuardOf(this.#capabilities);
     if (guard === 'head-before' && !isUntouched(await this.#api.head(key), meant))
       return { outcome: 'moved' };
     const options = this.#capabilities.deleteIfMatch ? { ifMatch: meant.etag } : {};
-    await this.#late.known<unknown>(
-      async () => this.#api.delete(key, options),
-      async () => {
-        const live = await this.#api.head(key);
-        return live !== undefined && isUntouched(live, meant) ? 'not-yet' : { result: live };
-      },
-    );
-    if (guard === 'marker') await this.#unhide(key, meant, versionId);
+    const wasLate = this.#late.isAny;
+    const write = async (): Promise<unknown> => this.#api.delete(key, options);
+    // That it has gone, or changed, is no proof: others delete and write too.
+    const look = async (): Promise<Seen<unknown>> => {
+      const live = await this.#api.head(key);
+      return live !== undefined && isUntouched(live, meant) ? 'not-yet' : { result: live, isProof: false };
+    };
+    if (guard === 'head-before') {
+      // Unguarded, it is tried once: a late one would take what was written since.
+      const isDone =
+        (await this.#late.known(
+          async () => [await write()],
+          async () => listOf(await look()),
+          {
+            isOnce: true,
+          },
+        )) !== undefined;
+      if (isDone) return { outcome: 'moved' };
+      await this.#late.outlast();
+      const live = await this.#api.head(key);
+      return isUntouched(live, meant) ? { outcome: 'put-back', revision: meant } : { outcome: 'moved' };
+    }
+    await this.#late.known<unknown>(write, look);
+    if (guard !== 'marker') return { outcome: 'moved' };
+    await this.#unhide(key, meant, versionId);
+    if (this.#late.isAny || wasLate) {
+      this.#late.lookAgain(async () => this.#unhide(key, meant, versionId));
+    }
     return { outcome: 'moved' };
   }
 
   /** Takes a marker off again that hides another version than the one copied. */
-  async #unhide(key: Key, meant: S3Revision, versionId: string | null): Promise<void> {
+  async #unhide(key: Key, meant: S3Revision, versionId: string | undefined): Promise<void> {
     for (let round = 0; round < MARKERS; round++) {
       const [latest, ...older] = await versionsOf(this.#api, key);
       if (latest?.isMarker !== true) return;
       const hidden = older.find(({ isMarker }) => !isMarker);
       if (hidden === undefined) return;
       const isCopied =
-        versionId === null
+        versionId === undefined
           ? hidden.etag === meant.etag && hidden.size === meant.size
           : hidden.versionId === versionId;
       if (isCopied) return;
@@ -125,7 +177,7 @@ export class Mover {
         async () => this.#api.delete(key, { versionId: latest.versionId }),
         async () => {
           const [now] = await versionsOf(this.#api, key);
-          return now?.versionId === latest.versionId ? 'not-yet' : { result: now };
+          return now?.versionId === latest.versionId ? 'not-yet' : { result: now, isProof: true };
         },
       );
     }
@@ -148,15 +200,26 @@ export class Mover {
     }
     const live = await this.#api.head(key);
     if (live === undefined) {
-      if (deleteGuardOf(this.#capabilities) === 'marker') await this.#unhide(key, meant, null);
+      if (deleteGuardOf(this.#capabilities) === 'marker') await this.#unhide(key, meant, undefined);
       return { outcome: 'moved' };
     }
     if (!isUntouched(live, meant)) return { outcome: 'moved' };
     const date = this.#api.lastDate?.date;
     if (date === undefined || date - copy.modifiedAt > FINISHED_WITHIN_MS)
       return { outcome: 'put-back', revision: meant };
-    return this.#delete(key, meant, live.versionId);
+    return this.#delete(key, meant, undefined);
   }
+}
+
+/** What keeps one object from being copied; what keeps all, or leaves something unknown, is thrown. */
+export function errorOfObject(error: unknown): Error {
+  const isOfAll = error instanceof OutcomeUnknown || error instanceof Unreachable;
+  if (error instanceof TombstonedError && error.code === 'failed' && !isOfAll) return error;
+  throw error;
+}
+
+function listOf<T>(seen: Seen<T>): Seen<T[]> {
+  return seen === 'not-yet' ? seen : { ...seen, result: [seen.result] };
 }
 
 /** Whether a live object is the very one that was listed: the same bytes put again are not. */

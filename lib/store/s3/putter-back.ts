@@ -2,10 +2,10 @@ import { TombstonedError } from '../../domain/errors.ts';
 import { isCopyOf, pendingName } from '../../domain/ids.ts';
 import { type Key, printable } from '../../domain/key.ts';
 import { type S3Revision, sameRevision } from '../../domain/revision.ts';
-import type { Pulse, PutBackItem, PutBackOutcome } from '../store.ts';
+import type { PutBackItem, PutBackOutcome } from '../store.ts';
 import type { Capabilities, CopyOptions, Head, ListedVersion, S3Api } from './api.ts';
 import { LateRequests, type Seen } from './late.ts';
-import type { Workings } from './mover.ts';
+import { errorOfObject, type Workings } from './mover.ts';
 import { revisionOf, STANDARD, s3Revision } from './revisions.ts';
 import { versionsOf } from './versions.ts';
 
@@ -20,14 +20,22 @@ export class PutterBack {
     this.#api = api;
     this.#pendingPrefix = pendingPrefix;
     this.#capabilities = capabilities;
-    this.#late = new LateRequests({ api, clock });
+    this.#late = new LateRequests({ api, clock }, undefined);
   }
 
-  async outlast(pulse: Pulse | undefined): Promise<void> {
-    await this.#late.outlast(pulse);
+  async outlast(): Promise<void> {
+    await this.#late.outlast();
   }
 
-  async putBack({ key, id, revision, to }: PutBackItem): Promise<PutBackOutcome> {
+  async putBack(item: PutBackItem): Promise<PutBackOutcome> {
+    try {
+      return await this.#putBack(item);
+    } catch (error) {
+      return { outcome: 'failed', error: errorOfObject(error) };
+    }
+  }
+
+  async #putBack({ key, id, revision, to }: PutBackItem): Promise<PutBackOutcome> {
     const meant = s3Revision(revision);
     const from = pendingName(this.#pendingPrefix, key, id);
     const copy = await this.#api.head(from);
@@ -54,7 +62,8 @@ export class PutterBack {
       async (): Promise<Seen<'back' | 'exists'>> => {
         const now = await this.#api.head(to);
         if (now === undefined) return 'not-yet';
-        return { result: isSame(now, copy, meant) ? 'back' : 'exists' };
+        // One that is late does nothing where something is: at the worst it brings back what was swept again.
+        return { result: isSame(now, copy, meant) ? 'back' : 'exists', isProof: true };
       },
     );
     switch (outcome) {
@@ -91,25 +100,30 @@ export class PutterBack {
       async () => this.#api.copy(from, to, { source: sourceOf(copy), guard: 'none' }),
       async () => {
         const ours = (await newOnes()).find((version) => isOurs(version, copy.etag));
-        return ours === undefined ? 'not-yet' : { result: ours };
+        return ours === undefined ? 'not-yet' : { result: ours, isProof: false };
       },
     );
     if (written === 'gone') return { outcome: 'gone' };
     if (typeof written === 'string') return failed(to, 'its pending copy was changed just then', 'try again');
-    const found = await newOnes();
-    const at = found.findIndex((version) => isOurs(version, written.etag));
-    const ours = found[at];
-    const hidden = found.slice(at + 1).find(({ isMarker }) => !isMarker);
-    if (ours !== undefined && hidden !== undefined) {
+    const uncover = async (): Promise<boolean> => {
+      const found = await newOnes();
+      const at = found.findIndex((version) => isOurs(version, written.etag));
+      const ours = found[at];
+      const hidden = found
+        .slice(at + 1)
+        .find((version) => !version.isMarker && !isOurs(version, written.etag));
+      if (ours === undefined || hidden === undefined) return false;
       await this.#late.known<unknown>(
         async () => this.#api.delete(to, { versionId: ours.versionId }),
         async () => {
           const isThere = (await newOnes()).some(({ versionId }) => versionId === ours.versionId);
-          return isThere ? 'not-yet' : { result: 'deleted' };
+          return isThere ? 'not-yet' : { result: 'deleted', isProof: true };
         },
       );
-      return { outcome: 'conflict' };
-    }
+      return true;
+    };
+    if (this.#late.isAny) this.#late.lookAgain(async () => void (await uncover()));
+    if (await uncover()) return { outcome: 'conflict' };
     // What came after it is somebody else's, and stays.
     const live = await this.#api.head(to);
     return live !== undefined && isSame(live, copy, meant)

@@ -1,8 +1,10 @@
+import type { Clock } from '../../domain/clock.ts';
 import { isCopyOf, pendingName } from '../../domain/ids.ts';
 import { commonPrefix, compareKeys } from '../../domain/key.ts';
 import { sameRevision } from '../../domain/revision.ts';
 import type { Pulse, RemoveItem, RemoveOutcome } from '../store.ts';
-import type { S3Api } from './api.ts';
+import { type S3Api, Unanswered } from './api.ts';
+import { LateRequests } from './late.ts';
 import { revisionOf, type Seen, s3Revision } from './revisions.ts';
 
 /** How many names of others a listing may have for each of a batch, before each is looked at by itself. */
@@ -19,36 +21,54 @@ export class Remover {
   readonly #api: S3Api;
   readonly #pendingPrefix: string;
   readonly #concurrency: number;
+  readonly #pulse: Pulse | undefined;
 
-  constructor(options: { api: S3Api; pendingPrefix: string; concurrency: number }) {
+  readonly #late: LateRequests;
+
+  constructor(options: {
+    api: S3Api;
+    clock: Clock;
+    pendingPrefix: string;
+    concurrency: number;
+    pulse: Pulse | undefined;
+  }) {
     this.#api = options.api;
+    this.#pulse = options.pulse;
+    this.#late = new LateRequests(options, options.pulse);
     this.#pendingPrefix = options.pendingPrefix;
     this.#concurrency = options.concurrency;
   }
 
-  async remove(batch: readonly RemoveItem[], pulse: Pulse | undefined): Promise<RemoveOutcome[]> {
+  async remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]> {
     const named = batch.map((item) => ({ item, name: pendingName(this.#pendingPrefix, item.key, item.id) }));
-    const seen = await this.#look(named, pulse);
+    const seen = await this.#look(named);
     const judged = new Map<Named, RemoveOutcome>();
     await this.#inFlight(named, async (one) => {
       const outcome = await this.#judge(one, seen.get(one.name));
       if (outcome !== undefined) judged.set(one, outcome);
     });
     const doomed = named.filter((one) => !judged.has(one));
+    const unclear: Named[] = [];
     for (let from = 0; from < doomed.length; from += PAGE) {
-      await pulse?.();
+      await this.#pulse?.();
       const some = doomed.slice(from, from + PAGE);
       const ends = await this.#api.deleteMany(some.map(({ name }) => ({ name })));
       for (const [i, one] of some.entries()) {
-        const end = ends[i];
-        judged.set(
-          one,
-          end === 'deleted'
-            ? { outcome: 'removed' }
-            : { outcome: 'failed', error: end ?? new Error('the store has said nothing of it') },
-        );
+        const end = ends[i] ?? new Error('the store has said nothing of it');
+        if (end instanceof Unanswered) {
+          this.#late.note(end);
+          unclear.push(one);
+        } else
+          judged.set(one, end === 'deleted' ? { outcome: 'removed' } : { outcome: 'failed', error: end });
       }
     }
+    // A hold must not be in force while a removal may still take effect (R5).
+    await this.#late.outlast();
+    await this.#inFlight(unclear, async (one) => {
+      const isThere = (await this.#api.head(one.name)) !== undefined;
+      const error = new Error('the store has not answered, and has not removed it');
+      judged.set(one, isThere ? { outcome: 'failed', error } : { outcome: 'removed' });
+    });
     return named.map((one) => judged.get(one) ?? { outcome: 'failed', error: new Error('not looked at') });
   }
 
@@ -69,7 +89,7 @@ export class Remover {
   }
 
   /** How the copies stand: by one listing where they are close together, else each by itself. */
-  async #look(named: readonly Named[], pulse: Pulse | undefined): Promise<Map<string, Seen>> {
+  async #look(named: readonly Named[]): Promise<Map<string, Seen>> {
     const names = named.map(({ name }) => name).toSorted(compareKeys);
     const [first] = names;
     const last = names.at(-1);
@@ -79,7 +99,7 @@ export class Remover {
     let others = OTHERS * names.length;
     // Ids are ASCII: without its last character it comes just before.
     for await (const page of this.#api.list(commonPrefix(first, last), { after: first.slice(0, -1) })) {
-      await pulse?.();
+      await this.#pulse?.();
       for (const listed of page) {
         if (wanted.delete(listed.name)) seen.set(listed.name, listed);
         else others -= 1;

@@ -50,7 +50,7 @@ export class S3Store implements Store {
   readonly settle: number;
   readonly control: ControlSpace;
   readonly batch: number;
-  readonly late = { for: DEAD_MS, time: async () => this.#time() };
+  readonly late = { for: DEAD_MS, time: async () => this.#time(), isQuiet: () => this.#isQuiet() };
   readonly #api: S3Api;
   readonly #clock: Clock;
   readonly #capabilities: (versioning?: Capabilities['versioning']) => Promise<Capabilities>;
@@ -111,7 +111,9 @@ export class S3Store implements Store {
       isCut = true;
       break;
     }
-    if (isCut) yield* this.#api.list(prefix, { ...stop, after: pendingPrefix + LAST });
+    if (!isCut) return;
+    for await (const page of this.#api.list(prefix, { ...stop, after: pendingPrefix + LAST }))
+      yield page.filter(({ name }) => !isBelowPrefix(name, pendingPrefix));
   }
 
   #liveObject(key: Key, seen: Omit<Head, 'versionId' | 'isArchived'>): LiveObject {
@@ -231,7 +233,7 @@ export class S3Store implements Store {
     batch: readonly MoveItem[],
     { resume, pulse }: { resume: boolean; pulse?: Pulse },
   ): Promise<MoveOutcome[]> {
-    const mover = new Mover({ ...(await this.#workings()), resume });
+    const mover = new Mover({ ...(await this.#workings()), resume, pulse: pulse ?? undefined });
     return this.#each(batch, pulse, mover, async (item) =>
       this.#isPendingName(item.key) ? refused(item.key, this.pendingPrefix) : mover.move(item),
     );
@@ -261,15 +263,22 @@ export class S3Store implements Store {
   async remove(batch: readonly RemoveItem[], { pulse }: { pulse?: Pulse } = {}): Promise<RemoveOutcome[]> {
     const remover = new Remover({
       api: this.#api,
+      clock: this.#clock,
       pendingPrefix: this.pendingPrefix,
       concurrency: this.#concurrency,
+      pulse,
     });
-    return remover.remove(batch, pulse);
+    return remover.remove(batch);
   }
 
   async guards(): Promise<GuardLine[]> {
     const lines = describe(await this.#capabilities());
     return lines.map((text) => ({ text: text.replace('WARNING: ', ''), isOpen: text.includes('WARNING: ') }));
+  }
+
+  #isQuiet(): boolean {
+    const { unansweredUntil, lastDate } = this.#api;
+    return unansweredUntil === undefined || (lastDate !== undefined && lastDate.date > unansweredUntil);
   }
 
   async #time(): Promise<number> {
@@ -309,7 +318,7 @@ export class S3Store implements Store {
   async #each<Item, Outcome>(
     batch: readonly Item[],
     pulse: Pulse | undefined,
-    worker: { outlast(pulse: Pulse | undefined): Promise<void> },
+    worker: { outlast(): Promise<void> },
     act: (item: Item) => Promise<Outcome>,
   ): Promise<Outcome[]> {
     const outcomes: Outcome[] = [];
@@ -327,7 +336,7 @@ export class S3Store implements Store {
       }
     };
     await Promise.all(Array.from({ length: this.#concurrency }, work));
-    await worker.outlast(pulse);
+    await worker.outlast();
     if (failure !== undefined) throw failure.error;
     return outcomes;
   }

@@ -8,6 +8,7 @@ import {
   type About,
   exhaustedError,
   isPassing,
+  isPutOff,
   isTooFast,
   type Refusal,
   readRefusal,
@@ -57,7 +58,8 @@ type Outcome<T> =
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   /** Nothing reached the server. */
   | { readonly kind: 'unsent'; readonly error: unknown; readonly isNetwork: boolean }
-  | { readonly kind: 'unknown'; readonly error: unknown };
+  /** `isPutOff` where the server has said that it did nothing. */
+  | { readonly kind: 'unknown'; readonly error: unknown; readonly isPutOff?: boolean };
 
 /** A request is accepted up to 15 min after its date, by the store's clock (R5). ms */
 const EFFECT_MS = 16 * 60_000;
@@ -123,7 +125,7 @@ export class Sender {
         if (call.signal?.aborted === true) throw outcome.error;
         throw unsentError(outcome.error, this.about(call));
       case 'unknown':
-        throw this.unanswered(call, attempt.signedAt, outcome.error);
+        throw this.unanswered(call, attempt.signedAt, outcome.error, outcome.isPutOff);
     }
   }
 
@@ -181,12 +183,14 @@ export class Sender {
     call: Pick<Call<unknown, unknown>, 'what' | 'name' | 'operation'>,
     signedAt: number | undefined,
     cause: unknown,
+    isPutOff = false,
   ): Unanswered {
     const date = signedAt ?? this.clock.now();
-    this.unansweredUntil = Math.max(this.unansweredUntil ?? 0, date + EFFECT_MS);
+    if (!isPutOff) this.unansweredUntil = Math.max(this.unansweredUntil ?? 0, date + EFFECT_MS);
     const { where, what } = this.about(call);
     const text = cause instanceof Error ? cause.message : String(cause);
-    return new Unanswered(`it is not known whether ${where} was ${what}: ${text}`, date, cause);
+    const message = isPutOff ? `${where} was not ${what}` : `it is not known whether ${where} was ${what}`;
+    return new Unanswered(`${message}: ${text}`, date, cause, !isPutOff);
   }
 
   about({ operation, what, name }: Pick<Call<unknown, unknown>, 'what' | 'name' | 'operation'>): About {
@@ -238,6 +242,7 @@ export class Sender {
       const { answer } = attempt;
       if (answer !== undefined && answer.status >= 300) {
         const refusal = readRefusal(answer);
+        if (isPutOff(refusal)) return { kind: 'unknown', error: serverError(refusal), isPutOff: true };
         // A server that lacks a function says so with a code of its own; all else above 500 says nothing.
         return answer.status < 500 || refusal.code === 'NotImplemented'
           ? { kind: 'refused', refusal }
