@@ -57,8 +57,12 @@ function amazon(region: string): { hostname: string; port: string } {
 
 function checkEndpoint(endpoint: string): void {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
-  if (url !== undefined && /^https?:$/.test(url.protocol) && url.search === '' && url.hash === '') return;
-  throw new TombstonedError('failed', `s3.endpoint ${endpoint} is no address of a server`, {
+  const isPlain =
+    url !== undefined && url.search === '' && url.hash === '' && url.username + url.password === '';
+  if (isPlain && /^https?:$/.test(url.protocol)) return;
+  // What stands before an @ may be a secret.
+  const shown = endpoint.replace(/\/\/[^/]*@/, '//…@');
+  throw new TombstonedError('failed', `s3.endpoint ${shown} is no address of a server`, {
     key: 's3.endpoint',
     hint: 'write it as https://host or http://host:port',
   });
