@@ -34,20 +34,24 @@ interface Kind {
   readonly name: string;
   readonly options: MemoryOptions;
   readonly capabilities: Capabilities;
+  /** How many requests a move makes, beside one a batch. */
+  readonly requests: number;
 }
 
 const KINDS: readonly Kind[] = [
-  { name: 'Amazon’s', options: { preset: 'amazon' }, capabilities: ALL },
-  { name: 'RGW', options: { preset: 'rgw' }, capabilities: RGW },
+  { name: 'Amazon’s', options: { preset: 'amazon' }, capabilities: ALL, requests: 2 },
+  { name: 'RGW', options: { preset: 'rgw' }, capabilities: RGW, requests: 3 },
   {
     name: 'Amazon’s, versioned',
     options: { preset: 'amazon', versioning: 'enabled' },
     capabilities: { ...ALL, versioning: 'enabled' },
+    requests: 4,
   },
   {
     name: 'RGW, versioned',
     options: { preset: 'rgw', versioning: 'enabled' },
     capabilities: { ...RGW, versioning: 'enabled' },
+    requests: 4,
   },
 ];
 
@@ -122,6 +126,14 @@ for (const kind of KINDS) {
       expect(await store.move([item], { resume: false })).to.deep.equal([{ outcome: 'moved' }]);
       expect(copyOf(item)).to.equal('v1');
       expect(api.peek(KEY)).to.equal(undefined);
+    });
+
+    it(`takes ${kind.requests} requests`, async () => {
+      write('content');
+      const item = await intent();
+      const made = api.count();
+      await store.move([item], { resume: false });
+      expect(api.count() - made).to.equal(1 + kind.requests); // and whether versions are kept, once a batch
     });
 
     it('loses no content of a writer that comes before any of its requests', async () => {

@@ -183,14 +183,14 @@ export class Sender {
     call: Pick<Call<unknown, unknown>, 'what' | 'name' | 'operation'>,
     signedAt: number | undefined,
     cause: unknown,
-    isPutOff = false,
+    hasPutOff = false,
   ): Unanswered {
     const date = signedAt ?? this.clock.now();
-    if (!isPutOff) this.unansweredUntil = Math.max(this.unansweredUntil ?? 0, date + EFFECT_MS);
+    if (!hasPutOff) this.unansweredUntil = Math.max(this.unansweredUntil ?? 0, date + EFFECT_MS);
     const { where, what } = this.about(call);
     const text = cause instanceof Error ? cause.message : String(cause);
-    const message = isPutOff ? `${where} was not ${what}` : `it is not known whether ${where} was ${what}`;
-    return new Unanswered(`${message}: ${text}`, date, cause, !isPutOff);
+    const message = hasPutOff ? `${where} was not ${what}` : `it is not known whether ${where} was ${what}`;
+    return new Unanswered(`${message}: ${text}`, date, cause, !hasPutOff);
   }
 
   about({ operation, what, name }: Pick<Call<unknown, unknown>, 'what' | 'name' | 'operation'>): About {
