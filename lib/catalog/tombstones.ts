@@ -148,6 +148,25 @@ export class Tombstones {
     return { batchAt, sweep, moves };
   }
 
+  /** Which of some keys other runs have begun to move, and not ended: the run's id by the place in the list. */
+  movingElsewhere(store: number, run: number, keys: readonly string[]): Map<number, string> {
+    const rows = this.#sql.all(
+      `SELECT r.id AS run, b.intents AS intents FROM open_batches b JOIN runs r ON r.n = b.run
+       WHERE b.store = ? AND b.run != ?`,
+      store,
+      run,
+    );
+    const moving = new Map<string, string>();
+    for (const row of rows)
+      for (const { key } of intentsOf(row['intents'])) moving.set(key, asText(row['run']));
+    const found = new Map<number, string>();
+    for (const [i, key] of keys.entries()) {
+      const by = moving.get(key);
+      if (by !== undefined) found.set(i, by);
+    }
+    return found;
+  }
+
   /** The oldest open batch of a run, of those after a time, or undefined. */
   openBatch(run: number, after = 0): OpenBatch | undefined {
     const row = this.#sql.all(

@@ -2,7 +2,7 @@ import { holdText, type LeaseStanding, leaseDetail } from '../app/standing-claim
 import { isoTime } from '../domain/clock.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
-import { type Keeper, reasonOf } from '../run/claims.ts';
+import { type Keeper, keeperText, reasonOf } from '../run/claims.ts';
 import type { Output } from './output.ts';
 import { counted } from './wording.ts';
 
@@ -22,7 +22,7 @@ export class Keepers {
   readonly #kept = new Map<string, Kept>();
 
   add(keeper: Keeper): void {
-    const by = keeper.as === 'lease' ? keeper.lease.id : keeper.hold.name.replace(/\.json$/, '');
+    const by = nameOf(keeper);
     const known = this.#kept.get(by);
     if (known !== undefined) known.count++;
     else
@@ -52,11 +52,17 @@ export class Keepers {
   }
 }
 
+function nameOf(keeper: Keeper): string {
+  if (keeper.as === 'run') return keeper.run;
+  return keeper.as === 'lease' ? keeper.lease.id : keeper.hold.name.replace(/\.json$/, '');
+}
+
 function endOf(keeper: Keeper): string | null {
-  return keeper.as === 'lease' ? null : isoTime(keeper.hold.until);
+  return keeper.as === 'hold' ? isoTime(keeper.hold.until) : null;
 }
 
 function detailOf(keeper: Keeper): string {
   if (keeper.as === 'hold') return holdText(keeper.hold);
+  if (keeper.as === 'run') return keeperText(keeper);
   return leaseDetail({ lease: keeper.lease, isDead: null, stillFor: null } satisfies LeaseStanding);
 }

@@ -4,8 +4,9 @@ import type { Lease } from '../store/leases.ts';
 import { leaseOn, leaseText } from './leases.ts';
 import type { Place } from './place.ts';
 
-/** What keeps an object: a hold, an exemption, or a lease. */
+/** What keeps an object: a hold, an exemption, a lease, or a run that has begun to move it. */
 export type Keeper =
+  | { readonly as: 'run'; readonly run: string }
   | { readonly as: 'hold'; readonly hold: CachedHold }
   | { readonly as: 'lease'; readonly lease: Lease };
 
@@ -44,11 +45,13 @@ export function keepersOf(
 /** The reason of the closed list. */
 export function reasonOf(keeper: Keeper): KeptReason {
   if (keeper.as === 'lease') return 'lease';
+  if (keeper.as === 'run') return 'fence';
   return keeper.hold.kind === 'exempt' ? 'exempt' : 'hold';
 }
 
 /** A keeper in words. */
 export function keeperText(keeper: Keeper): string {
   if (keeper.as === 'lease') return leaseText(keeper.lease);
+  if (keeper.as === 'run') return `run ${keeper.run}, which has begun to move it`;
   return `hold ${keeper.hold.name}: ${keeper.hold.reason}`;
 }

@@ -24,6 +24,8 @@ export interface Take {
   readonly asker: 'policy' | 'hand';
   /** Those that forbid moves, as they were seen after the fence. */
   readonly leases: readonly Lease[];
+  /** Whether what a dead run has begun may still be so: recovery waits where requests take effect late. */
+  readonly mayWait: boolean;
 }
 
 /**
@@ -58,12 +60,13 @@ export class CatalogLedger implements Ledger {
     this.#book.catalog.sweeps.plan(sweep, items);
   }
 
-  async take({ sweep, after, most, asker, leases }: Take): Promise<Taken> {
+  async take({ sweep, after, most, asker, leases, mayWait }: Take): Promise<Taken> {
     const { catalog } = this.#book;
     const items = catalog.sweeps.planPage(sweep, after, most);
     const last = items.at(-1)?.key ?? null;
     return catalog.transaction(() => {
       const keepers = keepersOf(this.#book, leases, items, asker);
+      if (mayWait) this.#keepMoving(keepers, items);
       const held = items.flatMap(({ key, size }, i) => {
         const by = keepers.get(i);
         return by === undefined ? [] : [{ key, size, by }];
@@ -72,6 +75,14 @@ export class CatalogLedger implements Ledger {
       const open = free.length === 0 ? undefined : this.#intend(sweep, free);
       return { last, count: items.length, held, open };
     });
+  }
+
+  /** What a dead run has begun is for recovery, which waits here: moved again, it would be pending twice. */
+  #keepMoving(keepers: Map<number, Keeper>, items: readonly PlanItem[]): void {
+    const { catalog, row } = this.#book;
+    const keys = items.map(({ key }) => key);
+    for (const [index, run] of catalog.tombstones.movingElsewhere(row.n, this.#run, keys))
+      keepers.set(index, { as: 'run', run });
   }
 
   async intend(sweep: number, items: readonly Intent[]): Promise<OpenBatch> {

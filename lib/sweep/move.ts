@@ -98,13 +98,14 @@ async function takeAhead(
   run: Run,
   { prefixes, signal }: Pick<MovePlan, 'prefixes' | 'signal'>,
   ledger: Ledger,
-  take: Omit<Take, 'leases'>,
+  take: Omit<Take, 'leases' | 'mayWait'>,
 ): Promise<Ahead | undefined> {
   const isPatient = take.asker === 'policy';
   const batch = await begin(place, run, { kind: 'sweep', prefixes, isPatient }, signal);
   if (batch === undefined) return undefined;
   const leases = batch.leases.filter(({ blocks }) => blocks === 'sweep');
-  const taken = await ledger.take({ ...take, leases });
+  const mayWait = place.store.late !== undefined;
+  const taken = await ledger.take({ ...take, leases, mayWait });
   const { last } = taken;
   if (last !== null) return { ...taken, last, batch };
   await batch.end();

@@ -88,6 +88,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   sweeps.planPage(sweep, '', 10);
   const random = seeded(1);
   const open = tombstones.intend({ store, run, sweep, items: [intent('a/b', cause)], now, random });
+  tombstones.movingElsewhere(store, run, ['k']);
   tombstones.openBatch(run);
   tombstones.settleMoves({ store, run, open, exceptions: new Map(), now, window: 0 });
   const due = tombstones.duePage({ store, now: now + DAY, window: 0, after: undefined, limit: 10 });

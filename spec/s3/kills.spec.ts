@@ -31,6 +31,7 @@ describe(`sweeps of a bucket that are killed (KILLS_SEED=${SEED})`, function () 
       'safetyWindow: 1s',
       'policies:',
       '  - { name: old, type: age, prefix: logs/, olderThan: 0s, keepLast: 3 }',
+      '  - { name: nothing, type: age, prefix: nothing/, olderThan: 0s }',
     ]);
     const written = Array.from({ length: OBJECTS }, (_, i) => `logs/${i}.meta`);
     await place.putAll(Object.fromEntries(written.map((name) => [name, `content of ${name}`])));
@@ -45,6 +46,11 @@ describe(`sweeps of a bucket that are killed (KILLS_SEED=${SEED})`, function () 
       await killedSweep(place, 1 + random(FURTHEST), random(2) === 0 ? 'before' : 'after');
       // What it has copied and not deleted may be both; nothing is ever neither.
       expect(await missing(place, written), `after kill ${kill}`).to.deep.equal([]);
+      // Until requests of it can do nothing any more, what it has begun is left as it is.
+      const begun = (await ctl('ls', '--state', 'moving', '--limit', '0')).split('\n').length - 2;
+      expect(begun).to.be.greaterThan(0);
+      await ctl('sweep', '--policy', 'nothing'); // which finds it dead
+      place.proxy.dateShift += DEAD_MS;
     }
     await ctl('sweep');
     // What was killed is finished, and its fences go, when its requests can do nothing any more.
@@ -53,13 +59,12 @@ describe(`sweeps of a bucket that are killed (KILLS_SEED=${SEED})`, function () 
     expect(await place.names('.tombstoned/fences/')).to.deep.equal([]);
     expect(await ctl('ls', '--state', 'moving', '--limit', '0')).to.not.contain('moving');
     const contents = await place.contents();
-    // What a killed sweep had copied and not deleted, the next one has moved again: then both copies have tombstones.
-    const twice = contents.size - OBJECTS;
-    process.stderr.write(`      ${twice} copies of ${KILLS} kills were made twice\n`);
+    // By the store's clock, which was put on, some copies were over an hour old when they were found: those
+    // count as put back, and their objects were moved anew (design, section 5).
+    expect(contents.size).to.be.within(OBJECTS, OBJECTS + KILLS * IN_FLIGHT);
     expect([...new Set(contents.values())].toSorted()).to.deep.equal(
       written.map((name) => `content of ${name}`).toSorted(),
     );
-    expect(twice).to.be.within(0, KILLS * IN_FLIGHT);
     expect([...contents.keys()].filter((name) => name.startsWith('logs/'))).to.have.length(3);
     expect(await ctl('purge')).to.match(/purged/);
     expect(await place.names(PENDING)).to.deep.equal([]);
