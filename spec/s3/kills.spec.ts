@@ -67,7 +67,9 @@ describe(`sweeps of a bucket that are killed (KILLS_SEED=${SEED})`, function () 
     );
     expect([...contents.keys()].filter((name) => name.startsWith('logs/'))).to.have.length(3);
     expect(await ctl('purge')).to.match(/purged/);
-    expect(await place.names(PENDING)).to.deep.equal([]);
+    // Copies that count as put back go an hour later.
+    const restored = (await ctl('--json', 'ls', '--state', 'restored', '--limit', '0')).trim().split('\n');
+    expect(await place.names(PENDING)).to.have.length(restored.filter((line) => line !== '').length);
     expect(await place.names('logs/')).to.have.length(3);
   });
 });
