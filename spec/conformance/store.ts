@@ -23,6 +23,8 @@ export interface StoreToTest {
   drop(name: string): Promise<void>;
   /** Every name but those below `.tombstoned/`, with its content. */
   contents(): Promise<Record<string, string>>;
+  /** Whether the store gives every copy an ETag of its own, as some encryptions do. */
+  readonly copiesHaveOtherEtags?: boolean;
   /** Frees everything. */
   remove(): Promise<void>;
 }
@@ -314,7 +316,8 @@ function puttingBack(test: () => StoreToTest): void {
       const item = await moved(test(), B, 'old');
       expect(await test().store.putBack([back(item)])).to.deep.equal([{ outcome: 'restored' }]);
       expect(await test().contents()).to.deep.equal({ [B]: 'old', [pending(test(), item)]: 'old' });
-      expect(sameRevision((await live(test(), B)).revision, item.revision)).to.equal(true);
+      const isSame = sameRevision((await live(test(), B)).revision, item.revision);
+      expect(isSame || test().copiesHaveOtherEtags === true).to.equal(true);
     });
 
     it('done twice says that nothing had to be done', async () => {

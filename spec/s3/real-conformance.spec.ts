@@ -57,6 +57,7 @@ async function onServer({ versioned, semantics }: Kind): Promise<StoreToTest> {
   };
   return {
     store,
+    copiesHaveOtherEtags: semantics === 'amazon-kms',
     put,
     putAll: async (contents) => {
       const rest = contents.entries();

@@ -7,6 +7,7 @@ import type { Capabilities, CopyOptions, Head, ListedVersion, S3Api } from './ap
 import { LateRequests, type Seen } from './late.ts';
 import { errorOfObject, type Workings } from './mover.ts';
 import { revisionOf, STANDARD, s3Revision } from './revisions.ts';
+import { haveSameBytes } from './same-bytes.ts';
 import { versionsOf } from './versions.ts';
 
 /** Brings pending copies back to where there is nothing (R3, R4). */
@@ -44,7 +45,8 @@ export class PutterBack {
       return failed(key, 'its pending copy is not what was tombstoned', `look at ${printable(from)}`);
     }
     const before = await this.#api.head(to);
-    if (before !== undefined) return this.#asItIs(before, copy, meant);
+    const names = { from, to };
+    if (before !== undefined) return this.#asItIs(names, before, copy, meant);
     const { copyIfAbsent, putIfAbsent, versioning } = this.#capabilities;
     const isGuarded = copyIfAbsent || putIfAbsent;
     if (!isGuarded && versioning === 'enabled') return this.#copyAndLook(from, to, copy, meant);
@@ -63,7 +65,8 @@ export class PutterBack {
         const now = await this.#api.head(to);
         if (now === undefined) return 'not-yet';
         // One that is late does nothing where something is: at the worst it brings back what was swept again.
-        return { result: isSame(now, copy, meant) ? 'back' : 'exists', isProof: true };
+        const as = await this.#asItIs(names, now, copy, meant);
+        return { result: as.outcome === 'unchanged' ? 'back' : 'exists', isProof: true };
       },
     );
     switch (outcome) {
@@ -75,7 +78,7 @@ export class PutterBack {
         return failed(key, 'its pending copy was changed just then', 'try again');
       case 'exists': {
         const now = await this.#api.head(to);
-        return now === undefined ? { outcome: 'conflict' } : this.#asItIs(now, copy, meant);
+        return now === undefined ? { outcome: 'conflict' } : this.#asItIs(names, now, copy, meant);
       }
     }
   }
@@ -89,7 +92,7 @@ export class PutterBack {
     const earlier = await versionsOf(this.#api, to);
     if (earlier[0]?.isMarker === false) {
       const live = await this.#api.head(to); // it has come since it was looked
-      return live === undefined ? { outcome: 'conflict' } : this.#asItIs(live, copy, meant);
+      return live === undefined ? { outcome: 'conflict' } : this.#asItIs({ from, to }, live, copy, meant);
     }
     const before = new Set(earlier.map(({ versionId }) => versionId));
     const newOnes = async (): Promise<ListedVersion[]> =>
@@ -131,8 +134,16 @@ export class PutterBack {
       : { outcome: 'conflict' };
   }
 
-  #asItIs(live: Head, copy: Head, meant: S3Revision): PutBackOutcome {
-    return { outcome: isSame(live, copy, meant) ? 'unchanged' : 'conflict' };
+  async #asItIs(
+    { from, to }: { from: string; to: Key },
+    live: Head,
+    copy: Head,
+    meant: S3Revision,
+  ): Promise<PutBackOutcome> {
+    const isIt =
+      isSame(live, copy, meant) ||
+      (await haveSameBytes(this.#api, { name: to, head: live }, { name: from, head: copy }));
+    return { outcome: isIt ? 'unchanged' : 'conflict' };
   }
 }
 

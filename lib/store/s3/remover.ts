@@ -6,6 +6,7 @@ import type { Pulse, RemoveItem, RemoveOutcome } from '../store.ts';
 import { type S3Api, Unanswered } from './api.ts';
 import { LateRequests } from './late.ts';
 import { revisionOf, type Seen, s3Revision } from './revisions.ts';
+import { haveSameBytes } from './same-bytes.ts';
 
 /** How many names of others a listing may have for each of a batch, before each is looked at by itself. */
 const OTHERS = 10;
@@ -73,7 +74,7 @@ export class Remover {
   }
 
   /** What keeps a copy from being removed; undefined where nothing does. */
-  async #judge({ item }: Named, copy: Seen | undefined): Promise<RemoveOutcome | undefined> {
+  async #judge({ item, name }: Named, copy: Seen | undefined): Promise<RemoveOutcome | undefined> {
     if (copy === undefined) return { outcome: 'gone' };
     const meant = s3Revision(item.revision);
     if (!isCopyOf(item.id, revisionOf(copy), meant)) {
@@ -82,10 +83,10 @@ export class Remover {
     if (item.from === 'pending') return undefined;
     const live = await this.#api.head(item.key);
     if (live === undefined) return { outcome: 'not-live' };
-    const now = revisionOf(live);
-    return sameRevision(now, meant) || sameRevision(now, revisionOf(copy))
-      ? undefined
-      : { outcome: 'not-live' };
+    const isBack =
+      sameRevision(revisionOf(live), meant) ||
+      (await haveSameBytes(this.#api, { name: item.key, head: live }, { name, head: copy }));
+    return isBack ? undefined : { outcome: 'not-live' };
   }
 
   /** How the copies stand: by one listing where they are close together, else each by itself. */
