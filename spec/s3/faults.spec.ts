@@ -28,6 +28,7 @@ describe('a real server that fails', function () {
     describe(kind.name, () => {
       let place: BucketPlace;
       let store: S3Store;
+      const isUnguarded = kind.name === 'RGW';
 
       beforeEach(async () => {
         place = await BucketPlace.make(kind);
@@ -116,9 +117,17 @@ describe('a real server that fails', function () {
 
         it(`moves where the answer to a deletion is lost, ${when} its effect`, async () => {
           const rule = fail('delete', { as: 'reset', when });
-          await moved();
+          if (isUnguarded && when === 'before') {
+            // It is tried once: the object stays, and its copy counts as put back.
+            const one = await item();
+            const [outcome] = await store.move([one], { resume: false });
+            expect(outcome).to.deep.equal({ outcome: 'put-back', revision: one.revision });
+            expect(await state()).to.deep.equal({ live: 'content', pending: ['content'] });
+          } else {
+            await moved();
+            expect(await state()).to.deep.equal({ live: undefined, pending: ['content'] });
+          }
           expect(rule.struck).to.equal(1);
-          expect(await state()).to.deep.equal({ live: undefined, pending: ['content'] });
         });
 
         it(`restores where the answer to the write is lost, ${when} its effect`, async () => {
@@ -140,7 +149,7 @@ describe('a real server that fails', function () {
 
       it('waits until a deletion that got no answer can do nothing any more', async () => {
         fail('delete', { as: 'reset', when: 'before' });
-        await moved();
+        await store.move([await item()], { resume: false });
         expect(place.proxy.dateShift).to.be.greaterThan(16 * 60_000);
       });
 
