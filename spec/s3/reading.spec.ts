@@ -4,22 +4,14 @@ import { expect } from 'chai';
 import { idTime, makeTombstoneId } from '../../lib/domain/ids.ts';
 import { parseKey } from '../../lib/domain/key.ts';
 import { revisionHash } from '../../lib/domain/revision.ts';
-import type { Capabilities, Got } from '../../lib/store/s3/api.ts';
+import type { Got } from '../../lib/store/s3/api.ts';
 import { ResumingBody } from '../../lib/store/s3/resuming-body.ts';
 import { S3Store } from '../../lib/store/s3/s3-store.ts';
 import type { ControlSpace, Listed } from '../../lib/store/store.ts';
 import { DrivenClock } from '../support/place.ts';
+import { AMAZON } from './capabilities.ts';
 import { MemoryS3 } from './memory-api.ts';
 
-const CAPABILITIES: Capabilities = {
-  putIfAbsent: true,
-  putIfMatch: 'quoted',
-  copyIfMatch: 'standard',
-  copyUnmodifiedSince: true,
-  copyIfAbsent: true,
-  deleteIfMatch: true,
-  versioning: 'off',
-};
 const KEY = parseKey('large/object');
 const CONTENT = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i % 251));
 
@@ -62,7 +54,7 @@ describe('reading from S3', () => {
     store = new S3Store({
       api,
       control: {} as ControlSpace,
-      capabilities: async () => CAPABILITIES,
+      capabilities: async () => AMAZON,
       pendingPrefix: 'pending_deletion/',
       clock,
       concurrency: 4,

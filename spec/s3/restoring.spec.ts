@@ -6,24 +6,9 @@ import type { Capabilities } from '../../lib/store/s3/api.ts';
 import { S3Store } from '../../lib/store/s3/s3-store.ts';
 import type { ControlSpace, MoveItem, RemoveItem } from '../../lib/store/store.ts';
 import { DrivenClock } from '../support/place.ts';
+import { AMAZON, RGW, RGW_VERSIONED } from './capabilities.ts';
 import { type Fate, type MemoryOptions, type MemoryRequest, MemoryS3 } from './memory-api.ts';
 
-const ALL: Capabilities = {
-  putIfAbsent: true,
-  putIfMatch: 'quoted',
-  copyIfMatch: 'standard',
-  copyUnmodifiedSince: true,
-  copyIfAbsent: true,
-  deleteIfMatch: true,
-  versioning: 'off',
-};
-const RGW: Capabilities = {
-  ...ALL,
-  copyIfMatch: 'rgw',
-  copyUnmodifiedSince: false,
-  copyIfAbsent: false,
-  deleteIfMatch: false,
-};
 const KEY = parseKey('a/one.meta');
 const PENDING = 'pending_deletion/';
 const MOST = 20;
@@ -34,16 +19,13 @@ interface Kind {
   readonly capabilities: Capabilities;
 }
 
-/** RGW's PUT has no conditions beside versions that are kept. */
-const RGW_VERSIONED: Capabilities = { ...RGW, putIfAbsent: false, putIfMatch: 'no', versioning: 'enabled' };
-
 const KINDS: readonly Kind[] = [
-  { name: 'Amazon’s', options: { preset: 'amazon' }, capabilities: ALL },
+  { name: 'Amazon’s', options: { preset: 'amazon' }, capabilities: AMAZON },
   { name: 'RGW', options: { preset: 'rgw' }, capabilities: RGW },
   {
     name: 'Amazon’s, versioned',
     options: { preset: 'amazon', versioning: 'enabled' },
-    capabilities: { ...ALL, versioning: 'enabled' },
+    capabilities: { ...AMAZON, versioning: 'enabled' },
   },
   {
     name: 'RGW, versioned',
