@@ -193,8 +193,9 @@ async function complete(
   });
   if (completed === 'exists') return completed;
   const { etag, versionId } = completed;
+  // Without its tags it is no copy: what keeps them from it is told, and the source stays.
+  if (tags.length > 0) await keepTags(sender, to, versionId, tags);
   try {
-    if (tags.length > 0) await keepTags(sender, to, versionId, tags);
     if (etag !== undefined) return { etag, versionId, modifiedAt: null };
     return await copyAt(sender, to, source.size, versionId);
   } catch (error) {
