@@ -98,13 +98,13 @@ function fits<O extends OptionTable>(table: O, values: object): values is Given<
   });
 }
 
-/** Refuses operands of a command that takes none. */
-export function refuseOperands(call: Call, command: string): void {
+/** Refuses operands of a command that takes none; `hint` says what may have been meant. */
+export function refuseOperands(call: Call, command: string, hint?: (first: string) => string): void {
   const [first] = call.operands;
   if (first === undefined) return;
   throw usageError(
     `${command} takes no ${JSON.stringify(first)}`,
-    `see tombstonectl ${command} --help`,
+    hint?.(first) ?? `see tombstonectl ${command} --help`,
     first,
   );
 }

@@ -50,6 +50,9 @@ describe('misuse of tombstonectl', () => {
 
   it('is an operand too many, or too few', async () => {
     expect(await refused('sweep', 'mainnet')).to.include('sweep takes no "mainnet"');
+    expect(await refused('keys', 'logs/')).to.include(
+      'keys takes no "logs/" (for what begins with it: --prefix "logs/")',
+    );
     expect(await refused('cat')).to.include('cat needs one key');
     expect(await refused('cat', 'a', 'b')).to.include('cat needs one key');
     expect(await refused('show')).to.include("show needs one tombstone's id");

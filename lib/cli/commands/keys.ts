@@ -33,7 +33,7 @@ export const options = {
 } as const satisfies OptionTable;
 
 export async function run(call: Call<typeof options>): Promise<number> {
-  refuseOperands(call, 'keys');
+  refuseOperands(call, 'keys', (first) => `for what begins with it: --prefix ${JSON.stringify(first)}`);
   const { options: given } = call;
   const prefix = prefixOf(given.prefix);
   const fenceTimeout = durationOf('--fence-timeout', given['fence-timeout']);
