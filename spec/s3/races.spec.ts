@@ -6,28 +6,39 @@ import type { Key } from '../../lib/domain/key.ts';
 import { revisionHash } from '../../lib/domain/revision.ts';
 import type { S3Store } from '../../lib/store/s3/s3-store.ts';
 import type { MoveOutcome, PutBackOutcome } from '../../lib/store/store.ts';
+import type { S3Kind } from '../support/s3-request.ts';
 import { s3ServerOrSkip } from '../support/s3-server.ts';
 import { type BucketKind, BucketPlace, inFlight, PENDING, withCredentials } from './bucket-place.ts';
 
 const ROUNDS = 300;
-const RESTORES = 150;
 const AT_ONCE = 20;
 /** How many of the keys only show how long it takes. */
 const TRIALS = 40;
+/** How many keys have the same bytes put again. */
+const AGAIN = 20;
 
 type NamedKind = BucketKind & { readonly name: string };
 
 const GUARDED: readonly NamedKind[] = [
   { name: 'RGW behind a proxy that does as Amazon', semantics: 'amazon' },
   { name: 'RGW with versions', versioned: true },
+  { name: 'RGW behind a proxy that shows copies other ETags', semantics: 'amazon-kms' },
 ];
 const PLAIN: NamedKind = { name: 'RGW' };
+/** Nothing is changed by the proxy: it tells when requests come and are answered. */
+const WATCHED: NamedKind = { name: 'RGW, watched by a proxy', semantics: 'gateway' };
 
 /** A key with a first content, as it is listed. */
 interface Prepared {
   readonly key: Key;
   readonly id: string;
   readonly item: Parameters<S3Store['move']>[0][number];
+}
+
+/** What is raced for, and who moves it; it may be taken from. */
+interface Races {
+  readonly store: S3Store;
+  readonly prepared: Prepared[];
 }
 
 /** When something began and when it had its answer, ms. */
@@ -55,24 +66,53 @@ describe('races for a key on a real server', function () {
   for (const kind of GUARDED) {
     it(`a move takes nothing that is written meanwhile: ${kind.name}`, async () => {
       await using place = await BucketPlace.make(kind);
-      const { rounds } = await raceMoves(place);
+      const rounds = await raceMoves(place, await prepare(place, ROUNDS + TRIALS));
       expect(rounds.filter(({ lost }) => lost.length > 0)).to.deep.equal([]);
       expectBothSides(rounds.map(({ outcome }) => outcome.outcome));
     });
   }
 
-  it(`a move takes nothing that is written before or after it: ${PLAIN.name}`, async () => {
-    await using place = await BucketPlace.make();
-    const { rounds, spread } = await raceMoves(place);
+  it(`a move takes only what is written between its last look and its deletion: ${WATCHED.name}`, async () => {
+    await using place = await BucketPlace.make(WATCHED);
+    const { store, prepared } = await prepare(place, ROUNDS + 2 * TRIALS);
+    const quiet = prepared.splice(0, TRIALS);
+    for (const { item } of quiet) await store.move([item], { resume: false });
+    const alone = [...windowsOf(place, quiet).values()];
+    const rounds = await raceMoves(place, { store, prepared });
+    const windows = windowsOf(place, rounds);
     const lost = rounds.filter((round) => round.lost.length > 0);
-    // Writers begin at random within the spread: what part of them is lost is what part of it is the window.
-    const window = (lost.length / ROUNDS) * spread;
     process.stderr.write(
-      `      ${lost.length} of ${ROUNDS} writes lost: for ${window.toFixed(0)} ms of the ${spread.toFixed(0)} that a move takes\n`,
+      `      between the look and the answer to the deletion: ${spoken(alone)} for moves one at a time, ` +
+        `${spoken([...windows.values()])} for ${AT_ONCE} at once\n` +
+        `      ${lost.length} of ${ROUNDS} writes lost that began at random within a move\n`,
     );
-    const apart = lost.filter(({ mover, writer }) => writer.to < mover.from || writer.from > mover.to);
-    expect(apart).to.deep.equal([]);
+    const puts = spansOf(place, 'put');
+    const outside = lost.filter(({ key }) => {
+      const window = windows.get(key);
+      const put = puts.get(key);
+      return window === undefined || put === undefined || put.to < window.from || put.from > window.to;
+    });
+    expect(outside).to.deep.equal([]);
+    expectBothSides(rounds.map((round) => (round.lost.length > 0 ? 'lost' : 'kept')));
   });
+
+  for (const kind of [PLAIN, ...GUARDED]) {
+    it(`the same bytes put again between listing and copy are noticed, and stay live: ${kind.name}`, async () => {
+      await using place = await BucketPlace.make(kind);
+      const { store, prepared } = await prepare(place, AGAIN);
+      await inFlight(AT_ONCE, prepared, async ({ key }) => place.put(key, first(key)));
+      const outcomes = await store.move(
+        prepared.map(({ item }) => item),
+        { resume: false },
+      );
+      // Where only its ETag guards a copy, the look before the deletion notices it: then there are both.
+      const noticed = kind === PLAIN ? 'moved' : 'changed';
+      expect(outcomes.map(({ outcome }) => outcome)).to.deep.equal(prepared.map(() => noticed));
+      const contents = await place.contents();
+      for (const { key } of prepared) expect(contents.get(key), key).to.equal(first(key));
+      expect(contents.size).to.equal(prepared.length * (kind === PLAIN ? 2 : 1));
+    });
+  }
 
   for (const kind of [PLAIN, ...GUARDED]) {
     it(`a restore replaces nothing that is written meanwhile: ${kind.name}`, async () => {
@@ -89,9 +129,40 @@ function expectBothSides(outcomes: readonly string[]): void {
   expect(new Set(outcomes).size, JSON.stringify([...new Set(outcomes)])).to.be.greaterThan(1);
 }
 
+/** From a move's last look at its object to the answer to its deletion, by key: what is written then may be lost. */
+function windowsOf(place: BucketPlace, moved: Iterable<{ readonly key: Key }>): Map<Key, Span> {
+  const looks = spansOf(place, 'head');
+  const deletions = spansOf(place, 'delete');
+  const windows = new Map<Key, Span>();
+  for (const { key } of moved) {
+    const look = looks.get(key);
+    const deletion = deletions.get(key);
+    if (look !== undefined && deletion !== undefined) windows.set(key, { from: look.from, to: deletion.to });
+  }
+  return windows;
+}
+
+/** When the last request of a kind was with the server, by key. */
+function spansOf(place: BucketPlace, kind: S3Kind): Map<string, Span> {
+  const spans = new Map<string, Span>();
+  for (const { request, cameAt, toldAt } of place.proxy.seen) {
+    if (request.kind !== kind || toldAt === undefined) continue;
+    spans.set(request.key.slice(place.prefix.length), { from: cameAt, to: toldAt });
+  }
+  return spans;
+}
+
+/** How long most of them are. */
+function spoken(spans: readonly Span[]): string {
+  const [half, most] = [0.5, 0.99].map((part) => {
+    const lengths = spans.map(({ from, to }) => to - from).toSorted((a, b) => a - b);
+    return lengths[Math.floor(lengths.length * part)]?.toFixed(1);
+  });
+  return `${half} ms (p99 ${most})`;
+}
+
 /** An overwrite, acknowledged by the server, against a move of the first content. */
-async function raceMoves(place: BucketPlace): Promise<{ rounds: Round<MoveOutcome>[]; spread: number }> {
-  const { store, prepared } = await prepare(place, ROUNDS);
+async function raceMoves(place: BucketPlace, { store, prepared }: Races): Promise<Round<MoveOutcome>[]> {
   await store.guards(); // probed before, so that only the moves are timed
   const spread = await usual(prepared, async ({ item }) => store.move([item], { resume: false }));
   const rounds: Round<MoveOutcome>[] = [];
@@ -105,16 +176,15 @@ async function raceMoves(place: BucketPlace): Promise<{ rounds: Round<MoveOutcom
     if (outcome.outcome === 'failed') throw outcome.error;
     rounds.push({ key, outcome, mover: moved.span, writer: written.span, lost: [] });
   });
-  const judgement = await judged(place, rounds, ({ key, outcome }) =>
+  return judged(place, rounds, ({ key, outcome }) =>
     // What was there first is replaced by its writer where it was not moved.
     outcome.outcome === 'moved' ? [first(key), second(key)] : [second(key)],
   );
-  return { rounds: judgement, spread };
 }
 
 /** A write of a key that is only pending, acknowledged by the server, against its restore. */
 async function raceRestores(place: BucketPlace): Promise<Round<PutBackOutcome>[]> {
-  const { store, prepared } = await prepare(place, RESTORES);
+  const { store, prepared } = await prepare(place, ROUNDS + TRIALS);
   const moved = await store.move(
     prepared.map(({ item }) => item),
     { resume: false },
@@ -161,11 +231,8 @@ async function timed<T>(spread: number, work: () => Promise<T>): Promise<{ resul
   return { result, span: { from, to: performance.now() } };
 }
 
-async function prepare(
-  place: BucketPlace,
-  rounds: number,
-): Promise<{ store: S3Store; prepared: Prepared[] }> {
-  const keys = Array.from({ length: rounds + TRIALS }, (_, i) => `race/${i}`);
+async function prepare(place: BucketPlace, count: number): Promise<Races> {
+  const keys = Array.from({ length: count }, (_, i) => `race/${i}`);
   await place.putAll(Object.fromEntries(keys.map((key) => [key, first(key)])));
   // Two contents of a key never share a time, which is in whole seconds.
   await passed(1100);
@@ -180,7 +247,7 @@ async function prepare(
       prepared.push({ key, id, item: { key, id, revision } });
     }
   }
-  expect(prepared).to.have.length(rounds + TRIALS);
+  expect(prepared).to.have.length(count);
   return { store, prepared };
 }
 

@@ -57,6 +57,10 @@ export interface Seen {
   readonly request: S3Request;
   /** What the sender was told; undefined where it was told nothing, or not yet. */
   readonly status: number | undefined;
+  /** When it was whole, by `performance.now()`. ms */
+  readonly cameAt: number;
+  /** When the sender was told; undefined as `status` is. ms */
+  readonly toldAt: number | undefined;
 }
 
 /**
@@ -166,7 +170,12 @@ export class S3Proxy implements AsyncDisposable {
       throw error;
     });
     if (request === undefined) return;
-    const seen: { request: S3Request; status: number | undefined } = { request, status: undefined };
+    const seen: { -readonly [Name in keyof Seen]: Seen[Name] } = {
+      request,
+      status: undefined,
+      cameAt: performance.now(),
+      toldAt: undefined,
+    };
     this.#seen.push(seen);
     const faults = this.#strike(request);
     const hold = this.#takeHold(request);
@@ -183,6 +192,7 @@ export class S3Proxy implements AsyncDisposable {
       return;
     }
     seen.status = end.status;
+    seen.toldAt = performance.now();
     this.#write(response, end, faults.find((fault) => fault.as === 'cut')?.bytes);
   }
 
