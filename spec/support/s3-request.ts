@@ -238,7 +238,7 @@ export function percentEncoded(text: string): string {
 }
 
 /** What the signer wants of a hash; with a secret, of an HMAC. */
-class Sha256 {
+export class Sha256 {
   readonly #hash;
 
   constructor(secret?: string | ArrayBuffer | ArrayBufferView) {

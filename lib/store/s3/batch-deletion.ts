@@ -73,6 +73,7 @@ async function removeSingle(
       operation: 'DeleteObject',
       what: 'deleted',
       name,
+      versionId,
       answers: null,
       changes: true,
       send: async (sdk, options) =>
@@ -125,7 +126,7 @@ class Batch {
         for (const { index, item } of again) {
           const said = answered.get(this.#sender.prefix + item.name);
           const last = new Error(said === undefined || said === 'deleted' ? 'no word of it' : said.code);
-          const about = this.#sender.about({ ...CALLED, name: item.name });
+          const about = this.#sender.about({ ...CALLED, ...item });
           this.#results[index] = exhaustedError(last, about, Math.round(passed / 1000));
         }
         return;
@@ -147,7 +148,7 @@ class Batch {
       condition: undefined,
       headers: {},
     };
-    return refusalError(refusal, this.#sender.about({ ...CALLED, name: item.name }), undefined);
+    return refusalError(refusal, this.#sender.about({ ...CALLED, ...item }), undefined);
   }
 
   async #request(

@@ -132,6 +132,7 @@ export class S3Client implements S3Api {
       operation: 'HeadObject',
       what: 'looked at',
       name,
+      versionId: options.versionId,
       answers: null,
       send: async (sdk, sent) =>
         sdk.send(new HeadObjectCommand({ ...this.#at(name), VersionId: options.versionId }), sent),
@@ -168,6 +169,7 @@ export class S3Client implements S3Api {
       operation: 'GetObject',
       what: 'read',
       name,
+      versionId,
       answers: 'stream',
       send: async (sdk, sent) =>
         sdk.send(
@@ -271,6 +273,7 @@ export class S3Client implements S3Api {
       operation: 'CopyObject',
       what: 'copied',
       name: from,
+      versionId: guarded.versionId,
     };
     const copied = await this.#sender.once<
       CopyObjectCommandOutput,
@@ -362,6 +365,7 @@ export class S3Client implements S3Api {
       operation: 'DeleteObject',
       what: 'deleted',
       name,
+      versionId,
       answers: null,
       send: async (sdk, sent) =>
         sdk.send(

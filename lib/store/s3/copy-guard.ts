@@ -3,6 +3,8 @@ import { copySource, quotedEtag } from './encoding.ts';
 
 /** How a copy's request says what its source must be. */
 export interface Guard {
+  /** The version it names; null: the newest. */
+  readonly versionId: string | null;
   readonly input: {
     readonly CopySource: string;
     readonly CopySourceIfMatch?: string;
@@ -15,21 +17,23 @@ export interface Guard {
 export function guardOf(bucket: string, key: string, { source, guard }: CopyOptions): Guard {
   const { etag, modifiedAt, versionId } = source;
   // A version that was written while none were kept is called null; without an id the newest would be copied.
-  const CopySource = copySource(bucket, key, guard === 'version' ? (versionId ?? 'null') : null);
+  const named = guard === 'version' ? (versionId ?? 'null') : null;
+  const CopySource = copySource(bucket, key, named);
   switch (guard) {
     case 'unmodified-since':
       // The header has whole seconds. Never earlier than it was changed.
       return {
+        versionId: named,
         input: { CopySource, CopySourceIfUnmodifiedSince: new Date(Math.ceil(modifiedAt / 1000) * 1000) },
         headers: {},
       };
     case 'if-match':
-      return { input: { CopySource, CopySourceIfMatch: quotedEtag(etag) }, headers: {} };
+      return { versionId: named, input: { CopySource, CopySourceIfMatch: quotedEtag(etag) }, headers: {} };
     case 'rgw-if-match':
-      return { input: { CopySource }, headers: { 'x-amz-copy-if-match': etag } };
+      return { versionId: named, input: { CopySource }, headers: { 'x-amz-copy-if-match': etag } };
     case 'version':
     case 'none':
-      return { input: { CopySource }, headers: {} };
+      return { versionId: named, input: { CopySource }, headers: {} };
   }
 }
 

@@ -1,5 +1,6 @@
 import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
 import { type Answer, connectionText } from './http.ts';
+import { type Asked, whatToAllow } from './permissions.ts';
 
 /** A definite "no": the server has done nothing. */
 export interface Refusal {
@@ -15,15 +16,12 @@ export interface Refusal {
 }
 
 /** What an error is about. */
-export interface About {
-  readonly bucket: string;
+export interface About extends Asked {
   /** For people: `s3://bucket/name`. */
   readonly where: string;
   /** For people: `read`, `copied`, … */
   readonly what: string;
   readonly key: string | undefined;
-  /** As the SDK and the permissions call it: `CopyObject`. */
-  readonly operation: string;
   /** The host asked, with its port. */
   readonly host: string;
 }
@@ -167,10 +165,7 @@ function reasonOfStatus(
     return regionReason(refusal, about.bucket);
   }
   if (status === 403) {
-    return [
-      'the store denies it',
-      `allow ${PERMISSIONS[about.operation] ?? `s3:${about.operation}`} on the bucket to these credentials`,
-    ];
+    return ['the store denies it', whatToAllow(refusal.message, about)];
   }
   if (status === 401) return ['the store does not accept the credentials', 'check them'];
   if (status === 404) {
@@ -197,22 +192,6 @@ function regionReason({ region }: Refusal, bucket: string): [reason: string, hin
     ? [`bucket ${bucket} is in another region or at another endpoint`, "set s3.region to the bucket's"]
     : [`bucket ${bucket} is in region ${region}`, `set s3.region: ${region} in the config`];
 }
-
-const PERMISSIONS: Readonly<Record<string, string>> = {
-  HeadObject: 's3:GetObject and s3:ListBucket (without that one, what is missing is denied)',
-  GetObject: 's3:GetObject and s3:ListBucket',
-  HeadBucket: 's3:ListBucket',
-  ListObjectsV2: 's3:ListBucket',
-  ListObjectVersions: 's3:ListBucketVersions',
-  GetBucketVersioning: 's3:GetBucketVersioning',
-  GetObjectTagging: 's3:GetObjectTagging',
-  CopyObject: 's3:GetObject, s3:GetObjectTagging, s3:PutObject and s3:PutObjectTagging',
-  UploadPartCopy: 's3:GetObject and s3:PutObject',
-  CreateMultipartUpload: 's3:PutObject and s3:PutObjectTagging',
-  CompleteMultipartUpload: 's3:PutObject',
-  DeleteObject: 's3:DeleteObject and s3:DeleteObjectVersion',
-  DeleteObjects: 's3:DeleteObject and s3:DeleteObjectVersion',
-};
 
 /** The store can't be reached, or gives no good answer: what is asked about has no part in it. */
 export class Unreachable extends TombstonedError {}

@@ -133,6 +133,7 @@ async function copyPart(
     operation: 'UploadPartCopy',
     what: 'copied',
     name: from,
+    versionId: guarded.versionId,
     answers: 'CopyPartResult',
     patience: patienceOf(part.last - part.first + 1),
     send: async (sdk, options) => {
@@ -215,6 +216,7 @@ async function keepTags(
     operation: 'PutObjectTagging',
     what: 'tagged',
     name: to,
+    versionId,
     answers: null,
     send: async (sdk, options) =>
       sdk.send(

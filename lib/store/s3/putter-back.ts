@@ -100,7 +100,7 @@ export class PutterBack {
     const isOurs = ({ isMarker, etag, size }: ListedVersion, copied: string): boolean =>
       !isMarker && size === copy.size && (etag === copied || etag === copy.etag);
     const written = await this.#late.known<{ etag: string } | 'changed' | 'gone' | 'exists'>(
-      async () => this.#api.copy(from, to, { source: sourceOf(copy), guard: 'none' }),
+      async () => this.#api.copy(from, to, { source: sourceOf(copy), guard: 'version' }),
       async () => {
         const ours = (await newOnes()).find((version) => isOurs(version, copy.etag));
         return ours === undefined ? 'not-yet' : { result: ours, isProof: false };
@@ -129,9 +129,11 @@ export class PutterBack {
     if (await uncover()) return { outcome: 'conflict' };
     // What came after it is somebody else's, and stays.
     const live = await this.#api.head(to);
-    return live !== undefined && isSame(live, copy, meant)
-      ? { outcome: 'restored' }
-      : { outcome: 'conflict' };
+    // A copy in parts may have an ETag of its own.
+    const isBack =
+      live !== undefined &&
+      (isSame(live, copy, meant) || (live.etag === written.etag && live.size === copy.size));
+    return { outcome: isBack ? 'restored' : 'conflict' };
   }
 
   async #asItIs(

@@ -27,6 +27,8 @@ export interface Call<O, T> {
   readonly what: string;
   /** The name below the store's prefix, where it is about one. */
   readonly name?: string | undefined;
+  /** The version it names, of that or of what is copied. */
+  readonly versionId?: string | null | undefined;
   /** The root element of a good answer's document; null: none; `'stream'`: the body is the caller's. */
   readonly answers: string | null;
   /** How long not a byte may come, where it is not the usual time. ms */
@@ -39,6 +41,9 @@ export interface Call<O, T> {
   /** What a refusal means, where the caller asked about that; undefined: it is an error. */
   refused?(refusal: Refusal): T | undefined;
 }
+
+/** What of a request an error tells. */
+type Subject = Pick<Call<unknown, unknown>, 'operation' | 'what' | 'name' | 'versionId'>;
 
 export interface SenderOptions {
   readonly bucket: string;
@@ -179,12 +184,7 @@ export class Sender {
   }
 
   /** Notes that it is not known what became of a request. */
-  unanswered(
-    call: Pick<Call<unknown, unknown>, 'what' | 'name' | 'operation'>,
-    signedAt: number | undefined,
-    cause: unknown,
-    hasPutOff = false,
-  ): Unanswered {
+  unanswered(call: Subject, signedAt: number | undefined, cause: unknown, hasPutOff = false): Unanswered {
     const date = signedAt ?? this.clock.now();
     if (!hasPutOff) this.unansweredUntil = Math.max(this.unansweredUntil ?? 0, date + EFFECT_MS);
     const { where, what } = this.about(call);
@@ -193,11 +193,13 @@ export class Sender {
     return new Unanswered(`${message}: ${text}`, date, cause, !hasPutOff);
   }
 
-  about({ operation, what, name }: Pick<Call<unknown, unknown>, 'what' | 'name' | 'operation'>): About {
-    const path = name === undefined ? '' : `/${printable(this.prefix + name)}`;
+  about({ operation, what, name, versionId }: Subject): About {
+    const fullName = name === undefined ? undefined : printable(this.prefix + name);
     return {
       bucket: this.bucket,
-      where: `s3://${this.bucket}${path}`,
+      fullName,
+      isOfVersion: typeof versionId === 'string',
+      where: `s3://${this.bucket}${fullName === undefined ? '' : `/${fullName}`}`,
       what,
       key: name,
       operation,

@@ -45,6 +45,7 @@ export async function headOf(
     operation: 'HeadObject',
     what: 'copied',
     name: from,
+    versionId: source.versionId,
     answers: null,
     send: async (sdk, options) =>
       sdk.send(
@@ -103,6 +104,7 @@ export async function tagsOf(
     operation: 'GetObjectTagging',
     what: 'copied',
     name: from,
+    versionId: source.versionId,
     answers: null,
     send: async (sdk, options) =>
       sdk.send(
