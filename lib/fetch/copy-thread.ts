@@ -20,8 +20,8 @@ export type Wanted = readonly [key: string, size: number, revision: string];
 
 /** What it is asked. Lists cross as JSON text, which costs the least. */
 export type CopyRequest =
-  /** To copy objects (`Wanted[]`) into a new directory of temporary names. */
-  | { readonly ask: 'copy'; readonly stage: string; readonly objects: string }
+  /** To copy objects (`Wanted[]`) into a new directory, under the names that they have in theirs or under others. */
+  | { readonly ask: 'copy'; readonly stage: string; readonly isNamed: boolean; readonly objects: string }
   /** To give files their names where there is nothing: `[from, to][]`. */
   | { readonly ask: 'link'; readonly links: string };
 
@@ -48,13 +48,12 @@ export function startCopying(settings: CopySettings): CopyThread {
   });
 }
 
-/** Copies objects into a directory of temporary names. */
+/** Copies objects into a new directory; `isNamed`: all are of one directory, and have the same names in this one. */
 export async function copyBy(
   thread: CopyThread,
-  stage: string,
-  objects: readonly Wanted[],
+  { stage, isNamed, objects }: { stage: string; isNamed: boolean; objects: readonly Wanted[] },
 ): Promise<Extract<CopyAnswer, { stage: unknown }>> {
-  const answer = await thread.ask({ ask: 'copy', stage, objects: JSON.stringify(objects) });
+  const answer = await thread.ask({ ask: 'copy', stage, isNamed, objects: JSON.stringify(objects) });
   if (!('stage' in answer)) throw new TypeError('a thread that copies has copied nothing');
   return answer;
 }

@@ -3,11 +3,11 @@ import { systemClock } from '../domain/clock.ts';
 import { type Key, parseKey } from '../domain/key.ts';
 import { parseRevision, sameRevision } from '../domain/revision.ts';
 import { serve } from '../run/thread.ts';
-import { at } from '../store/local/directories.ts';
+import { at, splitKey } from '../store/local/directories.ts';
 import { LocalStore } from '../store/local/local-store.ts';
 import type { OpenObject } from '../store/store.ts';
 import type { CopiedFile, CopyAnswer, CopyRequest, CopySettings, Wanted } from './copy-thread.ts';
-import { createFile, finishFile, makeStage } from './staging.ts';
+import { createFile, finishFile, makeStage, type TemporaryFile } from './staging.ts';
 import { targetError } from './target-error.ts';
 import { nodeTargetFs } from './target-fs.ts';
 
@@ -20,7 +20,7 @@ async function answerTo(request: CopyRequest): Promise<CopyAnswer> {
   // The texts are of the other thread of this program.
   if (request.ask === 'copy') {
     const objects: readonly Wanted[] = JSON.parse(request.objects);
-    return copy(request.stage, objects);
+    return copy(request.stage, objects, request.isNamed);
   }
   const links: readonly (readonly [string, string])[] = JSON.parse(request.links);
   return { isLinked: links.map(([from, to]) => link(from, to)) };
@@ -37,15 +37,20 @@ function link(from: string, to: string): boolean {
   return true;
 }
 
-function copy(path: string, objects: readonly Wanted[]): CopyAnswer {
+function copy(path: string, objects: readonly Wanted[], isNamed: boolean): CopyAnswer {
   store ??= LocalStore.open({ path: directory, pendingPrefix, access: 'read', clock: systemClock });
   const files: (CopiedFile | null)[] = [];
   try {
-    const stage = makeStage(nodeTargetFs, path);
+    const stage = makeStage(nodeTargetFs, path, isNamed);
     store.openingMany((open) => {
       for (const object of objects) {
         const content = contentOf(open, object);
-        files.push(content === undefined ? null : write(at(stage.fd, String(files.length)), content));
+        if (content === undefined) files.push(null);
+        else if (isNamed) files.push(writeNamed(at(stage.fd, splitKey(object[0]).base), content));
+        else
+          files.push(
+            write(createFile(nodeTargetFs, at(stage.fd, String(files.length)), content.mode), content),
+          );
       }
     });
     return { stage, files };
@@ -81,8 +86,18 @@ function contentOf(
   }
 }
 
-function write(path: string, { bytes, mode, mtimeNs }: Content): CopiedFile {
-  const file = createFile(nodeTargetFs, path, mode);
+/** Writes a file under the name that it keeps; null, and nothing there, where it can't have that here. */
+function writeNamed(path: string, content: Content): CopiedFile | null {
+  let file: TemporaryFile;
+  try {
+    file = createFile(nodeTargetFs, path, content.mode);
+  } catch {
+    return null; // whoever asked tries it alone, and says what is wrong
+  }
+  return write(file, content);
+}
+
+function write(file: TemporaryFile, { bytes, mtimeNs }: Content): CopiedFile {
   try {
     nodeTargetFs.write(file.fd, bytes);
     return { ...file, ...finishFile(nodeTargetFs, file, mtimeNs) };

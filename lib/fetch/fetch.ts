@@ -7,6 +7,7 @@ import { compareKeys, isBelowPrefix, printable } from '../domain/key.ts';
 import { modifiedNs, revisionText } from '../domain/revision.ts';
 import type { Found } from '../reader/reader.ts';
 import type { ViewedKey } from '../reader/session.ts';
+import { splitKey } from '../store/local/directories.ts';
 import { type CopyThread, copyBy, linkBy, startCopying } from './copy-thread.ts';
 import { inTheWay, type Linker, type Target, type Written } from './target.ts';
 
@@ -65,6 +66,8 @@ const BATCH_FILES = 1000;
 /** How many threads copy, and how many objects one is asked for at once. More threads than processors are no faster. */
 const THREADS = Math.min(4, Math.max(2, availableParallelism()));
 const CHUNK = 400;
+/** From how many files on a directory is written for itself, to be given its name whole. */
+const MANY = 64;
 const BATCH_BYTES = 64 * 1024 * 1024;
 const BATCH_MS = 2000;
 /** What is read at once, where a store can do that. Bytes. */
@@ -110,6 +113,8 @@ class Fetching {
   /** Whether the target failed: nothing more is written there. */
   #isBroken = false;
   #threads: readonly CopyThread[] = [];
+  /** Taken from what is wanted, and given back. */
+  #next: Wanted | undefined;
   #failure: { readonly error: unknown } | undefined;
   #objects = 0;
   #bytes = 0;
@@ -240,51 +245,76 @@ class Fetching {
   /** Has a thread copy small objects, some at a time; never rejects. */
   async #workByThread(thread: CopyThread, wanted: Generator<Wanted>): Promise<void> {
     try {
-      for (let isMore = true; isMore && !this.#isOver; ) {
-        const chunk: Wanted[] = [];
-        while (chunk.length < CHUNK) {
-          const next = wanted.next();
-          isMore = next.done !== true;
-          if (next.done === true) break;
-          if (next.value.size <= SMALL) chunk.push(next.value);
-          else await this.#fetch(next.value);
-        }
-        if (chunk.length > 0) await this.#copyChunk(thread, chunk);
+      while (!this.#isOver) {
+        const chunk = await this.#nextChunk(wanted);
+        if (chunk.length === 0) return;
+        await this.#copyChunk(thread, chunk);
       }
     } catch (error) {
       this.#failure ??= { error };
     }
   }
 
+  /** Small objects of one directory, where it has many, or of several; others on the way are fetched at once. */
+  async #nextChunk(wanted: Generator<Wanted>): Promise<Wanted[]> {
+    const chunk: Wanted[] = [];
+    let isOneDirectory = true;
+    while (chunk.length < (isOneDirectory ? BATCH_FILES : CHUNK)) {
+      const next = this.#takeNext(wanted);
+      if (next === undefined) break;
+      if (next.size > SMALL) {
+        await this.#fetch(next);
+        continue;
+      }
+      const [first] = chunk;
+      isOneDirectory &&= first === undefined || directoryOf(first) === directoryOf(next);
+      if (!isOneDirectory && isWhole(chunk)) {
+        this.#next = next;
+        break;
+      }
+      chunk.push(next);
+    }
+    return chunk;
+  }
+
+  #takeNext(wanted: Generator<Wanted>): Wanted | undefined {
+    const next = this.#next;
+    this.#next = undefined;
+    if (next !== undefined) return next;
+    const taken = wanted.next();
+    return taken.done === true ? undefined : taken.value;
+  }
+
   async #copyChunk(thread: CopyThread, chunk: readonly Wanted[]): Promise<void> {
     const { staging } = this.#target;
-    const { stage, files } = await copyBy(
-      thread,
-      staging.nextName(),
-      chunk.map(({ key, size, revision }) => [key, size, revisionText(revision)]),
-    );
+    const isNamed = isWhole(chunk);
+    const [first] = chunk;
+    const { stage, files } = await copyBy(thread, {
+      stage: staging.nextName(),
+      isNamed,
+      objects: chunk.map(({ key, size, revision }) => [key, size, revisionText(revision)]),
+    });
     const copied = staging.adopt(
       stage,
       files.filter((file) => file !== null),
+      isNamed && first !== undefined ? directoryOf(first) : undefined,
     );
     this.#source.check();
-    let n = 0;
+    const written: Written[] = [];
+    const others: Wanted[] = [];
     for (const [i, wanted] of chunk.entries()) {
       const look = files[i];
-      const file = look === null ? undefined : copied[n++];
-      if (file === undefined || look === null || look === undefined) await this.#fetch(wanted);
+      const file = look === null ? undefined : copied[written.length];
+      if (file === undefined || look === null || look === undefined) others.push(wanted);
       else {
         const { size, mtimeNs, inode } = look;
         const revision = revisionText(wanted.revision);
-        await this.#take(wanted, { key: wanted.key, revision, file, size, mtimeNs, inode });
+        if (wanted.before !== undefined) this.#replaced.set(wanted.key, wanted.before);
+        written.push({ key: wanted.key, revision, file, size, mtimeNs, inode });
       }
     }
-  }
-
-  /** Takes an object that is written. */
-  async #take({ key, before }: Wanted, written: Written): Promise<void> {
-    if (before !== undefined) this.#replaced.set(key, before);
     await this.#add(written);
+    for (const wanted of others) await this.#fetch(wanted);
   }
 
   async #fetch(wanted: Wanted): Promise<void> {
@@ -292,7 +322,8 @@ class Fetching {
       const copied = await this.#copy(wanted);
       if ('written' in copied) {
         if (copied.location === 'pending') this.#fromPending += 1;
-        await this.#take(wanted, copied.written);
+        if (wanted.before !== undefined) this.#replaced.set(wanted.key, wanted.before);
+        await this.#add([copied.written]);
         return;
       }
       if (this.#source.signal.aborted) throw this.#source.signal.reason;
@@ -336,10 +367,10 @@ class Fetching {
     }
   }
 
-  /** Adds to the batch. While one is filled, one is made durable and one gets its names, and no more. */
-  async #add(file: Written): Promise<void> {
-    this.#batch.push(file);
-    this.#batchBytes += file.size;
+  /** Adds to one batch. While one is filled, one is made durable and one gets its names, and no more. */
+  async #add(files: readonly Written[]): Promise<void> {
+    this.#batch.push(...files);
+    for (const { size } of files) this.#batchBytes += size;
     while (this.#isFull && !this.#isOver) {
       const before = this.#syncing;
       await before;
@@ -415,6 +446,21 @@ class Fetching {
     this.#done += 1;
     this.#options.onProgress?.(this.#done, this.#source.count);
   }
+}
+
+function directoryOf({ key }: Wanted): string {
+  return splitKey(key).directory;
+}
+
+/** Whether these, in key order, are many of one directory of the target that it may not have yet. */
+function isWhole(chunk: readonly Wanted[]): boolean {
+  const [first] = chunk;
+  return (
+    chunk.length >= MANY &&
+    first !== undefined &&
+    directoryOf(first) !== '' &&
+    chunk.every((one) => one.before === undefined && directoryOf(one) === directoryOf(first))
+  );
 }
 
 function cutShort(key: string, got: number, size: number): TombstonedError {

@@ -13,7 +13,7 @@ const STAGE_FILES = 400;
 /** The mode of a file whose store knows none. */
 const USUAL_MODE = 0o644;
 
-/** A directory of temporary names, open. */
+/** A directory of temporary names, or one that is to be given its own name whole, open. */
 export interface StageDirectory {
   readonly path: string;
   readonly fd: number;
@@ -34,6 +34,18 @@ interface Stage extends StageDirectory {
   made: number;
   /** How many are there. */
   files: number;
+  /** Whether it has a name elsewhere by now. */
+  isPlaced: boolean;
+}
+
+/** A directory whose files have the names that they are to have, and which may be given its own. */
+export interface WholeDirectory {
+  /** Below the target, not the root of it. */
+  readonly directory: string;
+  /** Its temporary name. */
+  readonly path: string;
+  /** Notes that it has its own name. */
+  placed(): void;
 }
 
 /** Temporary names, in directories of some each, which go with the last name in them. */
@@ -72,27 +84,32 @@ export class Staging {
     }
   }
 
-  /** Takes over a directory that another thread has made, with the files that it wrote there. */
-  adopt(directory: StageDirectory, files: readonly TemporaryFile[]): NewFile[] {
-    const stage: Stage = { ...directory, made: files.length, files: 0 };
+  /**
+   * Takes over a directory that another thread has made, with all files that it wrote
+   * there; `directory` is the one below the target where they have these names.
+   */
+  adopt(made: StageDirectory, files: readonly TemporaryFile[], directory: string | undefined): NewFile[] {
+    const stage: Stage = { ...made, made: files.length, files: 0, isPlaced: false };
     this.#stages.add(stage);
-    const added = files.map((file) => this.#added(stage, file));
+    const whole = directory === undefined ? undefined : wholeDirectory(stage, directory);
+    const added = files.map((file) => this.#added(stage, file, whole));
     if (added.length === 0) this.#remove(stage);
     return added;
   }
 
   #stageOfNext(): Stage {
     if (this.#stage !== undefined && this.#stage.made < STAGE_FILES) return this.#stage;
-    const stage = { ...makeStage(this.#fs, this.nextName()), made: 0, files: 0 };
+    const stage = { ...makeStage(this.#fs, this.nextName()), made: 0, files: 0, isPlaced: false };
     this.#stages.add(stage);
     this.#stage = stage;
     return stage;
   }
 
-  #added(stage: Stage, file: TemporaryFile): NewFile {
+  #added(stage: Stage, file: TemporaryFile, whole?: WholeDirectory): NewFile {
     stage.files += 1;
     const added = new NewFile(this.#fs, file, {
       target: this.#target,
+      whole,
       onClose: () => this.#files.delete(added),
       onLeave: () => {
         stage.files -= 1;
@@ -107,6 +124,7 @@ export class Staging {
     this.#stages.delete(stage);
     if (this.#stage === stage) this.#stage = undefined;
     this.#fs.close(stage.fd);
+    if (stage.isPlaced) return;
     try {
       this.#fs.rmdir(stage.path);
     } catch (error) {
@@ -143,9 +161,19 @@ export class Staging {
   }
 }
 
-/** Makes a directory for temporary names. */
-export function makeStage(fs: TargetFs, path: string): StageDirectory {
-  fs.mkdir(path, 0o700);
+function wholeDirectory(stage: Stage, directory: string): WholeDirectory {
+  return {
+    directory,
+    path: stage.path,
+    placed: () => {
+      stage.isPlaced = true;
+    },
+  };
+}
+
+/** Makes a directory for temporary names, or one that is to become one of the target's. */
+export function makeStage(fs: TargetFs, path: string, isToStay = false): StageDirectory {
+  fs.mkdir(path, isToStay ? 0o777 : 0o700);
   return { path, fd: fs.open(path, DIRECTORY) };
 }
 
@@ -170,6 +198,8 @@ export function finishFile(
 export class NewFile {
   /** Its temporary name. */
   readonly path: string;
+  /** The directory that it is in, where that may be given its name with all files in it. */
+  readonly whole: WholeDirectory | undefined;
   readonly #fs: TargetFs;
   readonly #file: TemporaryFile;
   readonly #target: string;
@@ -181,13 +211,19 @@ export class NewFile {
   constructor(
     fs: TargetFs,
     file: TemporaryFile,
-    { target, onClose, onLeave }: { target: string; onClose: () => void; onLeave: () => void },
+    {
+      target,
+      whole,
+      onClose,
+      onLeave,
+    }: { target: string; whole: WholeDirectory | undefined; onClose: () => void; onLeave: () => void },
   ) {
     this.#onClose = onClose;
     this.#onLeave = onLeave;
     this.#fs = fs;
     this.#file = file;
     this.path = file.path;
+    this.whole = whole;
     this.#target = target;
     this.#size = file.size;
   }

@@ -4,7 +4,7 @@ import { type FetchedFile, FetchManifest } from '../catalog/fetch-manifest.ts';
 import { errnoOf, TombstonedError } from '../domain/errors.ts';
 import { CONTROL_SEGMENT, type Key, printable } from '../domain/key.ts';
 import { at, splitKey } from '../store/local/directories.ts';
-import { type NewFile, Staging } from './staging.ts';
+import { type NewFile, Staging, type WholeDirectory } from './staging.ts';
 import { TargetDirectories } from './target-directories.ts';
 import { targetError } from './target-error.ts';
 import { type FileSystemSyncer, nodeTargetFs, type TargetFs } from './target-fs.ts';
@@ -25,6 +25,8 @@ const OF_ONE_NAME = new Set([
   'EISDIR',
   'ENOTEMPTY',
 ]);
+/** What says that a directory can't be moved to where it belongs, though its files may be. */
+const NOT_WHOLE = new Set([...OF_ONE_NAME, 'EEXIST', 'ENOTDIR', 'ENOENT', 'EBUSY', 'EPERM', 'ELOOP']);
 /** What a file system without hard links says. */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK', 'ENOSYS']);
 /** From how many files on one syncfs(2) is cheaper than an fsync of each. */
@@ -207,7 +209,7 @@ export class Target {
     const end: Placed = { placed: [], refused: [] };
     let links: Link[] = [];
     try {
-      for (const written of batch) {
+      for (const written of this.#placeWhole(batch, end)) {
         if (this.#directories.size >= MAX_OPEN) {
           await this.#link(links, end, linker);
           links = [];
@@ -229,10 +231,48 @@ export class Target {
       }
       await this.#link(links, end, linker);
       await this.#directories.sync();
+      if (this.#directories.size >= MAX_OPEN) this.#directories.close();
       return end;
     } catch (error) {
       throw targetError(this.name, error);
     }
+  }
+
+  /**
+   * Gives directories that are written whole their names, where there is nothing yet;
+   * their files have theirs by that. Gives the files that are left.
+   */
+  #placeWhole(batch: readonly Written[], { placed }: Placed): Written[] {
+    const hasName = new Map<WholeDirectory | undefined, boolean>([[undefined, false]]);
+    const rest: Written[] = [];
+    for (const written of batch) {
+      const { whole } = written.file;
+      const isThere = hasName.get(whole) ?? (whole !== undefined && this.#placeDirectory(whole));
+      hasName.set(whole, isThere);
+      if (isThere) {
+        written.file.leave();
+        placed.push(written);
+      } else rest.push(written);
+    }
+    return rest;
+  }
+
+  /** Whether a directory has its name now. */
+  #placeDirectory(whole: WholeDirectory): boolean {
+    const { directory } = whole;
+    const { directory: above, base } = splitKey(directory);
+    try {
+      const to = at(this.#directories.make(above), base);
+      if (this.#fs.lstat(to) !== undefined) return false;
+      this.#fs.rename(whole.path, to); // replaces nothing but an empty directory that is made just then
+    } catch (error) {
+      if (error instanceof TombstonedError || NOT_WHOLE.has(errnoOf(error) ?? '')) return false;
+      throw error;
+    }
+    whole.placed();
+    this.#directories.noteChange(above);
+    this.#directories.noteChange(directory);
+    return true;
   }
 
   async #link(links: readonly Link[], end: Placed, linker: Linker | undefined): Promise<void> {

@@ -243,6 +243,106 @@ describe('fetching into a directory', () => {
     });
   }
 
+  describe('with directories of many files, by threads', () => {
+    /** Files in directories that are placed whole, below each other, and beside a few. */
+    function writeMany(): Record<string, string> {
+      const all: Record<string, string> = {};
+      for (const [directory, count] of Object.entries({ 'm/a': 70, 'm/a/sub': 66, 'm/b': 65, 'm/z': 3 })) {
+        for (let i = 0; i < count; i++) all[`${directory}/${i}`] = `${directory} ${i}`;
+      }
+      for (const [key, text] of Object.entries(all)) temp.write(key, text, HOUR);
+      return all;
+    }
+
+    /** The names that are given, and how often a file gets one by itself. */
+    function watching(): { fs: TargetFs; renamed: string[] } {
+      const renamed: string[] = [];
+      const rename: TargetFs['rename'] = (from, name) => {
+        nodeTargetFs.rename(from, name);
+        renamed.push(path.basename(name));
+      };
+      return { fs: { ...nodeTargetFs, rename }, renamed };
+    }
+
+    it('gives those their names whole, with the modes of directories made one by one', async () => {
+      const all = writeMany();
+      const { fs, renamed } = watching();
+      expect(await fetched({ fs, threadsFrom: 1 })).to.include({ objects: 204 });
+      expect(there()).to.deep.equal(all);
+      expect(renamed).to.include('b');
+      expect(statOf('m/b').mode).to.equal(statOf('m').mode);
+      expect(temporaries()).to.deep.equal([]);
+      expect(await fetched({ threadsFrom: 1 })).to.include({ objects: 204, already: 204 });
+    });
+
+    it('replaces no directory that is there, empty or not, nor a file, nor a link', async () => {
+      const all = writeMany();
+      const outside = path.join(temp.directory, 'outside');
+      mkdirSync(outside);
+      mkdirSync(path.join(to, 'm/a'), { recursive: true });
+      chmodSync(path.join(to, 'm/a'), 0o750);
+      writeFileSync(path.join(to, 'm/a/7'), 'theirs');
+      symlinkSync(outside, path.join(to, 'm/b'));
+      writeFileSync(path.join(to, 'm/z'), 'theirs');
+      const { fs, renamed } = watching();
+      const { problems, result } = await fetchTo({ fs, threadsFrom: 1 });
+      expect(renamed).to.deep.equal(['sub']);
+      expect(result).to.include({ objects: 204 - 1 - 65 - 3 });
+      expect(problems.map(({ code }) => code)).to.deep.equal(Array<string>(69).fill('conflict'));
+      expect(readdirSync(outside)).to.deep.equal([]);
+      expect(there()).to.include({ 'm/a/7': 'theirs', 'm/z': 'theirs', 'm/a/8': all['m/a/8'] });
+      expect(statOf('m/a').mode & 0o777).to.equal(0o750);
+      expect(temporaries()).to.deep.equal([]);
+    });
+
+    it('brings them file by file where a directory can not be moved', async () => {
+      const all = writeMany();
+      const rename = (): never => {
+        throw errno('EXDEV');
+      };
+      expect(await fetched({ fs: { ...nodeTargetFs, rename }, threadsFrom: 1 })).to.include({ objects: 204 });
+      expect(there()).to.deep.equal(all);
+      expect(temporaries()).to.deep.equal([]);
+    });
+
+    it('names no directory before its files are durable, and counts none as whole before its name is', async () => {
+      writeMany();
+      const calls: string[] = [];
+      const fs: TargetFs = {
+        ...nodeTargetFs,
+        syncer: () => ({ sync: async () => false, close: () => undefined }),
+        fsync: async (fd) => {
+          calls.push(`fsync ${path.basename(readlinkOf(fd))}`);
+          return nodeTargetFs.fsync(fd);
+        },
+        rename: (from, name) => {
+          calls.push(`rename ${path.basename(name)}`);
+          nodeTargetFs.rename(from, name);
+        },
+      };
+      await fetched({ fs, threadsFrom: 1, prefixes: ['m/b/'] });
+      const named = calls.indexOf('rename b');
+      expect(calls.slice(0, named).filter((call) => /^fsync \d+$/.test(call))).to.have.length(65);
+      expect(calls.slice(named)).to.include.members(['fsync m', 'fsync b']);
+    });
+
+    it('is whole after a kill at any call that changes a name or makes one durable', async () => {
+      const all = writeMany();
+      for (let at = 1; ; at++) {
+        for (const when of ['before', 'after'] as const) {
+          const dying = new Dying(at, when, ['rename', 'fsync', 'mkdir', 'rmdir', 'link']);
+          await fetchTo({ fs: dying.fs(), threadsFrom: 1 });
+          expect(all, `${at} ${when}`).to.include(there());
+          expect(await fetched({ threadsFrom: 1 }), `${at} ${when}`).to.include({ objects: 204 });
+          expect(there()).to.deep.equal(all);
+          expect(temporaries()).to.deep.equal([]);
+          rmSync(to, { recursive: true });
+          if (!dying.isDead) return;
+        }
+      }
+    }).timeout(120_000);
+  });
+
   it('says so where there is nothing below a prefix', async () => {
     temp.write('a/1', '1');
     const { result, empty } = await fetchTo({ prefixes: ['a/', 'b/', 'c'] });
@@ -602,11 +702,14 @@ class Dying {
   isDead = false;
   readonly #at: number;
   readonly #when: 'before' | 'after';
+  readonly #counted: readonly string[] | undefined;
   #calls = 0;
 
-  constructor(at: number, when: 'before' | 'after') {
+  /** At the nth call, of those with these names where they are given. */
+  constructor(at: number, when: 'before' | 'after', counted?: readonly (keyof TargetFs)[]) {
     this.#at = at;
     this.#when = when;
+    this.#counted = counted;
   }
 
   fs(): TargetFs {
@@ -615,6 +718,7 @@ class Dying {
       if (name === 'close' || name === 'opendir') return real; // a kernel closes what is open
       return (...values: unknown[]): unknown => {
         if (this.isDead) throw new Error('killed');
+        if (this.#counted?.includes(name) === false) return real(...values);
         this.isDead = ++this.#calls === this.#at;
         if (this.isDead && this.#when === 'before') throw new Error('killed');
         const result = real(...values);
