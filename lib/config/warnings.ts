@@ -28,8 +28,6 @@ function unused<K extends string>(
 function storeWarnings(store: StoreConfig, index: number): string[] {
   const path = `stores[${index}].`;
   const lines = store.location.kind === 's3' ? [] : unused(path, store, STORE_DEFAULTS, IDLE_LOCALLY);
-  if (store.location.kind === 's3' && store.throttle.bytesPerSecond !== null)
-    lines.push(`${path}throttle.bytesPerSecond: has no effect in this version`);
   if (store.s3.versions === 'purge') {
     lines.push(
       `${path}s3.versions: purge has no effect in this version: old versions stay until a lifecycle rule removes them`,

@@ -50,12 +50,11 @@ describe('warnings about a config', () => {
     ]);
   });
 
-  it('tells what has no effect in S3, where the rest of throttle has', () => {
+  it('tells what has no effect in S3, where throttle has', () => {
     const throttle = { ...THROTTLE_DEFAULTS, concurrency: 1, bytesPerSecond: 1000 };
     const location = { kind: 's3', bucket: 'b', prefix: '' } as const;
     const s3 = { endpoint: null, region: null, forcePathStyle: false, versions: 'purge' } as const;
     expect(warnings(config({}, { location, s3, throttle }))).to.deep.equal([
-      'stores[0].throttle.bytesPerSecond: has no effect in this version',
       'stores[0].s3.versions: purge has no effect in this version: old versions stay until a lifecycle rule removes them',
     ]);
   });

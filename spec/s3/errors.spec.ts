@@ -3,7 +3,7 @@ import { type AddressInfo, createServer as createTcpServer, type Server as TcpSe
 import { expect } from 'chai';
 import { TombstonedError } from '../../lib/domain/errors.ts';
 import { Unanswered } from '../../lib/store/s3/api.ts';
-import { S3Client, type S3ClientOptions } from '../../lib/store/s3/client.ts';
+import { S3Client, type S3ClientOptions, type S3Limits } from '../../lib/store/s3/client.ts';
 import { DrivenClock } from '../support/place.ts';
 
 const CREDENTIALS = { AWS_ACCESS_KEY_ID: 'key', AWS_SECRET_ACCESS_KEY: 'secret' };
@@ -403,6 +403,65 @@ describe('S3 client without a good server', () => {
       });
       for (let i = 0; i < 21; i++) await client.put('a', 'b');
       expect(clock.mono).to.be.within(1800, 2000);
+    });
+
+    describe('of bytes', () => {
+      const PACED = { throttle: { requestsPerSecond: null, bytesPerSecond: 1000, concurrency: 4 } };
+      const time = new Date(SOURCE.modifiedAt).toUTCString();
+
+      /** A store where all is of one size and ETag, and each copy works. */
+      const paced = async (size: number, limits: Partial<S3Limits> = {}): Promise<S3Client> =>
+        answered(
+          ({ method, url = '' }, response) => {
+            response.setHeader('etag', '"e"').setHeader('last-modified', time);
+            response.setHeader('x-amz-request-id', '1');
+            if (method === 'HEAD' || (method === 'GET' && !url.includes('tagging'))) {
+              response.writeHead(200, { 'content-length': String(size) });
+              response.end(method === 'HEAD' ? '' : Buffer.alloc(size));
+              return;
+            }
+            const root = url.includes('uploads')
+              ? 'InitiateMultipartUploadResult'
+              : url.includes('partNumber')
+                ? 'CopyPartResult'
+                : url.includes('uploadId')
+                  ? 'CompleteMultipartUploadResult'
+                  : url.includes('tagging')
+                    ? 'Tagging'
+                    : 'CopyObjectResult';
+            const inner = root === 'Tagging' ? '<TagSet/>' : '<UploadId>u</UploadId><ETag>"e"</ETag>';
+            response.end(`<${root}>${inner}</${root}>`);
+          },
+          { ...PACED, limits },
+        );
+
+      it('lets one object go at once, and the next when it is paid for', async () => {
+        const client = await paced(500);
+        const source = { ...SOURCE, etag: 'e', size: 500 };
+        await client.copy('a', 'b', { source, guard: 'none' });
+        expect(clock.mono).to.equal(0);
+        for (let i = 0; i < 4; i++) await client.copy('a', 'b', { source, guard: 'none' });
+        expect(clock.mono).to.equal(2000);
+      });
+
+      it('counts an object that is read and written once, and each part as it is copied', async () => {
+        const client = await paced(3000, { copyAtOnce: 2999, partSize: 1000 });
+        const source = { ...SOURCE, etag: 'e', size: 3000 };
+        await client.copyByPut('a', 'b', source);
+        expect(clock.mono).to.equal(0);
+        await client.copy('a', 'b', { source, guard: 'none' });
+        expect(clock.mono).to.be.within(5000, 6000);
+      });
+
+      it('keeps neither looks nor claims waiting, nor counts them', async () => {
+        const client = await paced(500);
+        const source = { ...SOURCE, etag: 'e', size: 500_000 };
+        await client.copy('a', 'b', { source, guard: 'none' });
+        await client.head('a');
+        (await client.get('a'))?.body.destroy();
+        await client.put('a', 'b'.repeat(5000));
+        expect(clock.mono).to.equal(0);
+      });
     });
   });
 });

@@ -269,6 +269,7 @@ export class S3Client implements S3Api {
       if (head.etag !== source.etag || head.size !== source.size) return 'changed';
       storageClass = head.storageClass ?? 'STANDARD';
     }
+    await this.#sender.mayCopy(source.size);
     const call = {
       operation: 'CopyObject',
       what: 'copied',
@@ -331,6 +332,7 @@ export class S3Client implements S3Api {
     const head = await headOf(this.#sender, from, source);
     if (typeof head === 'string') return head;
     const { input, headers } = await propertiesOf(this.#sender, from, source, head);
+    await this.#sender.mayCopy(source.size);
     const got = await this.get(from, { ifMatch: source.etag });
     if (got === undefined) return 'changed';
     try {

@@ -50,6 +50,7 @@ export async function openS3Store(
     pendingPrefix,
     clock,
     concurrency: place.throttle.concurrency,
+    isPaced: place.throttle.bytesPerSecond !== null,
     ...(settle === undefined ? {} : { settle }),
   });
 }

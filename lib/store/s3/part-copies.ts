@@ -126,6 +126,7 @@ async function copyPart(
   uploadId: string,
   part: { number: number; first: number; last: number },
 ): Promise<CompletedPart | Failed> {
+  await sender.mayCopy(part.last - part.first + 1);
   return sender.repeated<
     { CopyPartResult?: { ETag?: string | undefined } | undefined },
     CompletedPart | Failed

@@ -40,7 +40,7 @@ const LAST = '\u{10FFFF}';
  */
 const DEAD_MS = 31 * 60_000;
 const NOT_IMPLEMENTED = 501;
-/** How many objects of a batch each request in flight has: some seconds' worth. */
+/** How many objects of a batch each request in flight has: some seconds' worth, where bytes are not bounded. */
 const REQUESTS = 16;
 
 /** A bucket and prefix as a store: a move is a copy and a delete (R2, R3). */
@@ -65,6 +65,8 @@ export class S3Store implements Store {
     clock: Clock;
     /** How many requests are in flight. */
     concurrency: number;
+    /** Whether bytes are bounded: then others wait for a batch as long as that takes. */
+    isPaced?: boolean;
     settle?: number;
   }) {
     this.#api = options.api;
@@ -74,7 +76,7 @@ export class S3Store implements Store {
     this.pendingPrefix = options.pendingPrefix;
     this.#clock = options.clock;
     this.#concurrency = options.concurrency;
-    this.batch = options.concurrency * REQUESTS;
+    this.batch = options.concurrency * (options.isPaced === true ? 1 : REQUESTS);
     this.settle = options.settle ?? 0;
   }
 

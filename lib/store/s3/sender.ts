@@ -183,6 +183,11 @@ export class Sender {
     }
   }
 
+  /** Waits until so many bytes may be copied. Called before anything is open that must not wait. */
+  async mayCopy(bytes: number): Promise<void> {
+    await this.#throttle.bytes(bytes);
+  }
+
   /** Notes that it is not known what became of a request. */
   unanswered(call: Subject, signedAt: number | undefined, cause: unknown, hasPutOff = false): Unanswered {
     const date = signedAt ?? this.clock.now();

@@ -3,6 +3,8 @@ import type { Clock } from '../../domain/clock.ts';
 export interface ThrottleOptions {
   /** Null: as fast as it goes. */
   readonly requestsPerSecond: number | null;
+  /** Of objects that are copied, by their size; null or left out: as fast as it goes. */
+  readonly bytesPerSecond?: number | null;
   /** At most so many at once. */
   readonly concurrency: number;
 }
@@ -12,11 +14,12 @@ interface Waiter {
 }
 
 /**
- * Bounds requests: so many a second, so many at once. When the store says that
+ * Bounds requests: so many a second, so many at once; and what is copied: so many bytes a second. When the store says that
  * they come too fast, half as many at once, then one more a round, up to the bound.
  */
 export class Throttle {
   readonly #perSecond: number | null;
+  readonly #bytesPerSecond: number | null;
   readonly #most: number;
   readonly #clock: Clock;
   /** How many may be under way now; a fraction is on its way to one more. */
@@ -25,11 +28,14 @@ export class Throttle {
   readonly #waiters = new Set<Waiter>();
   /** When the next request may start, by the monotonic clock. */
   #nextAt = Number.NEGATIVE_INFINITY;
+  /** When all that was copied so far is paid for, by the monotonic clock. */
+  #paidAt = Number.NEGATIVE_INFINITY;
   /** When the bound was halved: what was started before then says nothing of the bound as it is. */
   #halvedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: ThrottleOptions, clock: Clock) {
     this.#perSecond = options.requestsPerSecond;
+    this.#bytesPerSecond = options.bytesPerSecond ?? null;
     this.#most = Math.max(1, options.concurrency);
     this.#allowed = this.#most;
     this.#clock = clock;
@@ -56,6 +62,19 @@ export class Throttle {
       this.#running -= 1;
       this.#startNext();
     }
+  }
+
+  /**
+   * Waits until so many bytes may be copied: an object goes at once when those before it are
+   * paid for, however large it is, and is paid for by those after it. Whoever waits here
+   * is in no other request's way.
+   */
+  async bytes(count: number): Promise<void> {
+    if (this.#bytesPerSecond === null) return;
+    const now = this.#clock.monotonic();
+    const turn = Math.max(this.#paidAt, now);
+    this.#paidAt = turn + (count / this.#bytesPerSecond) * 1000;
+    if (turn > now) await this.#clock.sleep(turn - now);
   }
 
   async #slot(signal?: AbortSignal): Promise<void> {
