@@ -17,6 +17,8 @@ type When = 'before' | 'after';
 export type S3Fault =
   /** Answers with an error; `code` is what its XML says. */
   | { readonly as: 'answer'; readonly when: When; readonly status: number; readonly code: string }
+  /** Answers by itself, in place of the store. */
+  | { readonly as: 'own answer'; readonly when: 'before'; readonly answer: (request: S3Request) => S3Answer }
   /** Says 200 and then, in the body, that it failed: as COPY and complete-multipart may. */
   | { readonly as: 'error in 200'; readonly when: When; readonly code: string }
   /** Never answers; the connection stays open. */
@@ -181,11 +183,11 @@ export class S3Proxy implements AsyncDisposable {
     const hold = this.#takeHold(request);
     hold?.arrive(request);
     await hold?.released;
-    const early = await befall(faults, 'before');
+    const early = await befall(request, faults, 'before');
     const answered = early === undefined ? this.#answer(request) : undefined;
     hold?.end(answered);
     const answer = await answered;
-    const end = early ?? (await befall(faults, 'after')) ?? answer;
+    const end = early ?? (await befall(request, faults, 'after')) ?? answer;
     if (end === 'silence' || end === undefined) return;
     if (end === 'reset') {
       response.socket?.resetAndDestroy();
@@ -243,6 +245,7 @@ interface Hold {
 
 /** Lets the faults of one side come over a request; what its sender gets if one of them ends it. */
 async function befall(
+  request: S3Request,
   faults: readonly S3Fault[],
   when: When,
 ): Promise<S3Answer | 'silence' | 'reset' | undefined> {
@@ -255,6 +258,8 @@ async function befall(
       case 'deed':
         await fault.deed();
         break;
+      case 'own answer':
+        return fault.answer(request);
       case 'answer':
         return failure(fault.status, fault.code);
       case 'error in 200':
