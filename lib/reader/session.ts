@@ -272,6 +272,8 @@ export class Session {
         trouble = error instanceof Error ? error : new Error(String(error));
       });
       if (isRevision(live, revision)) return foundAs(key, live, null);
+      const near = round === 1 ? await this.#findRemembered(key, revision) : undefined;
+      if (near !== undefined) return near;
       for (const id of likeliestFirst(await this.#store.pendingIds(key), revision)) {
         const copy = await this.#store.openPending(key, id);
         if (isRevision(copy, revision, id)) return foundAs(key, copy, id);
@@ -285,6 +287,17 @@ export class Session {
       `${printable(key)} can't be read as it was listed: it is neither live nor pending`,
       { key, hint: 'its writer has overwritten or removed it since; begin again for what is there now' },
     );
+  }
+
+  /** Its pending copy, if one was seen when others were looked for; that there is none says nothing. */
+  async #findRemembered(key: Key, revision: Revision): Promise<Found | undefined> {
+    const hash = revisionHash(revision);
+    for (const id of (await this.#store.rememberedIds?.(key)) ?? []) {
+      if (parseTombstoneId(id)?.revisionHash !== hash) continue;
+      const copy = await this.#store.openPending(key, id);
+      if (isRevision(copy, revision, id)) return foundAs(key, copy, id);
+    }
+    return undefined;
   }
 
   /** All bytes of a small object, handed out only while the lease stands. */

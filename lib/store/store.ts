@@ -35,6 +35,12 @@ export interface Store {
   /** Ids of the key's pending copies, newest first. */
   pendingIds(key: Key): Promise<string[]>;
 
+  /**
+   * Some of them, in no order, that were seen when others were looked for, where a look
+   * is a request: they may have gone since, and others may be missing.
+   */
+  rememberedIds?(key: Key): Promise<string[]>;
+
   /** Opens one pending copy, or undefined where there is none. */
   openPending(key: Key, id: string): Promise<OpenObject | undefined>;
 

@@ -420,14 +420,18 @@ export class MemoryS3 implements S3Api {
 
   async *list(
     prefix: string,
-    { signal, after = '' }: { signal?: AbortSignal; after?: string } = {},
+    {
+      signal,
+      after = '',
+      pageSize = this.#pageSize,
+    }: { signal?: AbortSignal; after?: string; pageSize?: number } = {},
   ): AsyncGenerator<ListedName[]> {
     for (let last = after; ; ) {
       signal?.throwIfAborted();
       // Each page is of its own moment, as a server's is.
       const { page, next } = await this.#request({ kind: 'list', prefix }, () => {
         const all = this.names().filter((name) => name.startsWith(prefix) && isAfter(name, last));
-        const names = all.slice(0, this.#pageSize);
+        const names = all.slice(0, Math.min(pageSize, this.#pageSize));
         const listed = names.flatMap((name) => this.#listed(name));
         return { page: listed, next: all.length > names.length ? names.at(-1) : undefined };
       });

@@ -13,6 +13,14 @@ import { AMAZON } from './capabilities.ts';
 import { MemoryS3 } from './memory-api.ts';
 
 const KEY = parseKey('large/object');
+const REVISION = {
+  kind: 's3',
+  etag: 'e',
+  size: 1,
+  modifiedAt: 0,
+  versionId: null,
+  storageClass: null,
+} as const;
 const CONTENT = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i % 251));
 
 /** A server whose connections are cut after some bytes. */
@@ -141,6 +149,22 @@ describe('reading from S3', () => {
     const before = api.count();
     await read();
     expect(api.count() - before).to.equal(1);
+  });
+
+  it('finds all copies of a key, however many there are, and none of keys that begin like it', async () => {
+    const ids = Array.from({ length: 40 }, (_, i) =>
+      makeTombstoneId(idTime(clock.now() + i), revisionHash(REVISION), 0, () => 3),
+    );
+    for (const id of ids) api.seed(`pending_deletion/${KEY}~${id}`, 'one of many');
+    const [first = ''] = ids;
+    for (const key of [`${KEY}~${first}`, `${KEY}2`, `${KEY}/below`, 'large/obj', 'large/z~'])
+      api.seed(`pending_deletion/${key}~${first}`, 'of another');
+    expect(await store.pendingIds(KEY)).to.deep.equal(ids.toReversed());
+    expect(await store.pendingIds(parseKey('large/obj'))).to.deep.equal([first]);
+    expect(await store.pendingIds(parseKey('large/z~'))).to.deep.equal([first]);
+    expect(await store.pendingIds(parseKey('large/nothing'))).to.deep.equal([]);
+    expect(await store.rememberedIds(parseKey('large/z~'))).to.deep.equal([first]);
+    expect(await store.rememberedIds(parseKey('large/z~')), 'once').to.deep.equal([]);
   });
 
   it('lists what is live in pages, steps over what is pending, and names what can be no key', async () => {

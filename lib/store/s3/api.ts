@@ -48,8 +48,11 @@ export interface S3Api {
   /** Deletes many names; what became of each, in their order. Repeated for those that failed for a while. */
   deleteMany(items: readonly { name: string; versionId?: string }[]): Promise<('deleted' | Error)[]>;
 
-  /** Lists names below a byte prefix, in pages, in byte order; complete, or it throws. Repeated. */
-  list(prefix: string, options?: { signal?: AbortSignal; after?: string }): AsyncIterable<ListedName[]>;
+  /** Lists names below a byte prefix, in pages (of 1000, or fewer), in byte order; complete, or it throws. Repeated. */
+  list(
+    prefix: string,
+    options?: { signal?: AbortSignal; after?: string; pageSize?: number },
+  ): AsyncIterable<ListedName[]>;
 
   /** All versions and markers of names below a prefix, newest of a name first. Repeated. */
   listVersions(prefix: string, options?: { signal?: AbortSignal }): AsyncIterable<ListedVersion[]>;

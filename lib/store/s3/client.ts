@@ -394,9 +394,12 @@ export class S3Client implements S3Api {
     return deleteBatches(this.#sender, items);
   }
 
-  list(prefix: string, options: { signal?: AbortSignal; after?: string } = {}): AsyncIterable<ListedName[]> {
-    const { signal, after } = options;
-    return listNames(this.#sender, { prefix, after, signal, pageSize: this.#limits.pageSize });
+  list(
+    prefix: string,
+    options: { signal?: AbortSignal; after?: string; pageSize?: number } = {},
+  ): AsyncIterable<ListedName[]> {
+    const { signal, after, pageSize = this.#limits.pageSize } = options;
+    return listNames(this.#sender, { prefix, after, signal, pageSize });
   }
 
   listVersions(prefix: string, options: { signal?: AbortSignal } = {}): AsyncIterable<ListedVersion[]> {

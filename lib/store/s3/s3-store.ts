@@ -25,6 +25,7 @@ import type {
 import type { Capabilities, Got, Head, S3Api } from './api.ts';
 import { Mover } from './mover.ts';
 import { isControlName, isNestedStore, nameProblem, refusalOf } from './names.ts';
+import { Neighbours } from './neighbours.ts';
 import { describe, statusOf } from './probe.ts';
 import { PutterBack } from './putter-back.ts';
 import { Remover } from './remover.ts';
@@ -55,6 +56,7 @@ export class S3Store implements Store {
   readonly #clock: Clock;
   readonly #capabilities: (versioning?: Capabilities['versioning']) => Promise<Capabilities>;
   readonly #concurrency: number;
+  readonly #neighbours: Neighbours;
 
   constructor(options: {
     api: S3Api;
@@ -76,6 +78,7 @@ export class S3Store implements Store {
     this.pendingPrefix = options.pendingPrefix;
     this.#clock = options.clock;
     this.#concurrency = options.concurrency;
+    this.#neighbours = new Neighbours(options.api, options.pendingPrefix);
     this.batch = options.concurrency * (options.isPaced === true ? 1 : REQUESTS);
     this.settle = options.settle ?? 0;
   }
@@ -215,15 +218,11 @@ export class S3Store implements Store {
   }
 
   async pendingIds(key: Key): Promise<string[]> {
-    const prefix = `${this.pendingPrefix}${key}~`;
-    const ids: string[] = [];
-    for await (const page of this.#api.list(prefix)) {
-      for (const { name } of page) {
-        const id = name.slice(prefix.length);
-        if (parseTombstoneId(id) !== undefined) ids.push(id);
-      }
-    }
-    return ids.toSorted().toReversed();
+    return (await this.#neighbours.list(key)).toSorted().toReversed();
+  }
+
+  async rememberedIds(key: Key): Promise<string[]> {
+    return this.#neighbours.remembered(key);
   }
 
   /** Whether a key is below the pending prefix: nothing there is ever live. */
