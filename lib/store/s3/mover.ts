@@ -8,7 +8,7 @@ import { type Capabilities, type Copied, type Head, type S3Api, Unanswered } fro
 import { Unreachable } from './errors.ts';
 import { copyGuardOf, deleteGuardOf } from './guards.ts';
 import { LateRequests, OutcomeUnknown, type Seen } from './late.ts';
-import { revisionOf, STANDARD, s3Revision } from './revisions.ts';
+import { revisionOf, STANDARD, s3Revision, wholeSeconds } from './revisions.ts';
 import { versionsOf } from './versions.ts';
 
 /** A copy that is older than this, beside a live object that is still its source, was put back meanwhile. ms. */
@@ -77,7 +77,7 @@ export class Mover {
     if (guard !== 'unmodified-since' && !(isByEtag && deleteGuardOf(this.#capabilities) === 'head-before')) {
       const live = await this.#api.head(key);
       if (live === undefined) return { outcome: 'gone' };
-      if (!isUntouched(live, meant)) return { outcome: 'changed' };
+      if (!(await this.#isUntouched(key, live, meant))) return { outcome: 'changed' };
       versionId = live.versionId ?? NULL_VERSION;
     }
     const source = { ...meant, versionId: versionId ?? null, storageClass: meant.storageClass ?? STANDARD };
@@ -100,7 +100,7 @@ export class Mover {
       });
     }
     // Copies of some objects have ETags of their own (multipart, KMS): then the source must be what it was.
-    if (seen.size === meant.size && isUntouched(await this.#api.head(key), meant))
+    if (seen.size === meant.size && (await this.#isUntouched(key, await this.#api.head(key), meant)))
       return { versionId, etag: seen.etag };
     return this.#notACopy(key, pending);
   }
@@ -135,7 +135,7 @@ export class Mover {
     // That it has gone, or changed, is no proof: others delete and write too.
     const look = async (): Promise<Seen<unknown>> => {
       const live = await this.#api.head(key);
-      return live !== undefined && isUntouched(live, meant) ? 'not-yet' : { result: live, isProof: false };
+      return (await this.#isUntouched(key, live, meant)) ? 'not-yet' : { result: live, isProof: false };
     };
     if (guard === 'head-before') {
       // Unguarded, it is tried once: a late one would take what was written since.
@@ -187,6 +187,21 @@ export class Mover {
     });
   }
 
+  /**
+   * Whether a live object is the very one that was listed. RGW's look at a version says when it was
+   * last tagged, and its listing when it was written.
+   */
+  async #isUntouched(key: Key, live: Head | undefined, meant: S3Revision): Promise<boolean> {
+    if (live === undefined || isUntouched(live, meant)) return live !== undefined;
+    if (this.#capabilities.versioning !== 'enabled' || !sameRevision(revisionOf(live), meant)) return false;
+    const [latest] = await versionsOf(this.#api, key);
+    return (
+      latest?.isMarker === false &&
+      latest.versionId === (live.versionId ?? NULL_VERSION) &&
+      wholeSeconds(latest.modifiedAt) === meant.modifiedAt
+    );
+  }
+
   /** Goes on from what a crash has left: own pending name first, and nothing is begun (R2). */
   async #finish(key: Key, id: string, pending: string, meant: S3Revision): Promise<MoveOutcome> {
     const copy = await this.#api.head(pending);
@@ -203,7 +218,7 @@ export class Mover {
       if (deleteGuardOf(this.#capabilities) === 'marker') await this.#unhide(key, meant, undefined);
       return { outcome: 'moved' };
     }
-    if (!isUntouched(live, meant)) return { outcome: 'moved' };
+    if (!(await this.#isUntouched(key, live, meant))) return { outcome: 'moved' };
     const date = this.#api.lastDate?.date;
     if (date === undefined || date - copy.modifiedAt > FINISHED_WITHIN_MS)
       return { outcome: 'put-back', revision: meant };
