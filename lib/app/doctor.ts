@@ -1,6 +1,7 @@
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { LocalStore } from '../store/local/local-store.ts';
 import { checkOwner } from '../store/owner.ts';
+import type { Store } from '../store/store.ts';
 import type { OpenPlace } from './open.ts';
 
 /** What was examined, and how it stands. */
@@ -37,6 +38,24 @@ export async function* examine({ store, catalog }: OpenPlace): AsyncGenerator<Fi
     }
   } catch (error) {
     yield failed('guards', error);
+  }
+  yield* examinedSpace(store);
+}
+
+/** Whether a purge frees space; nothing is said of a store where it always does. */
+async function* examinedSpace(store: Store): AsyncGenerator<Finding> {
+  if (store.hidesRemoved === undefined) return;
+  try {
+    yield (await store.hidesRemoved())
+      ? {
+          check: 'space',
+          level: 'warn',
+          text: 'purges free no space: the bucket keeps old versions, and s3.versions is keep',
+          remedy: 'give the bucket a lifecycle rule for noncurrent versions, or set s3.versions: purge',
+        }
+      : ok('space', 'purges free space');
+  } catch (error) {
+    yield failed('space', error);
   }
 }
 

@@ -186,6 +186,11 @@ async function explainCopy(
         );
         break;
       }
+      case 'object-lock': {
+        const change = 'release the lock in the store; the first purge after that time looks again';
+        kept.push({ reason: one.reason, until: one.until, detail: one.detail, change });
+        break;
+      }
       case 'window': {
         const detail = `its safety window of ${formatDuration(safetyWindow)} has not passed`;
         const isBack = tombstone.state === 'restored';

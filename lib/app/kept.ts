@@ -23,6 +23,8 @@ function dueAt(tombstone: Pick<Tombstone, 'goneAt' | 'purgeAfter'>, safetyWindow
 /** What keeps one tombstone from the purge; `until` in ms since 1970, or null: until it is taken away. */
 export type KeptBecause =
   | { readonly reason: 'window'; readonly until: number }
+  /** The store itself keeps a version of it: `detail` is what the last purge saw. */
+  | { readonly reason: 'object-lock'; readonly until: number; readonly detail: string }
   | { readonly reason: 'hold' | 'exempt'; readonly until: number | null; readonly hold: CachedHold }
   | { readonly reason: 'lease'; readonly until: null; readonly lease: LeaseStanding }
   /** A run has taken it; `fence` is that of its batch, where it is up and was looked at. */
@@ -44,7 +46,7 @@ export interface StandingTombstone {
 
 /**
  * How a store's tombstones stand, as the catalog knows it. What waits is kept by
- * its window, by holds and by leases; of what was restored, an exemption keeps the
+ * its window, by an object lock, by holds and by leases; of what was restored, an exemption keeps the
  * live object from policies. What a run has taken is in its hands.
  */
 export function standingOf(
@@ -63,7 +65,11 @@ export function standingOf(
     const isWaiting = tombstone.state === 'pending' || tombstone.state === 'restored';
     const at = isWaiting ? dueAt(tombstone, safetyWindow) : null;
     const kept: KeptBecause[] = [];
-    if (at !== null && at > now) kept.push({ reason: 'window', until: at });
+    const { id, lockedUntil } = tombstone;
+    if (at !== null && at > now && lockedUntil !== null && lockedUntil > now) {
+      const detail = catalog.events.lastDetail(id, 'purge-kept') ?? 'a version of it is locked (object lock)';
+      kept.push({ reason: 'object-lock', until: lockedUntil, detail });
+    } else if (at !== null && at > now) kept.push({ reason: 'window', until: at });
     for (const hold of isWaiting ? (holds.get(i) ?? []) : []) {
       if (hold.kind === 'hold') kept.push({ reason: 'hold', until: hold.until, hold });
       else if (tombstone.state === 'restored') kept.push({ reason: 'exempt', until: hold.until, hold });
@@ -96,6 +102,8 @@ export function keptDetail(one: KeptBecause): { readonly by: string | null; read
   switch (one.reason) {
     case 'window':
       return { by: null, detail: 'its safety window has not passed' };
+    case 'object-lock':
+      return { by: null, detail: one.detail };
     case 'hold':
     case 'exempt': {
       const by = one.hold.name.replace(/\.json$/, '');

@@ -2,6 +2,7 @@ import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { StoreConfig } from '../config/config.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { refreshHolds } from '../run/batch.ts';
+import type { Store } from '../store/store.ts';
 import type { Surroundings } from './open.ts';
 import { openStore } from './open-store.ts';
 import { claimsIn, type StoreClaims } from './standing-claims.ts';
@@ -28,12 +29,13 @@ export function knownStores(catalog: Catalog, stores: readonly StoreConfig[]): K
  * Looks at what is claimed in the stores, before it is shown, by their names:
  * brings the catalog's holds up to date, and gives leases and fences. A store that
  * can't be opened is told, its holds are shown as they were last seen, and its
- * leases and fences are not known.
+ * leases and fences are not known. `also` looks at what else somebody wants to know.
  */
 export async function lookAtClaims(
   catalog: Catalog,
   known: readonly KnownStore[],
   surroundings: Pick<Surroundings, 'clock' | 'actor' | 'report'>,
+  also?: (store: Store, config: StoreConfig) => Promise<void>,
 ): Promise<ReadonlyMap<string, StoreClaims>> {
   const { clock, actor, report } = surroundings;
   const claims = new Map<string, StoreClaims>();
@@ -43,6 +45,7 @@ export async function lookAtClaims(
       try {
         await refreshHolds({ store, catalog, row, report });
         claims.set(config.name, await claimsIn({ store, clock, actor, known: { catalog, row } }));
+        await also?.(store, config);
       } finally {
         store.close();
       }

@@ -42,10 +42,10 @@ async function loadS3() {
 }
 
 function s3PlaceOf(
-  { url, s3: { endpoint, region, forcePathStyle }, throttle }: StoreConfig,
+  { url, s3: { endpoint, region, forcePathStyle, versions }, throttle }: StoreConfig,
   { bucket, prefix }: { bucket: string; prefix: string },
 ): S3Place {
-  return { url, bucket, prefix, endpoint, region, forcePathStyle, throttle };
+  return { url, bucket, prefix, endpoint, region, forcePathStyle, throttle, versions };
 }
 
 /** Opens a store for reading by itself: its own `store.json` says where pending copies are. */

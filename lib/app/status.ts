@@ -3,8 +3,11 @@ import { runLockFile, takeDeadLock } from '../catalog/run-lock.ts';
 import type { RunRow } from '../catalog/runs.ts';
 import type { ScheduleBin } from '../catalog/schedule.ts';
 import type { Sweep } from '../catalog/sweeps.ts';
+import { messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
+import type { Report } from '../run/place.ts';
+import type { Store } from '../store/store.ts';
 import { reasonsOf, standingOf } from './kept.ts';
 import type { KnownStore } from './known-stores.ts';
 import { type FenceStanding, NO_CLAIMS, type StoreClaims } from './standing-claims.ts';
@@ -39,6 +42,8 @@ export interface StoreStatus {
   readonly kept: ReadonlyMap<KeptReason, number>;
   /** When the first of what waits is due; null when nothing waits. */
   readonly nextPurge: number | null;
+  /** Whether a purge frees space there; null when the store could not be looked at. */
+  readonly spaceFreed: boolean | null;
   /** Those that are not dead; null when the store could not be looked at. */
   readonly leases: number | null;
   /** Batches that are announced, or were when their process died. */
@@ -53,12 +58,23 @@ export interface StoreStatus {
   readonly goes: readonly ({ readonly label: string } & ScheduleBin)[];
 }
 
+/** Whether a purge frees space in a store; null where it does not say, which is told. */
+export async function freesSpace(store: Store, name: string, report: Report): Promise<boolean | null> {
+  try {
+    return (await store.hidesRemoved?.()) !== true;
+  } catch (error) {
+    report('warn', `${name}: whether a purge frees space is not known: ${messageOf(error)}`);
+    return null;
+  }
+}
+
 /** Sums a store up. The cache of holds must be up to date; `claims` are undefined of a store that is away. */
 export function storeStatus(
   catalog: Catalog,
   { config, row }: KnownStore,
   claims: StoreClaims | undefined,
   now: number,
+  spaceFreed: boolean | null = null,
 ): StoreStatus {
   const { safetyWindow } = config;
   const tallies = catalog.tombstones.tallies(row.n);
@@ -79,6 +95,7 @@ export function storeStatus(
         ? new Map()
         : keptOfDue(catalog, { config, row }, claims ?? NO_CLAIMS, now),
     nextPurge: first,
+    spaceFreed,
     leases,
     fences: claims?.fences ?? [],
     holds,

@@ -187,4 +187,8 @@ CREATE TABLE lease_watch (
 -- When a run was first found dead, by its store's own time, ms: requests of it may still take effect.
 ALTER TABLE runs ADD COLUMN dead_since INTEGER;
 `,
+  `
+-- Until when the store itself keeps a version of it (object lock), ms: no purge tries it before.
+ALTER TABLE tombstones ADD COLUMN locked_until INTEGER;
+`,
 ];

@@ -38,6 +38,8 @@ export interface Tombstone {
   readonly endedAt: number | null;
   /** Where `purging` or `restoring` came from. */
   readonly prior: 'pending' | 'restored' | null;
+  /** Until when the store itself keeps a version of it, as the last purge saw it; no purge tries it before. */
+  readonly lockedUntil: number | null;
 }
 
 export interface Intent {
@@ -92,7 +94,7 @@ export interface PageFilter {
 }
 
 const COLUMNS = `t.id, s.name AS store, t.key, t.state, t.size, t.revision, c.policy, c.reason, w.id AS sweep,
-  t.run, t.gone_at AS goneAt, t.purge_after AS purgeAfter, t.ended_at AS endedAt, t.prior`;
+  t.run, t.gone_at AS goneAt, t.purge_after AS purgeAfter, t.ended_at AS endedAt, t.prior, t.locked_until AS lockedUntil`;
 const JOINS = `JOIN stores s ON s.n = t.store JOIN causes c ON c.n = t.cause JOIN sweeps w ON w.n = t.sweep`;
 
 /** Below how many matches a page is found by what it asks for, and sorted. */
@@ -348,7 +350,12 @@ export class Tombstones {
     run: number;
     now: number;
     window: number;
-    ends: readonly { tombstone: Tombstone; to: 'purged' | 'prior' | 'pending' }[];
+    /** `lockedUntil`: no purge is to try that one before then, ms since 1970. */
+    ends: readonly {
+      tombstone: Tombstone;
+      to: 'purged' | 'prior' | 'pending';
+      lockedUntil?: number | undefined;
+    }[];
   }): void {
     const { store, run, now, window, ends } = settle;
     const purged = ends.filter((end) => end.to === 'purged').map((end) => end.tombstone);
@@ -362,8 +369,14 @@ export class Tombstones {
     if (changed !== purged.length) throw raced(purged[0]?.id ?? '');
     this.#tally(store, 'purging', -purged.length, -sum(purged));
     this.#tally(store, 'purged', purged.length, sum(purged));
-    for (const { tombstone, to } of ends) {
+    for (const { tombstone, to, lockedUntil } of ends) {
       if (to === 'purged') continue;
+      if (lockedUntil !== undefined) {
+        this.#sql.run(
+          `UPDATE tombstones SET locked_until = @until, purge_after = max(purge_after, @until) WHERE id = @id`,
+          { id: tombstone.id, until: lockedUntil },
+        );
+      }
       const back = to === 'pending' ? { goneAt: now, purgeAfter: now + window } : undefined;
       this.#giveBack({
         store,
@@ -484,7 +497,7 @@ export class Tombstones {
     const rows = this.#sql.all(
       `SELECT i.value->>0 AS id, s.name AS store, i.value->>1 AS key, 'moving' AS state, i.value->>2 AS size,
          i.value->>3 AS revision, c.policy, c.reason, w.id AS sweep, b.run, NULL AS goneAt, NULL AS purgeAfter,
-         NULL AS endedAt, NULL AS prior
+         NULL AS endedAt, NULL AS prior, NULL AS lockedUntil
        FROM open_batches b JOIN stores s ON s.n = b.store JOIN sweeps w ON w.n = b.sweep
          JOIN json_each(b.intents) i JOIN causes c ON c.n = i.value->>4
        WHERE (@batchAt IS NULL OR b.batch_at = @batchAt) AND (@store IS NULL OR b.store = @store)
@@ -649,6 +662,7 @@ function toTombstone(row: Row): Tombstone {
     purgeAfter: asNumberOrNull(row['purgeAfter']),
     endedAt: asNumberOrNull(row['endedAt']),
     prior: prior === 'pending' || prior === 'restored' ? prior : null,
+    lockedUntil: asNumberOrNull(row['lockedUntil']),
   };
 }
 

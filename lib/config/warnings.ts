@@ -28,11 +28,6 @@ function unused<K extends string>(
 function storeWarnings(store: StoreConfig, index: number): string[] {
   const path = `stores[${index}].`;
   const lines = store.location.kind === 's3' ? [] : unused(path, store, STORE_DEFAULTS, IDLE_LOCALLY);
-  if (store.s3.versions === 'purge') {
-    lines.push(
-      `${path}s3.versions: purge has no effect in this version: old versions stay until a lifecycle rule removes them`,
-    );
-  }
   if (store.safetyWindow < HOUR) {
     lines.push(
       `${path}safetyWindow: ${formatDuration(store.safetyWindow)} is under an hour: what a restore still reads may be gone`,

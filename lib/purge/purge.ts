@@ -14,6 +14,8 @@ import type { RemoveItem, RemoveOutcome } from '../store/store.ts';
 
 /** How many pending copies one batch removes. */
 const BATCH = 1000;
+/** How long what the store keeps without saying until when is left alone, at the least, before it is tried again. ms. */
+const LEAST_LOCK_MS = 3_600_000;
 /** How many old records one purge forgets at the most. */
 const FORGET = 10_000;
 
@@ -36,6 +38,8 @@ export interface PurgeResult {
   readonly purged: number;
   readonly failed: number;
   readonly bytes: number;
+  /** How many are purged of which the store keeps something, as it was told of each. */
+  readonly left: number;
   /** Due, and kept, by reason. */
   readonly kept: ReadonlyMap<KeptReason, number>;
   /** Whether the signal ended it before all was removed. */
@@ -58,6 +62,7 @@ class Purger {
   #purged = 0;
   #failed = 0;
   #bytes = 0;
+  #left = 0;
 
   constructor(place: Place, options: PurgeOptions) {
     this.#place = place;
@@ -106,6 +111,7 @@ class Purger {
       purged: this.#purged,
       failed: this.#failed,
       bytes: this.#bytes,
+      left: this.#left,
       kept: this.#kept,
       isCut,
     };
@@ -160,7 +166,18 @@ class Purger {
     const bytes = purged.reduce((sum, { tombstone }) => sum + tombstone.size, 0);
     catalog.transaction(() => {
       const at = clock.now();
-      catalog.tombstones.settlePurges({ store: row.n, run: run.n, now: at, window: safetyWindow, ends });
+      const settled = ends.map(({ tombstone, to, lock }) => {
+        const lockedUntil =
+          lock === undefined ? undefined : (lock.until ?? at + Math.max(safetyWindow, LEAST_LOCK_MS));
+        return { tombstone, to, lockedUntil };
+      });
+      catalog.tombstones.settlePurges({
+        store: row.n,
+        run: run.n,
+        now: at,
+        window: safetyWindow,
+        ends: settled,
+      });
       const event = { store: row.n, run: run.n, now: at };
       if (purged.length > 0) catalog.events.add({ ...event, what: 'purged', count: purged.length, bytes });
       for (const { tombstone, to, detail } of ends) {
@@ -185,6 +202,7 @@ class Purger {
       }
     }
     for (const end of outcomes) {
+      if (end.outcome === 'removed' && end.left !== undefined) this.#left++;
       // The file system went read-only: nothing more can be removed.
       if (end.outcome === 'failed' && errnoOf(end.error.cause) === 'EROFS') throw end.error;
     }
@@ -208,12 +226,17 @@ interface PurgeEnd {
   readonly to: 'purged' | 'prior' | 'pending';
   readonly reason: KeptReason | null;
   readonly detail: string | null;
+  /** Of one that the store itself keeps: until when, ms since 1970; null: until somebody lets it go. */
+  readonly lock?: { readonly until: number | null };
 }
 
 function endOf(outcome: RemoveOutcome | undefined): PurgeEnd {
   switch (outcome?.outcome) {
-    case 'removed':
-      return { to: 'purged', reason: null, detail: null };
+    case 'removed': {
+      const { left } = outcome;
+      const detail = left === undefined ? null : `it is purged, and the store keeps ${left}`;
+      return { to: 'purged', reason: null, detail };
+    }
     case 'gone':
       return { to: 'purged', reason: null, detail: 'its pending copy was gone already' };
     case 'changed':
@@ -229,6 +252,10 @@ function endOf(outcome: RemoveOutcome | undefined): PurgeEnd {
         detail:
           'it was restored, and the live object is no longer that: it is pending again, with a full window',
       };
+    case 'locked': {
+      const { until, detail } = outcome;
+      return { to: 'prior', reason: 'object-lock', detail, lock: { until } };
+    }
     case 'failed':
       return { to: 'prior', reason: 'error', detail: messageOf(outcome.error) };
     case undefined:

@@ -3,6 +3,7 @@ import type { DeadRun } from '../run/dead-run.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
 import { checkIdentity } from '../store/identity.ts';
+import type { Store } from '../store/store.ts';
 
 const PAGE = 1000;
 
@@ -26,8 +27,7 @@ export async function recoverPurges(
     const ends: { tombstone: Tombstone; to: 'purged' | 'prior' }[] = [];
     for (const tombstone of taken) {
       try {
-        const copy = await store.headPending(tombstone.key, tombstone.id);
-        ends.push({ tombstone, to: copy === undefined ? 'purged' : 'prior' });
+        ends.push({ tombstone, to: (await isGone(store, tombstone)) ? 'purged' : 'prior' });
       } catch (error) {
         reportLeft(place, tombstone, error);
         sum.left++;
@@ -53,4 +53,10 @@ export async function recoverPurges(
     sum.purged += purged.length;
     sum.back += ends.length - purged.length;
   }
+}
+
+async function isGone(store: Store, { key, id }: Tombstone): Promise<boolean> {
+  return store.isRemoved === undefined
+    ? (await store.headPending(key, id)) === undefined
+    : store.isRemoved(key, id);
 }

@@ -70,6 +70,12 @@ export interface Store {
   /** Phase two of a batch: removes pending copies that still are what was tombstoned. */
   remove(batch: readonly RemoveItem[], options?: { pulse?: Pulse }): Promise<RemoveOutcome[]>;
 
+  /** Of a store where what is removed may leave something behind: whether nothing is left to remove of a pending copy. */
+  isRemoved?(key: Key, id: string): Promise<boolean>;
+
+  /** Of a store that may keep what is removed as old versions: whether it does, so that no space is freed. */
+  hidesRemoved?(): Promise<boolean>;
+
   /** Throws when nothing here can be moved or removed at all: the store is mounted read-only. */
   checkWritable(): Promise<void>;
 
@@ -211,12 +217,15 @@ export interface RemoveItem {
 }
 
 export type RemoveOutcome =
-  | { readonly outcome: 'removed' }
+  /** `left`: what of it the store keeps nevertheless, for people. */
+  | { readonly outcome: 'removed'; readonly left?: string }
   | { readonly outcome: 'gone' }
   /** The pending copy is not what was tombstoned; it stays. */
   | { readonly outcome: 'changed'; readonly detail: string }
   /** A restored copy whose live key is no longer that revision; it stays. */
   | { readonly outcome: 'not-live' }
+  /** The store itself keeps a version of it, until then (ms since 1970), or until somebody lets it go (null); the copy stays. */
+  | { readonly outcome: 'locked'; readonly until: number | null; readonly detail: string }
   | { readonly outcome: 'failed'; readonly error: Error };
 
 /** Control objects (design, section 3): small files below `.tombstoned/`, by name below it. */

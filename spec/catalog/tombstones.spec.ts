@@ -177,6 +177,29 @@ describe('tombstones in the catalog', () => {
     expect(one(ids[0])).to.include({ state: 'pending', goneAt: now, purgeAfter: now + WINDOW });
   });
 
+  it('are not due before the lock ends that a purge has found, and say until when', () => {
+    const { tombstones } = temp.catalog;
+    const { ids } = temp.tombstone(store, ['k', 'l']);
+    const run = temp.beginRun(store, 'purge');
+    const now = START + 3 * WINDOW;
+    const taken = tombstones.takeForPurge({ store, run, ids, now, window: WINDOW });
+    // One that ends before the window does is no reason to purge earlier.
+    const ends = taken.map((tombstone, i) => ({
+      tombstone,
+      to: 'prior' as const,
+      lockedUntil: i === 0 ? now + 1000 : START,
+    }));
+    tombstones.settlePurges({ store, run, now, window: WINDOW, ends });
+    const [first, second] = taken.map(({ id }) => id);
+    expect(one(first)).to.include({ state: 'pending', lockedUntil: now + 1000, purgeAfter: now + 1000 });
+    expect(one(second)).to.include({ state: 'pending', lockedUntil: START });
+    expect(one(second)?.purgeAfter).to.be.greaterThan(START);
+    const due = (at: number): string[] =>
+      tombstones.duePage({ store, now: at, window: WINDOW, after: undefined, limit: 9 }).map(({ id }) => id);
+    expect(due(now + 999)).to.deep.equal([second]);
+    expect(due(now + 1000)).to.have.members([first, second]);
+  });
+
   it('of one key come newest first, though others have names around it', () => {
     const first = temp.tombstone(store, ['k', 'k0', 'k/1']).ids;
     temp.now += DAY;

@@ -21,6 +21,8 @@ export const PENDING = 'pending_deletion/';
 
 export interface BucketKind {
   readonly versioned?: boolean;
+  /** Whether versions can be locked; they are kept then. */
+  readonly locks?: boolean;
   /** Through a proxy that gives it. */
   readonly semantics?: S3Semantics;
 }
@@ -36,10 +38,10 @@ export class BucketPlace implements AsyncDisposable {
   readonly #proxy: S3Proxy | undefined;
   readonly #stores: S3Store[] = [];
 
-  static async make({ versioned = false, semantics }: BucketKind = {}): Promise<BucketPlace> {
+  static async make({ versioned = false, locks = false, semantics }: BucketKind = {}): Promise<BucketPlace> {
     const server = s3Server();
     if (server === undefined) throw new Error('there is no server');
-    const bucket = await freshBucket(server, { versioned });
+    const bucket = await freshBucket(server, { versioned, locks });
     return new BucketPlace(
       server,
       bucket,
@@ -74,7 +76,11 @@ export class BucketPlace implements AsyncDisposable {
   }
 
   /** A store object over the bucket: whoever opens it needs `withCredentials`. Closed with the place. */
-  async store(clock: Clock = systemClock, concurrency = 16): Promise<S3Store> {
+  async store(
+    clock: Clock = systemClock,
+    concurrency = 16,
+    versions: 'keep' | 'purge' = 'keep',
+  ): Promise<S3Store> {
     const store = await openS3Store(
       {
         url: `s3://${this.bucket.name}/${this.prefix}`,
@@ -84,6 +90,7 @@ export class BucketPlace implements AsyncDisposable {
         region: this.server.region,
         forcePathStyle: true,
         throttle: { requestsPerSecond: null, bytesPerSecond: null, concurrency },
+        versions,
       },
       { pendingPrefix: PENDING, clock },
     );
@@ -117,9 +124,9 @@ export class BucketPlace implements AsyncDisposable {
     return names;
   }
 
-  async content(name: string): Promise<string> {
+  async content(name: string, VersionId?: string): Promise<string> {
     const Key = this.prefix + name;
-    const got = await this.client.send(new GetObjectCommand({ Bucket: this.bucket.name, Key }));
+    const got = await this.client.send(new GetObjectCommand({ Bucket: this.bucket.name, Key, VersionId }));
     return (await got.Body?.transformToString()) ?? '';
   }
 

@@ -28,3 +28,11 @@ export const RGW_VERSIONED: Capabilities = {
   putIfMatch: 'no',
   versioning: 'enabled',
 };
+
+/** And where they are suspended: its copies lose their content with their source. */
+export const RGW_SUSPENDED: Capabilities = {
+  ...RGW,
+  putIfAbsent: false,
+  versioning: 'suspended',
+  copiesFollow: true,
+};

@@ -12,6 +12,7 @@ import {
   type Head,
   type ListedName,
   type ListedVersion,
+  type ObjectLock,
   type Put,
   type PutOptions,
   type S3Api,
@@ -37,6 +38,8 @@ export interface Conditions {
    * keeps versions at nothing, and where that is suspended also at a marker.
    */
   readonly putSees: 'live' | 'as-rgw';
+  /** Whether a copy that is made while versioning is suspended shows, as RGW's, what its source becomes. */
+  readonly copiesFollow: boolean;
   readonly copyUnmodifiedSince: Honour;
   readonly copyIfAbsent: Honour;
   readonly deleteIfMatch: Honour;
@@ -51,6 +54,7 @@ export const PRESETS = {
     putIfAbsent: 'atomic',
     putIfMatch: { quoted: 'atomic', unquoted: 'atomic' },
     putSees: 'live',
+    copiesFollow: false,
     copyIfMatch: { standard: 'atomic', rgw: 'ignored' },
     copyUnmodifiedSince: 'atomic',
     copyIfAbsent: 'atomic',
@@ -62,6 +66,7 @@ export const PRESETS = {
     putIfAbsent: 'atomic',
     putIfMatch: { quoted: 'never-matches', unquoted: 'atomic' },
     putSees: 'as-rgw',
+    copiesFollow: true,
     copyIfMatch: { standard: 'ignored', rgw: 'atomic' },
     copyUnmodifiedSince: 'ignored',
     copyIfAbsent: 'ignored',
@@ -73,6 +78,7 @@ export const PRESETS = {
     putIfAbsent: 501,
     putIfMatch: { quoted: 501, unquoted: 501 },
     putSees: 'live',
+    copiesFollow: false,
     copyIfMatch: { standard: 'racy', rgw: 'ignored' },
     copyUnmodifiedSince: 'racy',
     copyIfAbsent: 501,
@@ -131,6 +137,9 @@ export interface MemoryVersion {
   readonly storageClass: string | undefined;
   /** It can't be read or copied. */
   readonly isArchived: boolean;
+  readonly lock?: ObjectLock | undefined;
+  /** The name that it shows in its place. */
+  readonly follows?: string;
 }
 
 /** How long a signed request may still take effect (R5). ms. */
@@ -158,6 +167,8 @@ export class MemoryS3 implements S3Api {
   readonly #pageSize: number;
   /** Of each name newest first; no name has none. */
   readonly #names = new Map<string, MemoryVersion[]>();
+  /** Names that had a version or a marker at some time. */
+  readonly #hadVersions = new Set<string>();
   #late: (() => unknown)[] = [];
   #lastDate: { readonly date: number; readonly monotonic: number } | undefined;
   #unansweredUntil: number | undefined;
@@ -195,7 +206,10 @@ export class MemoryS3 implements S3Api {
   /** What is there now of a name: nothing of it is a request. Undefined where there is none, or a marker. */
   peek(name: string): MemoryVersion | undefined {
     const newest = this.#names.get(name)?.[0];
-    return newest?.isMarker === false ? newest : undefined;
+    if (newest?.isMarker !== false) return undefined;
+    // A source that has gone shows as nothing, and yet is there.
+    const shown = newest.follows === undefined ? newest : this.#names.get(newest.follows)?.[0];
+    return { ...newest, body: shown?.body ?? Buffer.alloc(0), etag: shown?.etag ?? '' };
   }
 
   /** All versions and markers of a name, newest first. */
@@ -234,9 +248,26 @@ export class MemoryS3 implements S3Api {
     return this.#write(name, { body: bytes, etag, modifiedAt, contentType, storageClass, isArchived });
   }
 
-  /** Takes an object away, as another program does, at once. */
-  unseed(name: string): void {
-    this.#deleteLive(name);
+  /** Takes an object away, or a version of it for good, as another program does, at once. */
+  unseed(name: string, versionId?: string): void {
+    this.#delete(name, versionId);
+  }
+
+  /** Puts a version under an object lock, or with undefined lets it go. */
+  lock(name: string, versionId: string, lock: ObjectLock | undefined): void {
+    const versions = this.versionsOf(name);
+    this.#keep(
+      name,
+      versions.map((version) => (version.versionId === versionId ? { ...version, lock } : version)),
+    );
+  }
+
+  /** The error of a server that is asked to remove a locked version. */
+  #locked(name: string, versionId: string | undefined): TombstonedError | undefined {
+    const lock = this.versionsOf(name).find((version) => version.versionId === versionId)?.lock;
+    if (lock === undefined) return undefined;
+    const isLocked = lock.isHeld || (lock.until !== null && lock.until > this.clock.now());
+    return isLocked ? serverError(403, 'AccessDenied', name) : undefined;
   }
 
   /** Lets all requests that are late have their effect, in their order; what each would have been answered. */
@@ -337,7 +368,11 @@ export class MemoryS3 implements S3Api {
       if (found === undefined) return 'gone';
       if (found.isArchived) throw serverError(403, 'InvalidObjectState', from);
       const { body, contentType, storageClass } = found;
-      const copy = this.#write(to, { body, etag: md5(body), contentType, storageClass });
+      // RGW's take the source's name for their own where that has had versions.
+      const isFollowing =
+        this.conditions.copiesFollow && this.keepsVersions === 'suspended' && this.#hadVersions.has(from);
+      const follows = isFollowing ? { follows: from } : {};
+      const copy = this.#write(to, { body, etag: md5(body), contentType, storageClass, ...follows });
       const { etag, modifiedAt, versionId } = copy;
       return { etag, modifiedAt: wholeSeconds(modifiedAt), versionId: idOrNull(versionId) };
     }, [
@@ -394,6 +429,8 @@ export class MemoryS3 implements S3Api {
     return this.#request<Deleted, 'changed'>({ kind: 'delete', name, options }, () => {
       // Nothing is there for the condition to hold of: no marker either.
       if (ifMatch !== undefined && find() === undefined) return { outcome: 'deleted', markerVersionId: null };
+      const error = this.#locked(name, versionId);
+      if (error !== undefined) throw error;
       return this.#delete(name, versionId);
     }, [
       {
@@ -408,14 +445,19 @@ export class MemoryS3 implements S3Api {
 
   async deleteMany(items: readonly { name: string; versionId?: string }[]): Promise<('deleted' | Error)[]> {
     if (items.length > 1000) throw serverError(400, 'MalformedXML', this.bucket);
-    return this.#request({ kind: 'deleteMany', items }, () =>
+    const act = (): ('deleted' | Error)[] =>
       items.map(({ name, versionId }) => {
-        const error = this.refuse?.(name);
+        const error = this.refuse?.(name) ?? this.#locked(name, versionId);
         if (error !== undefined) return error;
         this.#delete(name, versionId);
         return 'deleted';
-      }),
-    );
+      });
+    try {
+      return await this.#request({ kind: 'deleteMany', items }, act);
+    } catch (error) {
+      if (error instanceof Unanswered) return items.map(() => error); // as the client says it
+      throw error;
+    }
   }
 
   async *list(
@@ -575,8 +617,9 @@ export class MemoryS3 implements S3Api {
     return found?.isMarker === false ? found : undefined;
   }
 
-  #headOf({ etag, body, modifiedAt, versionId, storageClass, isArchived }: MemoryVersion): Head {
+  #headOf({ etag, body, modifiedAt, versionId, storageClass, isArchived, lock }: MemoryVersion): Head {
     return {
+      ...(lock === undefined ? {} : { lock }),
       etag,
       size: body.length,
       modifiedAt: wholeSeconds(modifiedAt),
@@ -599,6 +642,7 @@ export class MemoryS3 implements S3Api {
       ...given,
     };
     this.#names.set(name, [version, ...this.#others(name, version.versionId)]);
+    if (version.isMarker || version.versionId !== NULL_VERSION) this.#hadVersions.add(name);
     return version;
   }
 

@@ -63,7 +63,7 @@ describe('what a bucket honours, as probed', () => {
     ['amazon', 'enabled', {}],
     ['amazon', 'suspended', {}],
     ['rgw', 'enabled', { putIfAbsent: false, putIfMatch: 'no' }],
-    ['rgw', 'suspended', { putIfAbsent: false }],
+    ['rgw', 'suspended', { putIfAbsent: false, copiesFollow: true }],
   ] as const;
   for (const [preset, versioning, found] of VERSIONED) {
     it(`is told where ${preset} has versions ${versioning}; neither versions nor markers are left`, async () => {

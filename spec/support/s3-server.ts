@@ -86,11 +86,12 @@ export interface FreshBucket {
 
 export async function freshBucket(
   server: S3Server,
-  options: { readonly versioned?: boolean } = {},
+  options: { readonly versioned?: boolean; readonly locks?: boolean } = {},
 ): Promise<FreshBucket> {
   const name = `spec-${randomBytes(8).toString('hex')}`;
   await withClient(server, async (client) => {
-    await client.send(new CreateBucketCommand({ Bucket: name }));
+    const ObjectLockEnabledForBucket = options.locks === true; // which keeps versions too
+    await client.send(new CreateBucketCommand({ Bucket: name, ObjectLockEnabledForBucket }));
     if (options.versioned !== true) return;
     const VersioningConfiguration = { Status: 'Enabled' } as const;
     await client.send(new PutBucketVersioningCommand({ Bucket: name, VersioningConfiguration }));
@@ -122,7 +123,9 @@ async function emptied(client: S3Client, Bucket: string): Promise<void> {
     );
     const Objects = [...Versions, ...DeleteMarkers].map(({ Key, VersionId }) => ({ Key, VersionId }));
     if (Objects.length === 0) break;
-    const { Errors = [] } = await client.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects } }));
+    const { Errors = [] } = await client.send(
+      new DeleteObjectsCommand({ Bucket, Delete: { Objects }, BypassGovernanceRetention: true }),
+    );
     if (Errors.length > 0) throw new Error(`${Bucket} can't be emptied: ${JSON.stringify(Errors)}`);
   }
   const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket }));

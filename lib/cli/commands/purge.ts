@@ -20,7 +20,9 @@ export const manual = {
   description: [
     'Removes the pending copies whose safety window has passed, and nothing else. What a',
     'hold or a lease covers stays, and is told; so does a copy that is not what was',
-    'tombstoned. What a run that died has left is finished first.',
+    'tombstoned. In a bucket that keeps versions, s3.versions says whether old ones go too; those',
+    'under an object lock stay, and are tried again when it ends. What a run that died has left',
+    'is finished first.',
   ],
   examples: [
     ['purge --dry-run', 'what is due'],
@@ -74,8 +76,8 @@ async function purgeOne(
       onProgress: (done) => progress.update(done, done),
     }),
   );
-  const { due, purged, kept, failed, bytes } = result;
-  const counts = { due, purged, kept: Object.fromEntries(kept), failed, bytes, dryRun };
+  const { due, purged, kept, failed, bytes, left } = result;
+  const counts = { due, purged, kept: Object.fromEntries(kept), failed, bytes, left, dryRun };
   out.result({ type: 'purge', store, ...counts, keepers: keepers.objects() }, () =>
     summary(store, result, dryRun),
   );
@@ -94,11 +96,12 @@ async function purgeOne(
 }
 
 function summary(store: string, result: PurgeResult, dryRun: boolean): string {
-  const { due, purged, kept, bytes, isCut } = result;
+  const { due, purged, kept, bytes, left, isCut } = result;
   const parts = [
     `${dryRun ? 'would purge' : 'purged'} ${purged} of ${counted(due, 'due object')}, ${formatSize(bytes)}`,
   ];
   if (kept.size > 0) parts.push(`kept ${byReason(kept)}`);
+  if (left > 0) parts.push(`the store keeps old versions of ${left} of them`);
   if (isCut) parts.push('stopped before the end');
   return `${store}: ${parts.join(', ')}${dryRun ? '; nothing was removed' : ''}`;
 }

@@ -1,7 +1,7 @@
 import { knownStores, lookAtClaims } from '../../app/known-stores.ts';
 import { realSurroundings } from '../../app/open.ts';
 import type { FenceStanding } from '../../app/standing-claims.ts';
-import { type OpenRun, type StoreStatus, storeStatus } from '../../app/status.ts';
+import { freesSpace, type OpenRun, type StoreStatus, storeStatus } from '../../app/status.ts';
 import type { RunRow } from '../../catalog/runs.ts';
 import type { Sweep } from '../../catalog/sweeps.ts';
 import { selectStores } from '../../config/load.ts';
@@ -39,9 +39,18 @@ export async function run(call: Call<typeof options>): Promise<number> {
   const config = configOf(call);
   return withCatalog(config, async (catalog) => {
     const known = knownStores(catalog, selectStores(config, given.store));
-    const claims = await lookAtClaims(catalog, known, realSurroundings(out.report));
+    const freed = new Map<string, boolean | null>();
+    const claims = await lookAtClaims(
+      catalog,
+      known,
+      realSurroundings(out.report),
+      async (store, { name }) => void freed.set(name, await freesSpace(store, name, out.report)),
+    );
     const now = Date.now();
-    const stores = known.map((store) => storeStatus(catalog, store, claims.get(store.config.name), now));
+    const stores = known.map((store) => {
+      const { name } = store.config;
+      return storeStatus(catalog, store, claims.get(name), now, freed.get(name) ?? null);
+    });
     out.result({ type: 'status', stores: stores.map(objectOf) }, () =>
       stores.map((store) => textOf(out, store, now)).join('\n\n'),
     );
@@ -60,6 +69,7 @@ function objectOf(status: StoreStatus) {
     due,
     kept: Object.fromEntries(kept),
     nextPurge: isoTime(nextPurge),
+    spaceFreed: status.spaceFreed,
     leases,
     holds,
     exemptions,
@@ -95,6 +105,12 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
   for (const { kind, by, pid, startedAt, life } of status.openRuns) {
     const what = `${kind} by ${by}, pid ${pid}, since ${isoTime(startedAt)}`;
     lines.push(`  ${life.padEnd(10)}  ${what}${AFTER[life]}`);
+  }
+  if (status.spaceFreed === false) {
+    lines.push(
+      '  space       not freed by purges: the bucket keeps old versions, and s3.versions is keep',
+      '              (give it a lifecycle rule for noncurrent versions, or set s3.versions: purge)',
+    );
   }
   for (const fence of status.fences) lines.push(fenceLine(fence));
   if (status.goes.some(({ count }) => count > 0)) {

@@ -87,6 +87,16 @@ export interface Head {
   readonly storageClass: string | undefined;
   /** Whether it is archived and not restored for a while: it can't be read or copied now. */
   readonly isArchived: boolean;
+  /** What keeps this version from being removed, where it is asked for by its id and may be seen. */
+  readonly lock?: ObjectLock | undefined;
+}
+
+/** An object lock of one version. */
+export interface ObjectLock {
+  /** Until when it is retained, ms since 1970; null where it is not. */
+  readonly until: number | null;
+  /** Whether it is under a legal hold, which has no end of its own. */
+  readonly isHeld: boolean;
 }
 
 export interface Got extends Head {
@@ -190,4 +200,9 @@ export interface Capabilities {
   readonly copyIfAbsent: boolean;
   readonly deleteIfMatch: boolean;
   readonly versioning: 'enabled' | 'suspended' | 'off';
+  /**
+   * Whether a copy made while versioning is suspended shows what its source becomes, and
+   * nothing when that is deleted, as RGW's does where the source's name had versions before.
+   */
+  readonly copiesFollow?: boolean;
 }

@@ -480,7 +480,13 @@ export class S3Client implements S3Api {
 
 type Described = Pick<
   HeadObjectCommandOutput,
-  'ETag' | 'LastModified' | 'VersionId' | 'StorageClass' | 'Restore'
+  | 'ETag'
+  | 'LastModified'
+  | 'VersionId'
+  | 'StorageClass'
+  | 'Restore'
+  | 'ObjectLockRetainUntilDate'
+  | 'ObjectLockLegalHoldStatus'
 > & { readonly ArchiveStatus?: string | undefined };
 
 function readHead(output: Described, size: number): Head {
@@ -492,7 +498,14 @@ function readHead(output: Described, size: number): Head {
     versionId: versionOf(output.VersionId),
     storageClass: output.StorageClass === 'STANDARD' ? undefined : output.StorageClass,
     isArchived: isStored && output.Restore?.includes('ongoing-request="false"') !== true,
+    ...lockIn(output),
   };
+}
+
+function lockIn({ ObjectLockRetainUntilDate, ObjectLockLegalHoldStatus }: Described): Pick<Head, 'lock'> {
+  const until = ObjectLockRetainUntilDate?.getTime() ?? null;
+  const isHeld = ObjectLockLegalHoldStatus === 'ON';
+  return until === null && !isHeld ? {} : { lock: { until, isHeld } };
 }
 
 function readPut(output: PutObjectCommandOutput): Put {

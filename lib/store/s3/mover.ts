@@ -4,17 +4,22 @@ import { isCopyOf, pendingName } from '../../domain/ids.ts';
 import { type Key, printable } from '../../domain/key.ts';
 import { type S3Revision, sameRevision } from '../../domain/revision.ts';
 import type { MoveItem, MoveOutcome, Pulse } from '../store.ts';
-import { type Capabilities, type Copied, type Head, type S3Api, Unanswered } from './api.ts';
+import {
+  type Capabilities,
+  type Copied,
+  type Head,
+  type ListedVersion,
+  type S3Api,
+  Unanswered,
+} from './api.ts';
 import { Unreachable } from './errors.ts';
 import { copyGuardOf, deleteGuardOf } from './guards.ts';
 import { LateRequests, OutcomeUnknown, type Seen } from './late.ts';
 import { revisionOf, STANDARD, s3Revision, wholeSeconds } from './revisions.ts';
-import { versionsOf } from './versions.ts';
+import { NULL_VERSION, versionsOf } from './versions.ts';
 
 /** A copy that is older than this, beside a live object that is still its source, was put back meanwhile. ms. */
 const FINISHED_WITHIN_MS = 3_600_000;
-/** The id of a version that was written while none were kept. */
-const NULL_VERSION = 'null';
 /** How often a marker is taken off that hides what came after the copy. */
 const MARKERS = 10;
 
@@ -51,6 +56,7 @@ export class Mover {
   async move({ key, id, revision }: MoveItem): Promise<MoveOutcome> {
     const meant = s3Revision(revision);
     const pending = pendingName(this.#pendingPrefix, key, id);
+    if (this.#capabilities.copiesFollow === true) return { outcome: 'failed', error: followsError(key) };
     if (this.#resume) return this.#finish(key, id, pending, meant);
     const copied = await this.#copy(key, pending, meant).catch(errorOfObject);
     if (copied instanceof Error) return { outcome: 'failed', error: copied };
@@ -168,11 +174,8 @@ export class Mover {
       if (latest?.isMarker !== true) return;
       const hidden = older.find(({ isMarker }) => !isMarker);
       if (hidden === undefined) return;
-      const isCopied =
-        versionId === undefined
-          ? hidden.etag === meant.etag && hidden.size === meant.size
-          : hidden.versionId === versionId;
-      if (isCopied) return;
+      const isCopied = versionId === undefined ? isListed(hidden, meant) : hidden.versionId === versionId;
+      if (isCopied || isOlder(hidden, older, meant, versionId)) return;
       await this.#late.known<unknown>(
         async () => this.#api.delete(key, { versionId: latest.versionId }),
         async () => {
@@ -226,11 +229,39 @@ export class Mover {
   }
 }
 
+function followsError(key: Key): Error {
+  const why = 'while versioning is suspended, a copy in this store loses its content with its source';
+  return new TombstonedError('failed', `${printable(key)} is not moved: ${why}`, {
+    key,
+    hint: "enable the bucket's versioning again",
+  });
+}
+
 /** What keeps one object from being copied; what keeps all, or leaves something unknown, is thrown. */
 export function errorOfObject(error: unknown): Error {
   const isOfAll = error instanceof OutcomeUnknown || error instanceof Unreachable;
   if (error instanceof TombstonedError && error.code === 'failed' && !isOfAll) return error;
   throw error;
+}
+
+/**
+ * Whether what a marker hides is from before what was copied, and that one has gone
+ * for good (a purge of its, a lifecycle rule): uncovered, an old content would be live.
+ */
+function isOlder(
+  hidden: ListedVersion,
+  versions: readonly ListedVersion[],
+  meant: S3Revision,
+  versionId: string | undefined,
+): boolean {
+  const isThere = versions.some((version) =>
+    versionId === undefined ? isListed(version, meant) : version.versionId === versionId,
+  );
+  return !isThere && wholeSeconds(hidden.modifiedAt) <= wholeSeconds(meant.modifiedAt);
+}
+
+function isListed({ isMarker, etag, size }: ListedVersion, meant: S3Revision): boolean {
+  return !isMarker && etag === meant.etag && size === meant.size;
 }
 
 function listOf<T>(seen: Seen<T>): Seen<T[]> {

@@ -21,6 +21,8 @@ export interface S3Place {
     readonly bytesPerSecond: number | null;
     readonly concurrency: number;
   };
+  /** What a purge does with old versions; unless set it keeps them. */
+  readonly versions?: 'keep' | 'purge';
 }
 
 /** Opens a store in S3. Makes no request: what is wrong shows with the first. */
@@ -52,6 +54,7 @@ export async function openS3Store(
     concurrency: place.throttle.concurrency,
     isPaced: place.throttle.bytesPerSecond !== null,
     ...(settle === undefined ? {} : { settle }),
+    ...(place.versions === undefined ? {} : { versions: place.versions }),
   });
 }
 

@@ -19,6 +19,7 @@ export async function probe(api: S3Api, clock: Clock): Promise<Capabilities> {
   const versioning = (await unlessRefused(async () => api.versioning())) ?? 'off';
   const scratch = new Scratch(api, versioning);
   return scratch.cleared(async () => ({
+    ...((await asked(clock, async () => copiesFollow(scratch))) ? { copiesFollow: true } : {}),
     putIfAbsent: await asked(clock, async () => putsIfAbsent(scratch)),
     putIfMatch: await asked(clock, async () => putsIfMatch(scratch)),
     copyIfMatch: await asked(clock, async () => copiesIfMatch(scratch)),
@@ -30,15 +31,15 @@ export async function probe(api: S3Api, clock: Clock): Promise<Capabilities> {
 }
 
 /** What was found, what is done with it, and what that leaves open (R3): lines for people. */
-export function describe(capabilities: Capabilities): string[] {
+export function describe(capabilities: Capabilities, versions: 'keep' | 'purge' = 'keep'): string[] {
   return [
     `conditions honoured: ${honoured(capabilities)}`,
     `versions: ${VERSIONING[capabilities.versioning]}`,
-    `moving, the copy: ${COPYING[copyGuardOf(capabilities)]}`,
+    `moving, the copy: ${capabilities.copiesFollow === true ? FOLLOWING : COPYING[copyGuardOf(capabilities)]}`,
     `moving, the deletion: ${DELETING[deleteGuardOf(capabilities)]}`,
     `restoring: ${restoring(capabilities)}`,
     `claims and leases: ${claiming(capabilities)}`,
-    `purging: ${PURGING}${capabilities.versioning === 'enabled' ? `; ${PURGING_VERSIONS}` : ''}`,
+    `purging: ${PURGING}${capabilities.versioning === 'off' ? '' : `; ${PURGING_VERSIONS[versions]}`}`,
   ];
 }
 
@@ -58,6 +59,9 @@ const COPYING = {
   none: 'after a look, without a condition; the copy is compared with what was meant before anything is deleted',
 } as const satisfies Record<CopyGuard, string>;
 
+const FOLLOWING =
+  'WARNING: while versioning is suspended, a copy loses its content with its source: refused. Enable versioning';
+
 const DELETING = {
   marker: 'puts a marker, and takes it off again if it hides something newer; nothing is lost',
   'if-match':
@@ -67,8 +71,11 @@ const DELETING = {
 } as const satisfies Record<ReturnType<typeof deleteGuardOf>, string>;
 
 const PURGING = 'pending names are used once, so no condition is needed';
-const PURGING_VERSIONS =
-  'with `versions: keep` it puts markers, and only the rules of the bucket free any space';
+const PURGING_VERSIONS = {
+  keep: 'with `versions: keep` it puts markers, and only the rules of the bucket free any space',
+  purge:
+    'with `versions: purge` it removes the versions of the copy, and of what was tombstoned, for good; left open: a delete marker of the key that somebody takes off in the moment between the look at the versions and the removal',
+} as const satisfies Record<'keep' | 'purge', string>;
 
 function honoured(capabilities: Capabilities): string {
   const { putIfAbsent, putIfMatch, copyIfMatch, copyUnmodifiedSince, copyIfAbsent, deleteIfMatch } =
@@ -105,13 +112,13 @@ function claiming({ putIfAbsent, putIfMatch }: Capabilities): string {
 /** Scratch objects below one name of their own, in `tmp/`. */
 class Scratch {
   readonly api: S3Api;
-  readonly #versioning: Capabilities['versioning'];
+  readonly versioning: Capabilities['versioning'];
   readonly #below = `${CONTROL_SEGMENT}/tmp/probe-${randomUUID()}/`;
   readonly #names: string[] = [];
 
   constructor(api: S3Api, versioning: Capabilities['versioning']) {
     this.api = api;
-    this.#versioning = versioning;
+    this.versioning = versioning;
   }
 
   /** A name with nothing there. */
@@ -165,7 +172,7 @@ class Scratch {
   }
 
   async #left(): Promise<{ name: string; versionId?: string }[]> {
-    if (this.#versioning === 'off') return this.#names.map((name) => ({ name }));
+    if (this.versioning === 'off') return this.#names.map((name) => ({ name }));
     const left: { name: string; versionId: string }[] = [];
     for await (const page of this.api.listVersions(this.#below)) left.push(...page);
     return left;
@@ -239,6 +246,21 @@ async function copiesIfAbsent(scratch: Scratch): Promise<boolean> {
   if ((await copied(scratch, name, to, guarded)) !== 'copied') return false;
   await scratch.api.delete(to);
   return (await copied(scratch, name, to, guarded)) === 'copied';
+}
+
+/** Whether a copy shows what its source becomes, where a marker was at the source's name before. */
+async function copiesFollow(scratch: Scratch): Promise<boolean> {
+  if (scratch.versioning !== 'suspended') return false;
+  const { api } = scratch;
+  const { name } = await scratch.object();
+  await api.delete(name);
+  await api.put(name, 'two');
+  const source = await api.head(name);
+  const to = scratch.name();
+  if (source === undefined || (await copied(scratch, name, to, { source, guard: 'none' })) !== 'copied')
+    return true;
+  await api.put(name, 'three');
+  return (await scratch.etagOf(to)) !== source.etag;
 }
 
 /** What became of a copy: there, refused by its condition, or the condition itself is not taken. */

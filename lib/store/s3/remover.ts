@@ -7,6 +7,8 @@ import { type S3Api, Unanswered } from './api.ts';
 import { LateRequests } from './late.ts';
 import { revisionOf, type Seen, s3Revision } from './revisions.ts';
 import { haveSameBytes } from './same-bytes.ts';
+import { type Last, type Newest, VersionRemover } from './version-remover.ts';
+import { versionsOf } from './versions.ts';
 
 /** How many names of others a listing may have for each of a batch, before each is looked at by itself. */
 const OTHERS = 10;
@@ -17,6 +19,9 @@ interface Named {
   readonly name: string;
 }
 
+/** What is to be removed of it now. */
+type Doomed = Named & Last;
+
 /** Phase two of a batch: what still is what was tombstoned is removed, many at a time. */
 export class Remover {
   readonly #api: S3Api;
@@ -25,6 +30,8 @@ export class Remover {
   readonly #pulse: Pulse | undefined;
 
   readonly #late: LateRequests;
+  /** Where versions are kept and are to go. */
+  readonly #versions: VersionRemover | undefined;
 
   constructor(options: {
     api: S3Api;
@@ -32,61 +39,105 @@ export class Remover {
     pendingPrefix: string;
     concurrency: number;
     pulse: Pulse | undefined;
+    /** Whether old versions go for good. */
+    byVersions: boolean;
   }) {
     this.#api = options.api;
     this.#pulse = options.pulse;
     this.#late = new LateRequests(options, options.pulse);
     this.#pendingPrefix = options.pendingPrefix;
     this.#concurrency = options.concurrency;
+    this.#versions = options.byVersions ? new VersionRemover(options.api, this.#late) : undefined;
   }
 
   async remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]> {
+    try {
+      return await this.#remove(batch);
+    } catch (error) {
+      await this.#late.outlast(); // a hold must not be in force while a removal may still take effect (R5)
+      throw error;
+    }
+  }
+
+  async #remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]> {
     const named = batch.map((item) => ({ item, name: pendingName(this.#pendingPrefix, item.key, item.id) }));
-    const seen = await this.#look(named);
-    const judged = new Map<Named, RemoveOutcome>();
-    await this.#inFlight(named, async (one) => {
-      const outcome = await this.#judge(one, seen.get(one.name));
-      if (outcome !== undefined) judged.set(one, outcome);
-    });
-    const doomed = named.filter((one) => !judged.has(one));
-    const unclear: Named[] = [];
+    const judged = new Map<string, RemoveOutcome>();
+    const doomed: Doomed[] = [];
+    const judge = async (one: Named, judging: Promise<Last | RemoveOutcome>): Promise<void> => {
+      const end = await judging;
+      if ('outcome' in end) judged.set(one.name, end);
+      else doomed.push({ ...one, ...end });
+    };
+    if (this.#versions === undefined) {
+      const seen = await this.#look(named);
+      await this.#inFlight(named, async (one) => judge(one, this.#judge(one, seen.get(one.name))));
+    } else {
+      const versions = this.#versions;
+      // Those of one key are about the same versions: one after the other.
+      await this.#inFlight(byKey(named), async (ofKey) => {
+        for (const one of ofKey) {
+          await this.#pulse?.();
+          const isBack = async (copy: Newest): Promise<boolean> => this.#isBack(one, copy);
+          await judge(one, versions.prepare(one.item, one.name, isBack));
+        }
+      });
+    }
+    const unclear: Doomed[] = [];
     for (let from = 0; from < doomed.length; from += PAGE) {
       await this.#pulse?.();
       const some = doomed.slice(from, from + PAGE);
-      const ends = await this.#api.deleteMany(some.map(({ name }) => ({ name })));
+      const ends = await this.#api.deleteMany(
+        some.map(({ name, versionId }) => (versionId === undefined ? { name } : { name, versionId })),
+      );
       for (const [i, one] of some.entries()) {
         const end = ends[i] ?? new Error('the store has said nothing of it');
         if (end instanceof Unanswered) {
           this.#late.note(end);
           unclear.push(one);
-        } else
-          judged.set(one, end === 'deleted' ? { outcome: 'removed' } : { outcome: 'failed', error: end });
+        } else judged.set(one.name, end === 'deleted' ? removed(one) : await this.#refused(one, end));
       }
     }
     // A hold must not be in force while a removal may still take effect (R5).
     await this.#late.outlast();
     await this.#inFlight(unclear, async (one) => {
-      const isThere = (await this.#api.head(one.name)) !== undefined;
+      const isThere = await this.#isThere(one);
       const error = new Error('the store has not answered, and has not removed it');
-      judged.set(one, isThere ? { outcome: 'failed', error } : { outcome: 'removed' });
+      judged.set(one.name, isThere ? { outcome: 'failed', error } : removed(one));
     });
-    return named.map((one) => judged.get(one) ?? { outcome: 'failed', error: new Error('not looked at') });
+    return named.map(
+      ({ name }) => judged.get(name) ?? { outcome: 'failed', error: new Error('not looked at') },
+    );
   }
 
-  /** What keeps a copy from being removed; undefined where nothing does. */
-  async #judge({ item, name }: Named, copy: Seen | undefined): Promise<RemoveOutcome | undefined> {
+  async #isThere({ name, versionId }: Doomed): Promise<boolean> {
+    if (versionId === undefined) return (await this.#api.head(name)) !== undefined;
+    return (await versionsOf(this.#api, name)).some((version) => version.versionId === versionId);
+  }
+
+  async #refused({ name, versionId }: Doomed, error: Error): Promise<RemoveOutcome> {
+    if (this.#versions === undefined || versionId === undefined) return { outcome: 'failed', error };
+    return this.#versions.refused(name, versionId, error);
+  }
+
+  /** What keeps a copy from being removed, or what of it goes. */
+  async #judge(one: Named, copy: Seen | undefined): Promise<Last | RemoveOutcome> {
     if (copy === undefined) return { outcome: 'gone' };
-    const meant = s3Revision(item.revision);
-    if (!isCopyOf(item.id, revisionOf(copy), meant)) {
+    const { item } = one;
+    if (!isCopyOf(item.id, revisionOf(copy), s3Revision(item.revision))) {
       return { outcome: 'changed', detail: `it has ${copy.size} bytes and ETag ${copy.etag}` };
     }
-    if (item.from === 'pending') return undefined;
+    if (item.from === 'restored' && !(await this.#isBack(one, copy))) return { outcome: 'not-live' };
+    return { versionId: undefined, left: null };
+  }
+
+  /** Whether what a copy was restored to is live. */
+  async #isBack({ item, name }: Named, copy: Newest): Promise<boolean> {
     const live = await this.#api.head(item.key);
-    if (live === undefined) return { outcome: 'not-live' };
-    const isBack =
-      sameRevision(revisionOf(live), meant) ||
-      (await haveSameBytes(this.#api, { name: item.key, head: live }, { name, head: copy }));
-    return isBack ? undefined : { outcome: 'not-live' };
+    if (live === undefined) return false;
+    return (
+      sameRevision(revisionOf(live), item.revision) ||
+      haveSameBytes(this.#api, { name: item.key, head: live }, { name, head: copy })
+    );
   }
 
   /** How the copies stand: by one listing where they are close together, else each by itself. */
@@ -120,12 +171,26 @@ export class Remover {
     return seen;
   }
 
-  async #inFlight<Item>(items: readonly Item[], act: (item: Item) => Promise<void>): Promise<void> {
-    const rest = items.values();
+  async #inFlight<Item>(items: Iterable<Item>, act: (item: Item) => Promise<void>): Promise<void> {
+    const rest = items[Symbol.iterator]();
     const work = async (): Promise<void> => {
-      for (const item of rest) await act(item);
+      for (let next = rest.next(); next.done !== true; next = rest.next()) await act(next.value);
     };
     const outcomes = await Promise.allSettled(Array.from({ length: this.#concurrency }, work));
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
+}
+
+function byKey(named: readonly Named[]): Iterable<Named[]> {
+  const keys = new Map<string, Named[]>();
+  for (const one of named) {
+    const ofKey = keys.get(one.item.key);
+    if (ofKey === undefined) keys.set(one.item.key, [one]);
+    else ofKey.push(one);
+  }
+  return keys.values();
+}
+
+function removed({ left }: Last): RemoveOutcome {
+  return left === null ? { outcome: 'removed' } : { outcome: 'removed', left };
 }

@@ -31,6 +31,8 @@ import { PutterBack } from './putter-back.ts';
 import { Remover } from './remover.ts';
 import { ResumingBody } from './resuming-body.ts';
 import { revisionOf, wholeSeconds } from './revisions.ts';
+import { isCopyRemoved } from './version-removal.ts';
+import { versionsOf } from './versions.ts';
 
 /** After every name below a prefix. */
 const LAST = '\u{10FFFF}';
@@ -57,6 +59,7 @@ export class S3Store implements Store {
   readonly #capabilities: (versioning?: Capabilities['versioning']) => Promise<Capabilities>;
   readonly #concurrency: number;
   readonly #neighbours: Neighbours;
+  readonly #versions: 'keep' | 'purge';
 
   constructor(options: {
     api: S3Api;
@@ -70,6 +73,8 @@ export class S3Store implements Store {
     /** Whether bytes are bounded: then others wait for a batch as long as that takes. */
     isPaced?: boolean;
     settle?: number;
+    /** What a purge does with old versions; unless set it keeps them. */
+    versions?: 'keep' | 'purge';
   }) {
     this.#api = options.api;
     this.control = options.control;
@@ -81,6 +86,7 @@ export class S3Store implements Store {
     this.#neighbours = new Neighbours(options.api, options.pendingPrefix);
     this.batch = options.concurrency * (options.isPaced === true ? 1 : REQUESTS);
     this.settle = options.settle ?? 0;
+    this.#versions = options.versions ?? 'keep';
   }
 
   close(): void {
@@ -261,6 +267,22 @@ export class S3Store implements Store {
     return outcomes;
   }
 
+  async isRemoved(key: Key, id: string): Promise<boolean> {
+    const name = pendingName(this.pendingPrefix, key, id);
+    return (await this.#removesVersions())
+      ? isCopyRemoved(await versionsOf(this.#api, name))
+      : (await this.#api.head(name)) === undefined;
+  }
+
+  /** Whether a purge removes versions: where there can be any. */
+  async #removesVersions(): Promise<boolean> {
+    return this.#versions === 'purge' && (await this.#versioning()) !== 'off';
+  }
+
+  async hidesRemoved(): Promise<boolean> {
+    return this.#versions === 'keep' && (await this.#versioning()) !== 'off';
+  }
+
   async remove(batch: readonly RemoveItem[], { pulse }: { pulse?: Pulse } = {}): Promise<RemoveOutcome[]> {
     const remover = new Remover({
       api: this.#api,
@@ -268,12 +290,13 @@ export class S3Store implements Store {
       pendingPrefix: this.pendingPrefix,
       concurrency: this.#concurrency,
       pulse,
+      byVersions: await this.#removesVersions(),
     });
     return remover.remove(batch);
   }
 
   async guards(): Promise<GuardLine[]> {
-    const lines = describe(await this.#capabilities());
+    const lines = describe(await this.#capabilities(), this.#versions);
     return lines.map((text) => ({ text: text.replace('WARNING: ', ''), isOpen: text.includes('WARNING: ') }));
   }
 
@@ -297,18 +320,21 @@ export class S3Store implements Store {
   }
 
   async #workings() {
-    // It may have been switched on or off since: read before each batch (R3).
-    const versioning = await this.#api.versioning().catch((error: unknown) => {
-      if (statusOf(error) === NOT_IMPLEMENTED) return 'off' as const; // this store knows no versions
-      throw error;
-    });
-    const capabilities = await this.#capabilities(versioning);
+    const capabilities = await this.#capabilities(await this.#versioning());
     return {
       api: this.#api,
       clock: this.#clock,
       pendingPrefix: this.pendingPrefix,
       capabilities,
     };
+  }
+
+  /** It may have been switched on or off since: read before each batch (R3). */
+  async #versioning(): Promise<Capabilities['versioning']> {
+    return this.#api.versioning().catch((error: unknown) => {
+      if (statusOf(error) === NOT_IMPLEMENTED) return 'off' as const; // this store knows no versions
+      throw error;
+    });
   }
 
   /**

@@ -1,5 +1,8 @@
 import type { ListedVersion, S3Api } from './api.ts';
 
+/** The id of what was written while no versions were kept: not of one content for good, so nothing is removed by it. */
+export const NULL_VERSION = 'null';
+
 /** All versions and markers of one name, newest first. */
 export async function versionsOf(api: S3Api, name: string): Promise<ListedVersion[]> {
   const versions: ListedVersion[] = [];
