@@ -73,7 +73,13 @@ function* lessened(policy: Policy): Generator<Lessened> {
  * whoever copies one owns the copy. Amazon wants it of who copies what has tags.
  */
 const UNTOLD: Readonly<Record<Role, readonly string[]>> = {
-  daemon: ['s3:PutObjectTagging of ReadAndWrite', 's3:PutObjectVersionTagging of ReadAndWrite'],
+  daemon: [
+    // Without them Amazon does not show a lock, and a purge leaves it to the words of the refusal.
+    's3:GetObjectRetention of ReadAndWrite',
+    's3:GetObjectLegalHold of ReadAndWrite',
+    's3:PutObjectTagging of ReadAndWrite',
+    's3:PutObjectVersionTagging of ReadAndWrite',
+  ],
   admin: ['s3:PutObjectTagging of ReadAndRestore', 's3:PutObjectVersionTagging of ReadAndRestore'],
   'restore-host': [],
 };
