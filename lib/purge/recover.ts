@@ -1,5 +1,6 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
 import type { DeadRun } from '../run/dead-run.ts';
+import { itemByItem } from '../run/item-by-item.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
 import { checkIdentity } from '../store/identity.ts';
@@ -25,13 +26,13 @@ export async function recoverPurges(
     if (last === undefined) return sum;
     after = last.id;
     const ends: { tombstone: Tombstone; to: 'purged' | 'prior' }[] = [];
-    for (const tombstone of taken) {
-      try {
-        ends.push({ tombstone, to: (await isGone(store, tombstone)) ? 'purged' : 'prior' });
-      } catch (error) {
-        reportLeft(place, tombstone, error);
+    const found = await itemByItem(taken, clock, async (some) => looksAt(store, some));
+    for (const [i, tombstone] of taken.entries()) {
+      const look = found[i];
+      if (look === undefined || look instanceof Error) {
+        reportLeft(place, tombstone, look);
         sum.left++;
-      }
+      } else ends.push({ tombstone, to: look.isGone ? 'purged' : 'prior' });
     }
     await checkIdentity(store, row.uuid);
     const purged = ends.filter(({ to }) => to === 'purged');
@@ -59,4 +60,10 @@ async function isGone(store: Store, { key, id }: Tombstone): Promise<boolean> {
   return store.isRemoved === undefined
     ? (await store.headPending(key, id)) === undefined
     : store.isRemoved(key, id);
+}
+
+async function looksAt(store: Store, tombstones: readonly Tombstone[]): Promise<{ isGone: boolean }[]> {
+  const looks: { isGone: boolean }[] = [];
+  for (const tombstone of tombstones) looks.push({ isGone: await isGone(store, tombstone) });
+  return looks;
 }

@@ -33,7 +33,7 @@ export async function recoverRestores(
       revision: t.revision,
       to: catalog.tombstones.restoreOf(t.id)?.target ?? t.key,
     }));
-    const found = await itemByItem(items, async (some) => store.putBack(some));
+    const found = await itemByItem(items, place.clock, async (some) => store.putBack(some));
     await checkIdentity(store, row.uuid);
     const settled: Tombstone[] = [];
     const outcomes: PutBackOutcome[] = [];

@@ -1,3 +1,5 @@
+import type { Clock } from '../domain/clock.ts';
+
 /** How long it takes until a store that is not there is given up. ms. */
 const OUTAGE_MS = 20_000;
 
@@ -8,6 +10,7 @@ const OUTAGE_MS = 20_000;
  */
 export async function itemByItem<T, A extends object>(
   items: readonly T[],
+  clock: Pick<Clock, 'monotonic'>,
   ask: (items: readonly T[]) => Promise<readonly A[]>,
 ): Promise<(A | Error)[]> {
   const answers = await asked(items, ask);
@@ -16,11 +19,11 @@ export async function itemByItem<T, A extends object>(
   const each: (A | Error)[] = [];
   let outage: Error | undefined;
   for (const item of items) {
-    const began = performance.now();
+    const began = clock.monotonic();
     const answer = outage ?? (await asked([item], ask));
     each.push(...(answer instanceof Error ? [answer] : answer));
     // What takes so long to fail is not the item's: the others are not asked about one by one.
-    if (answer instanceof Error && performance.now() - began > OUTAGE_MS) outage = answer;
+    if (answer instanceof Error && clock.monotonic() - began > OUTAGE_MS) outage = answer;
   }
   return each;
 }

@@ -70,7 +70,9 @@ async function finish(
   sum: Sum,
 ): Promise<void> {
   const free = open.moves.filter((_, i) => !keepers.has(i));
-  const found = await itemByItem(free, async (moves) => place.store.move(moves, { resume: true }));
+  const found = await itemByItem(free, place.clock, async (moves) =>
+    place.store.move(moves, { resume: true }),
+  );
   let next = 0;
   const outcomes = open.moves.map((_, i): MoveOutcome => {
     const keeper = keepers.get(i);

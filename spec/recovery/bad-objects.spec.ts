@@ -83,6 +83,30 @@ describe('a recovery that meets an object which can’t be looked at', () => {
     await check(['a purged', 'b purging', 'c purged'], ['a purged', 'b purged', 'c purged']);
   });
 
+  it('asks about no other purge when a store that is not there takes long to say so', async () => {
+    const place = temp.open();
+    await sweepOld(place);
+    temp.close(place);
+    temp.clock.advance(temp.window + DAY);
+    await dieAt(temp, 'remove', 'after', purgeDue);
+    const far = temp.open({ seed: 34 });
+    const look = far.store.headPending.bind(far.store);
+    let asked = 0;
+    far.store.headPending = async () => {
+      asked += 1;
+      temp.clock.advance(30_000); // so long was it tried again
+      throw new Error('the store does not answer');
+    };
+    await recover(far);
+    expect(states(far)).to.deep.equal(['a purging', 'b purging', 'c purging']);
+    expect(asked).to.equal(2);
+    for (const key of KEYS)
+      expect(temp.talk.join('\n')).to.match(RegExp(`error: ${key}: the store does not`));
+    far.store.headPending = look;
+    await recover(far);
+    expect(states(far)).to.deep.equal(['a purged', 'b purged', 'c purged']);
+  });
+
   it('finishes the other restores', async () => {
     const place = temp.open();
     await sweepOld(place);
