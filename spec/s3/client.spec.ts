@@ -13,7 +13,9 @@ import { systemClock } from '../../lib/domain/clock.ts';
 import { compareKeys } from '../../lib/domain/key.ts';
 import { type CopyGuard, type Head, type ListedVersion, Unanswered } from '../../lib/store/s3/api.ts';
 import { S3Client, type S3Limits } from '../../lib/store/s3/client.ts';
+import { xml } from '../support/s3-amazon.ts';
 import { S3Proxy, type S3Semantics } from '../support/s3-proxy.ts';
+import type { S3Request } from '../support/s3-request.ts';
 import {
   type FreshBucket,
   freshBucket,
@@ -398,6 +400,73 @@ describe('S3 client', function () {
     });
   });
 
+  it('copies by PUT, and in parts, with the KMS key of the source', async () => {
+    const { client, proxy } = await behindProxy('gateway', { copyAtOnce: 6 * MIB, partSize: 5 * MIB });
+    const key = {
+      'x-amz-server-side-encryption': 'aws:kms',
+      'x-amz-server-side-encryption-aws-kms-key-id': 'arn:of-a-key',
+    };
+    for (const [size, kind] of [
+      [4, 'put'],
+      [7 * MIB, 'create-multipart'],
+    ] as const) {
+      await put('a', { Body: Buffer.alloc(size, 'x') });
+      const source = sourceOf(await there(client, 'a'));
+      proxy.inject({
+        match: ({ kind: is }) => is === 'head',
+        fault: {
+          as: 'own answer',
+          when: 'before',
+          answer: () => ({
+            status: 200,
+            headers: {
+              ...key,
+              etag: `"${source.etag}"`,
+              'content-length': String(size),
+              'last-modified': new Date(source.modifiedAt).toUTCString(),
+            },
+            body: Buffer.alloc(0),
+          }),
+        },
+      });
+      // The server here has no keys: what it is asked for is enough.
+      proxy.inject({
+        match: ({ kind: is }) => is === kind,
+        fault: { as: 'answer', when: 'before', status: 403, code: 'AccessDenied' },
+      });
+      const copy =
+        kind === 'put'
+          ? client.copyByPut('a', 'b', source)
+          : client.copy('a', 'b', { source, guard: 'none' });
+      expect((await rejection(copy)).message).to.match(/the store denies it/);
+      const asked = proxy.seen.find(({ request }) => request.kind === kind);
+      expect(asked?.request.headers).to.include(key);
+      proxy.forget();
+    }
+  });
+
+  it('names a listed key that is no UTF-8, and lists nothing else as if it were all', async () => {
+    const { client, proxy } = await behindProxy('gateway');
+    await put('a', { Body: 'a' });
+    proxy.inject({
+      match: ({ kind }) => kind === 'list',
+      times: Number.POSITIVE_INFINITY,
+      fault: {
+        as: 'own answer',
+        when: 'before',
+        answer: () =>
+          xml(
+            200,
+            `<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType><KeyCount>1</KeyCount>
+             <Contents><Key>${PREFIX}logs/%FF.meta</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>
+             <ETag>"e"</ETag><Size>1</Size></Contents></ListBucketResult>`,
+          ),
+      },
+    });
+    expect((await rejection(listed(client))).message).to.include(`${PREFIX}logs/%FF.meta`);
+    expect(proxy.count('list'), 'asked once').to.equal(1);
+  });
+
   describe('copying in parts', () => {
     const limits = { copyAtOnce: 6 * MIB, partSize: 5 * MIB };
     const bytes = randomBytes(12 * MIB + 1);
@@ -451,6 +520,30 @@ describe('S3 client', function () {
       });
       expect(await rejection(copy())).to.be.an.instanceof(Unanswered);
       expect(await uploads()).to.equal(1);
+    });
+
+    it('is an error where its tags can not be kept', async () => {
+      const { client, proxy } = await behindProxy('gateway', limits);
+      await put('a', { Body: bytes, Tagging: 'k=v' });
+      const source = sourceOf(await there(client, 'a'));
+      const isOfTags = (request: S3Request, method: string): boolean =>
+        request.query.has('tagging') && request.method === method && request.key === `${PREFIX}b`;
+      proxy.inject({
+        match: (request) => isOfTags(request, 'GET'),
+        fault: {
+          as: 'own answer',
+          when: 'before',
+          answer: () => xml(200, '<Tagging><TagSet></TagSet></Tagging>'),
+        },
+      });
+      proxy.inject({
+        match: (request) => isOfTags(request, 'PUT'),
+        fault: { as: 'answer', when: 'before', status: 403, code: 'AccessDenied' },
+      });
+      expect((await rejection(client.copy('a', 'b', { source, guard: 'none' }))).message).to.match(
+        /the store denies it/,
+      );
+      expect(await uploads()).to.equal(0);
     });
 
     async function uploads(): Promise<number> {

@@ -6,13 +6,21 @@ export function copySource(bucket: string, key: string, versionId: string | null
   return versionId === null ? path : `${path}?versionId=${escapeUri(versionId)}`;
 }
 
-/** A name as a listing has it. */
+/** A name as a listing has it. Throws a `NotUtf8` where it is none that can be read. */
 export function listedKey(text: string, encoding: string | undefined): string {
   if (encoding === undefined) return text;
   try {
     return decodeURIComponent(text.replaceAll('+', ' '));
   } catch (error) {
-    throw new MalformedAnswer(`the answer has a name that can't be decoded: ${text}`, error);
+    throw new NotUtf8(text, error);
+  }
+}
+
+/** A listed name whose bytes are no UTF-8: it is so however often it is listed. */
+export class NotUtf8 extends Error {
+  constructor(text: string, cause: unknown) {
+    super(`there is a name that is no UTF-8, percent-encoded ${text}`, { cause });
+    this.name = 'NotUtf8';
   }
 }
 

@@ -7,7 +7,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { compareKeys, printable } from '../../domain/key.ts';
 import type { ListedName, ListedVersion } from './api.ts';
-import { bareEtag, listedKey, sizeOf, timeOf } from './encoding.ts';
+import { bareEtag, listedKey, NotUtf8, sizeOf, timeOf } from './encoding.ts';
 import { MalformedAnswer } from './http.ts';
 import { failed, type Sender } from './sender.ts';
 
@@ -34,7 +34,7 @@ export async function* listNames(
   for (;;) {
     // After a name, not by the token, where there is one: a token that a server has not encoded would lose some.
     const start = token === undefined ? { StartAfter: order.lastKey } : { ContinuationToken: token };
-    const page: Page<ListedName> = await sender.repeated({
+    const page = await sender.repeated<ListObjectsV2CommandOutput, Page<ListedName> | NotUtf8>({
       operation: 'ListObjectsV2',
       what: 'listed',
       name: options.prefix,
@@ -51,8 +51,9 @@ export async function* listNames(
           }),
           sent,
         ),
-      read: (output) => readNames(output, sender.prefix),
+      read: (output) => unlessNotUtf8(() => readNames(output, sender.prefix)),
     });
+    if (page instanceof NotUtf8) throw order.odd(page);
     for (const { name } of page.entries) order.next(name, false);
     const next = order.follow(page);
     if (page.entries.length > 0) yield page.entries;
@@ -86,7 +87,7 @@ export async function* listAllVersions(
   let versionId: string | undefined;
   for (;;) {
     const marker = versionId === undefined ? {} : { KeyMarker: order.lastKey, VersionIdMarker: versionId };
-    const page: Page<ListedVersion> = await sender.repeated({
+    const page = await sender.repeated<ListObjectVersionsCommandOutput, Page<ListedVersion> | NotUtf8>({
       operation: 'ListObjectVersions',
       what: 'listed',
       name: options.prefix,
@@ -103,8 +104,9 @@ export async function* listAllVersions(
           }),
           sent,
         ),
-      read: (output, { text }) => readVersions(output, text, sender.prefix),
+      read: (output, { text }) => unlessNotUtf8(() => readVersions(output, text, sender.prefix)),
     });
+    if (page instanceof NotUtf8) throw order.odd(page);
     const before = order.lastKey;
     for (const { name } of page.entries) order.next(name, true);
     const last = page.entries.at(-1);
@@ -162,6 +164,16 @@ function nameOf(listed: string | undefined, encoding: string | undefined, prefix
   return key.slice(prefix.length);
 }
 
+/** A page; or, as a result that is not asked for again, what keeps it from being read. */
+function unlessNotUtf8<T>(read: () => T): T | NotUtf8 {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof NotUtf8) return error;
+    throw error;
+  }
+}
+
 function truncation(isTruncated: boolean | undefined, token: string | undefined) {
   if (isTruncated === undefined) throw new MalformedAnswer('the listing does not say whether it is complete');
   return { isTruncated, token };
@@ -206,10 +218,18 @@ class Order {
     return this.#wrong('it does not go on');
   }
 
+  odd({ message }: NotUtf8): Error {
+    const hint = 'remove or rename it with the program that made it';
+    return failed(this.#about(), message, hint);
+  }
+
+  #about() {
+    return this.#sender.about({ operation: this.#operation, what: 'listed', name: this.#prefix });
+  }
+
   #wrong(what: string): Error {
-    const about = { operation: this.#operation, what: 'listed', name: this.#prefix };
     return failed(
-      this.#sender.about(about),
+      this.#about(),
       `the store's listing is not to be relied on: ${what}`,
       'see whether the store lists names in byte order, and completely; directory buckets do not',
     );

@@ -29,6 +29,9 @@ export interface Properties {
     | 'StorageClass'
     | 'WebsiteRedirectLocation'
     | 'Tagging'
+    | 'ServerSideEncryption'
+    | 'SSEKMSKeyId'
+    | 'BucketKeyEnabled'
   >;
   readonly headers: Readonly<Record<string, string>>;
   /** They are in `input` too. */
@@ -88,11 +91,18 @@ export async function propertiesOf(
       Metadata: head.Metadata,
       StorageClass: head.StorageClass,
       WebsiteRedirectLocation: head.WebsiteRedirectLocation,
+      ...encryptionOf(head),
       ...(tags.length === 0 ? {} : { Tagging: taggingOf(tags) }),
     },
     // As it is, whether it is a date or not.
     headers: head.ExpiresString === undefined ? {} : { expires: head.ExpiresString },
   };
+}
+
+/** A key of its own; what every object of a bucket has is the bucket's to say. */
+function encryptionOf(head: HeadObjectCommandOutput): Partial<Properties['input']> {
+  const { ServerSideEncryption, SSEKMSKeyId, BucketKeyEnabled } = head;
+  return SSEKMSKeyId === undefined ? {} : { ServerSideEncryption, SSEKMSKeyId, BucketKeyEnabled };
 }
 
 export async function tagsOf(
