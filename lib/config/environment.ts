@@ -27,6 +27,39 @@ export function environmentUnder(lease: string, url: string): NodeJS.ProcessEnv 
   return { ...env, TOMBSTONED_LEASE: lease, TOMBSTONED_URL: url };
 }
 
+/** What systemd tells a service of `Type=notify` about itself. */
+export interface ServiceManager {
+  /** `NOTIFY_SOCKET`: where it listens. */
+  readonly socket: string;
+  /** `TOMBSTONED_NOTIFY_FD`: a descriptor that is connected to that, from `notify-exec`. */
+  readonly descriptor: number | undefined;
+  /** `WatchdogSec=`, ms: how long this process may be silent. */
+  readonly watchdog: number | undefined;
+}
+
+/**
+ * Takes what the service manager has put into the environment, so that no process that
+ * is started later finds it there; undefined where nobody is to be notified.
+ */
+export function takeServiceManager(pid: number): ServiceManager | undefined {
+  const socket = taken('NOTIFY_SOCKET');
+  const descriptor = wholeNumber(taken('TOMBSTONED_NOTIFY_FD'));
+  const limit = wholeNumber(taken('WATCHDOG_USEC')) ?? 0;
+  const watched = wholeNumber(taken('WATCHDOG_PID')) ?? pid;
+  if (socket === undefined) return undefined;
+  return { socket, descriptor, watchdog: watched === pid && limit > 0 ? limit / 1000 : undefined };
+}
+
+function taken(name: string): string | undefined {
+  const value = variable(name);
+  delete env[name];
+  return value;
+}
+
+function wholeNumber(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
 /** What the environment says about the terminal. */
 export interface TerminalSettings {
   /** Whether the locale's characters are UTF-8. */

@@ -74,6 +74,12 @@ SIGNALS
     SIGHUP
         Is noted in the log and does nothing.
 
+SERVICE
+    Under systemd (tombstoned.service, Type=notify) it is ready when what dead processes
+    have left was seen to, shows how its stores stand in systemctl status, and feeds the
+    watchdog as long as the work of every store goes on. It needs notify-exec for that,
+    which the unit starts it with.
+
 LOG
     One JSON object a line to stdout, or readable lines where stdout is a terminal
     (without colours if NO_COLOR is set). With log.file in the config, JSON lines go

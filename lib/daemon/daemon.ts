@@ -6,6 +6,7 @@ import { warnings } from '../config/warnings.ts';
 import { formatDuration } from '../domain/quantities.ts';
 import { takeDaemonLock } from './lock.ts';
 import type { Log } from './log.ts';
+import { Service } from './service.ts';
 import { storeLoop } from './store-loop.ts';
 import { tasksOf } from './store-tasks.ts';
 
@@ -13,6 +14,8 @@ export interface DaemonOptions extends Omit<Surroundings, 'report'> {
   readonly config: Config;
   readonly log: Log;
   readonly version: string;
+  /** Is told how the loops are; absent where no service manager wants to know. */
+  readonly service?: Service;
   /** Stops the daemon after the batches that are under way. */
   readonly signal: AbortSignal;
 }
@@ -24,6 +27,7 @@ export interface DaemonOptions extends Omit<Surroundings, 'report'> {
  */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { config, log, version, signal, clock, random, actor } = options;
+  const { service = new Service({ manager: undefined, clock, log }) } = options;
   if (!existsSync(config.catalog)) openCatalog(config).close(); // says what is wrong
   const release = takeDaemonLock(config.catalog, actor.pid, (level, message, fields) =>
     log.write(level, message, fields),
@@ -42,12 +46,15 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     const broken = new AbortController();
     const stop = AbortSignal.any([signal, broken.signal]);
     setMaxListeners(0, stop); // every store waits on it
-    const loops = config.stores.map(async (store) => {
+    const watched = config.stores.map((store) => ({ store, watch: service.watch(store.name) }));
+    const loops = watched.map(async ({ store, watch }) => {
       log.write('info', planOf(store), { store: store.name, url: store.url });
-      const surroundings = { clock, random, actor };
+      const surroundings = { clock: watch.clock, random, actor };
       try {
-        await storeLoop(tasksOf({ config, store, surroundings, log, signal: stop }), clock, stop);
+        const tasks = tasksOf({ config, store, surroundings, log, watch, signal: stop });
+        await storeLoop(tasks, watch.clock, stop);
       } finally {
+        watch.end();
         broken.abort();
       }
     });

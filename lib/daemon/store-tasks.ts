@@ -8,6 +8,7 @@ import {
 } from '../app/open.ts';
 import { recover } from '../app/recover.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
+import { messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import { formatSize } from '../domain/quantities.ts';
@@ -15,6 +16,7 @@ import { purge } from '../purge/purge.ts';
 import { sweep } from '../sweep/sweep.ts';
 import { BoundedReport } from './bounded-report.ts';
 import type { Log } from './log.ts';
+import type { StoreWatch } from './service.ts';
 import type { Task } from './store-loop.ts';
 
 export interface StoreTasks {
@@ -22,6 +24,8 @@ export interface StoreTasks {
   readonly store: StoreConfig;
   readonly surroundings: Omit<Surroundings, 'report'>;
   readonly log: Log;
+  /** Whose clock `surroundings` have. */
+  readonly watch: StoreWatch;
   /** Ends a task after the batch that is under way. */
   readonly signal: AbortSignal;
 }
@@ -51,6 +55,7 @@ async function inPlace(
       const place = await openPlace(catalog, of.store, { ...of.surroundings, report: bounded.report });
       try {
         await recover(place);
+        of.watch.isRecovered();
         if (!of.signal.aborted) await work(of, place);
       } finally {
         place.store.close();
@@ -60,13 +65,15 @@ async function inPlace(
     }
   } catch (error) {
     of.log.failure(error, { store: of.store.name, during: doing });
+    of.watch.says(`${doing} failed: ${messageOf(error)}`);
   } finally {
+    of.watch.isRecovered(); // or can't be, for now: the other stores don't wait for this one
     bounded.finish();
   }
 }
 
 async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
-  const { store, log, signal, surroundings } = of;
+  const { store, log, watch, signal, surroundings } = of;
   const begun = surroundings.clock.monotonic();
   const result = await sweep(place, {
     policies: policiesOf(store),
@@ -74,8 +81,11 @@ async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
     dryRun: false,
     signal,
     onRefusal: ({ key, why }) => place.report('warn', about(key, 'stays', why), { key }),
-    onProgress: (done, planned) =>
-      log.write('debug', `sweep: ${done} of ${planned} done`, { store: store.name }),
+    onListed: (selected) => watch.says(`sweep: ${selected} objects looked at`),
+    onProgress: (done, planned) => {
+      watch.says(`sweep: ${done} of ${planned} done`);
+      log.write('debug', `sweep: ${done} of ${planned} done`, { store: store.name });
+    },
   });
   const { sweep: id, planned, moved, abandoned, failed, bytes, kept, blocked, isCut } = result;
   const counts = [
@@ -85,7 +95,9 @@ async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
     ...(isCut ? ['stopped before its end'] : []),
   ];
   const message = `sweep ${id ?? ''}: moved ${moved} of ${planned} planned, ${formatSize(bytes)}`;
-  log.write('info', [message, ...counts].join(', '), {
+  const line = [message, ...counts].join(', ');
+  watch.says(line);
+  log.write('info', line, {
     type: 'sweep',
     store: store.name,
     sweep: id,
@@ -102,7 +114,7 @@ async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
 }
 
 async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
-  const { config, store, log, signal, surroundings } = of;
+  const { config, store, log, watch, signal, surroundings } = of;
   const begun = surroundings.clock.monotonic();
   const result = await purge(place, {
     dryRun: false,
@@ -112,7 +124,10 @@ async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
       // A hold is no failure: the figures say how many there are.
       if (reason !== 'hold') place.report('warn', about(key, 'is not purged', detail), { key, id, reason });
     },
-    onProgress: (done) => log.write('debug', `purge: ${done} done`, { store: store.name }),
+    onProgress: (done) => {
+      watch.says(`purge: ${done} done`);
+      log.write('debug', `purge: ${done} done`, { store: store.name });
+    },
   });
   const { due, purged, failed, bytes, kept, isCut } = result;
   const counts = [
@@ -121,7 +136,9 @@ async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
     ...(isCut ? ['stopped before its end'] : []),
   ];
   const message = `purge: removed ${purged} of ${due} due, ${formatSize(bytes)}`;
-  log.write('info', [message, ...counts].join(', '), {
+  const line = [message, ...counts].join(', ');
+  watch.says(line);
+  log.write('info', line, {
     type: 'purge',
     store: store.name,
     due,

@@ -2,7 +2,7 @@ import { becomeOwnerOf } from '../app/become-owner.ts';
 import { realSurroundings } from '../app/open.ts';
 import { programVersion } from '../app/version.ts';
 import type { Config } from '../config/config.ts';
-import { readEnvironment } from '../config/environment.ts';
+import { readEnvironment, takeServiceManager } from '../config/environment.ts';
 import { configPath, loadConfig } from '../config/load.ts';
 import { exitCodeOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
@@ -10,6 +10,7 @@ import { HELP, parseArguments } from './arguments.ts';
 import { runDaemon } from './daemon.ts';
 import { Log } from './log.ts';
 import { ProcessEvents } from './process-events.ts';
+import { Service } from './service.ts';
 
 /** The program: its arguments in, its exit code out. Ends after a signal, or when it can't start. */
 export async function tombstoned(args: readonly string[]): Promise<number> {
@@ -36,10 +37,12 @@ async function run(config: Config): Promise<number> {
   const { clock, random, actor } = realSurroundings(() => undefined);
   const { noColor } = readEnvironment();
   const log = new Log(config.log, { out: process.stdout, noColor, now: () => clock.now() });
+  const service = new Service({ manager: takeServiceManager(process.pid), clock, log });
   const events = new ProcessEvents(process, log, clock);
+  events.signal.addEventListener('abort', () => service.stopping(), { once: true });
   try {
     const version = programVersion();
-    await runDaemon({ config, clock, random, actor, log, version, signal: events.signal });
+    await runDaemon({ config, clock, random, actor, log, version, service, signal: events.signal });
     return events.exitCode;
   } finally {
     await events.close();

@@ -39,6 +39,8 @@ export async function planPolicy(
     /** Then also a plan that is over a limit is written, to be looked at. */
     dryRun: boolean;
     onRefusal: (refusal: Refusal) => void;
+    /** After each page of the listing: how many objects are selected so far. */
+    onListed?: ((selected: number) => void) | undefined;
     signal?: AbortSignal | undefined;
   },
 ): Promise<PolicyPlan> {
@@ -56,6 +58,7 @@ export async function planPolicy(
     }
     planner.add(objects);
     await planner.flush(ROWS);
+    plan.onListed?.(planner.selected);
   }
   await planner.flush(1);
   await ledger.planned();
@@ -110,6 +113,10 @@ class Planner {
     this.#dryRun = plan.dryRun;
     this.#now = place.clock.now();
     this.#cause = place.catalog.sweeps.cause(plan.policy.name, plan.policy.reason);
+  }
+
+  get selected(): number {
+    return this.#selected;
   }
 
   add(objects: readonly LiveObject[]): void {

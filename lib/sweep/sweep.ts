@@ -35,6 +35,8 @@ export interface SweepOptions {
   readonly onPlanned?: (object: PlannedObject) => void;
   /** Each object that can't be moved, and why. */
   readonly onRefusal?: (refusal: Refusal) => void;
+  /** After each page of a listing: how many objects its policy has selected so far. */
+  readonly onListed?: (selected: number) => void;
   readonly onProgress?: (done: number, planned: number) => void;
   /** How many objects a batch moves; only specs ask for fewer. */
   readonly batchSize?: number;
@@ -136,6 +138,7 @@ async function planOne(
     guards: options.guards,
     dryRun: options.dryRun,
     onRefusal,
+    onListed: options.onListed,
     signal: options.signal,
   });
   if (plan.over !== null) {

@@ -28,7 +28,7 @@ describe('tombstoned that root starts', function () {
     for (const name of ['', ...readdirSync(store.directory, { recursive: true, encoding: 'utf8' })]) {
       lchownSync(path.join(store.directory, name), NOBODY, NOBODY);
     }
-    daemon = new RunningDaemon('--config', store.configFile);
+    daemon = new RunningDaemon(['--config', store.configFile]);
     const logged = (): string => {
       try {
         return readFileSync(log, 'utf8');

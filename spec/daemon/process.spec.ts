@@ -52,7 +52,7 @@ describe('tombstoned', function () {
   });
 
   function start(...args: string[]): RunningDaemon {
-    const daemon = new RunningDaemon(...args);
+    const daemon = new RunningDaemon(args);
     daemons.push(daemon);
     return daemon;
   }

@@ -13,10 +13,12 @@ export class RunningDaemon {
   #hasEnded = false;
   #wake: () => void = () => undefined;
 
-  constructor(...args: readonly string[]) {
-    const env = { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8' };
-    const child = spawn(process.execPath, [builtProgram('daemon'), ...args], {
-      env,
+  /** `through` is a program that runs the one it is given. */
+  constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}, through?: string) {
+    const program = [process.execPath, builtProgram('daemon'), ...args];
+    const [command = '', ...words] = through === undefined ? program : [through, ...program];
+    const child = spawn(command, words, {
+      env: { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.process = child;
