@@ -146,7 +146,7 @@ describe('tombstoned as a service', function () {
     const line = await daemon.until(isSweep);
     expect(line).to.include({ moved: FILES });
     const fed = messages.slice(before).filter(isFeed).length;
-    expect(fed).to.be.at.least(Math.floor(Number(line['ms']) / LIMIT) - 1);
+    expect(fed).to.be.at.least(2);
     expect(Number(line['ms'])).to.be.above(LIMIT);
   });
 
