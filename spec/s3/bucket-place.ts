@@ -29,7 +29,8 @@ export interface BucketKind {
 
 /** A fresh bucket, perhaps behind a proxy, a prefix in it for a store, and a directory for a config and a catalog. */
 export class BucketPlace implements AsyncDisposable {
-  readonly prefix = 'some/prefix/';
+  /** Of the store. Specs that want many stores in one bucket set another. */
+  prefix = 'some/prefix/';
   readonly server: S3Server;
   readonly bucket: FreshBucket;
   readonly directory: string;
@@ -38,8 +39,10 @@ export class BucketPlace implements AsyncDisposable {
   readonly #proxy: S3Proxy | undefined;
   readonly #stores: S3Store[] = [];
 
-  static async make({ versioned = false, locks = false, semantics }: BucketKind = {}): Promise<BucketPlace> {
-    const server = s3Server();
+  static async make(
+    { versioned = false, locks = false, semantics }: BucketKind = {},
+    server = s3Server(),
+  ): Promise<BucketPlace> {
     if (server === undefined) throw new Error('there is no server');
     const bucket = await freshBucket(server, { versioned, locks });
     return new BucketPlace(

@@ -73,6 +73,8 @@ export interface Seen {
 export class S3Proxy implements AsyncDisposable {
   /** Added to the `Date` of every answer, ms. */
   dateShift = 0;
+  /** Whether the server behind it may be down: then connections are reset, as its own would be. */
+  mayBeDown = false;
   readonly endpoint: string;
   readonly #server: Server;
   readonly #upstream: Upstream;
@@ -100,9 +102,26 @@ export class S3Proxy implements AsyncDisposable {
     this.#answer = (request) => (semantics === 'gateway' ? upstream.send(request) : amazon.answer(request));
     server.on('request', (incoming, response) => {
       this.#serve(incoming, response).catch((error: unknown) => {
-        if (!this.#isClosed) this.#errors.push(error);
-        response.destroy();
+        if (!this.#isClosed && !this.mayBeDown) this.#errors.push(error);
+        if (this.mayBeDown) response.socket?.resetAndDestroy();
+        else response.destroy();
       });
+    });
+  }
+
+  /** Refuses connections, and resets those that are open, as a machine without a server does. */
+  async refuse(): Promise<void> {
+    const closed = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  /** Takes connections again, at the same address. */
+  async accept(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject).listen(Number(new URL(this.endpoint).port), '127.0.0.1', resolve);
     });
   }
 

@@ -1,6 +1,7 @@
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import {
   AbortMultipartUploadCommand,
   CreateBucketCommand,
@@ -45,6 +46,33 @@ export function s3ServerOrSkip(hook: Mocha.Context): S3Server {
   return hook.skip();
 }
 
+/** A server of one spec, which may kill it. */
+export interface OwnS3Server extends S3Server {
+  /** Kills it, as a crash does; its objects stay. */
+  kill(): Promise<void>;
+  /** Starts it again. */
+  resume(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts one beside the other, which nobody else uses. */
+export async function ownS3Server(): Promise<OwnS3Server> {
+  const port = String(Number(PORT) + 200);
+  const script = async (verb: string): Promise<void> => {
+    const env = { ...process.env, TOMBSTONED_TEST_S3_PORT: port };
+    await promisify(execFile)(SCRIPT, verb === 'start' ? [verb, '--fresh'] : [verb], { env });
+  };
+  await script('start');
+  return {
+    ...serverAt(port),
+    kill: async () => script('kill'),
+    resume: async () => script('resume'),
+    stop: async () => script('stop'),
+  };
+}
+
+const PORT = process.env['TOMBSTONED_TEST_S3_PORT'] ?? '9480';
+
 function start(): S3Server | 'not installed' {
   const { status, stderr, error } = spawnSync(SCRIPT, ['start'], {
     encoding: 'utf8',
@@ -52,8 +80,12 @@ function start(): S3Server | 'not installed' {
   });
   if (status === NOT_INSTALLED && process.env['TOMBSTONED_TEST_S3'] !== 'required') return 'not installed';
   if (status !== 0) throw new Error(`there is no S3 server: ${stderr}`, { cause: error });
+  return serverAt(PORT);
+}
+
+function serverAt(port: string): S3Server {
   return {
-    endpoint: `http://127.0.0.1:${process.env['TOMBSTONED_TEST_S3_PORT'] ?? '9480'}`,
+    endpoint: `http://127.0.0.1:${port}`,
     accessKeyId: process.env['TOMBSTONED_TEST_S3_KEY'] ?? 'tombtestaccess',
     secretAccessKey: process.env['TOMBSTONED_TEST_S3_SECRET'] ?? 'tombtestsecret0123456789',
     region: 'us-east-1',
