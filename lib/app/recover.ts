@@ -79,10 +79,20 @@ async function mayAct({ store: { late }, catalog, report }: Place, run: RunRow):
 
 /** Finishes one run, and closes it unless something is left of it; says whether it is closed. */
 async function recoverRun(place: Place, run: RunRow): Promise<boolean> {
-  const { catalog, clock, report } = place;
+  const { catalog, store } = place;
   const dead = await DeadRun.find(place, run);
   // What it looks at now, a request that is late could still change.
   if (dead.isUp && (await mayAct(place, run))) return false;
+  if (store.late === undefined) return finishRun(place, run, dead);
+  // It may die itself: then its own requests are to be waited for by the next.
+  catalog.runs.actsAgain(run.n);
+  const isClosed = await finishRun(place, run, dead);
+  if (!isClosed && store.late.isQuiet()) catalog.runs.deadSince(run.n, 0);
+  return isClosed;
+}
+
+async function finishRun(place: Place, run: RunRow, dead: DeadRun): Promise<boolean> {
+  const { catalog, clock, report } = place;
   const moves = await recoverMoves(place, dead);
   const purges = await recoverPurges(place, dead);
   const restores = await recoverRestores(place, dead);

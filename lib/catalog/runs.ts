@@ -75,6 +75,11 @@ export class Runs {
     );
   }
 
+  /** Somebody acts for a dead run: when it has died itself is not known any more. */
+  actsAgain(n: number): void {
+    this.#sql.run(`UPDATE runs SET dead_since = NULL WHERE n = ?`, n);
+  }
+
   /** A store's runs that are not closed, oldest first: living ones, and dead ones for recovery. */
   open(store: number): RunRow[] {
     return this.#sql

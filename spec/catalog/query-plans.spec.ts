@@ -143,6 +143,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   runs.get(run);
   runs.byId('r-1');
   runs.deadSince(run, now);
+  runs.actsAgain(run);
   runs.end(run, 'done', now);
   runs.last(store, 'purge');
 }

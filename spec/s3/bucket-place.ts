@@ -116,15 +116,31 @@ export class BucketPlace implements AsyncDisposable {
   }
 
   async names(below = ''): Promise<string[]> {
-    const names: string[] = [];
+    return Array.from(await this.#listed(below), ({ name }) => name);
+  }
+
+  /**
+   * What is live and pending, by name, with its ETag: the MD5 of its bytes here. Not
+   * what the programs keep for themselves.
+   */
+  async etags(): Promise<Map<string, string>> {
+    const listed = await this.#listed('');
+    return new Map(
+      listed.filter(({ name }) => !name.startsWith('.tombstoned/')).map(({ name, etag }) => [name, etag]),
+    );
+  }
+
+  async #listed(below: string): Promise<{ readonly name: string; readonly etag: string }[]> {
+    const listed: { name: string; etag: string }[] = [];
     const Prefix = this.prefix + below;
     for await (const page of paginateListObjectsV2(
       { client: this.client },
       { Bucket: this.bucket.name, Prefix },
     )) {
-      for (const { Key = '' } of page.Contents ?? []) names.push(Key.slice(this.prefix.length));
+      for (const { Key = '', ETag = '' } of page.Contents ?? [])
+        listed.push({ name: Key.slice(this.prefix.length), etag: ETag.replaceAll('"', '') });
     }
-    return names;
+    return listed;
   }
 
   async content(name: string, VersionId?: string): Promise<string> {
