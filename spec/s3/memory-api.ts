@@ -207,8 +207,9 @@ export class MemoryS3 implements S3Api {
   peek(name: string): MemoryVersion | undefined {
     const newest = this.#names.get(name)?.[0];
     if (newest?.isMarker !== false) return undefined;
+    if (newest.follows === undefined) return newest;
     // A source that has gone shows as nothing, and yet is there.
-    const shown = newest.follows === undefined ? newest : this.#names.get(newest.follows)?.[0];
+    const shown = this.#names.get(newest.follows)?.[0];
     return { ...newest, body: shown?.body ?? Buffer.alloc(0), etag: shown?.etag ?? '' };
   }
 
@@ -510,8 +511,9 @@ export class MemoryS3 implements S3Api {
   }
 
   #listedVersions(prefix: string, after: ListedVersion | undefined): ListedVersion[] {
-    const listed = this.allNames()
+    const listed = [...this.#names.keys()]
       .filter((name) => name.startsWith(prefix))
+      .toSorted(compareKeys)
       .flatMap((name) =>
         this.versionsOf(name).map((version, i) => ({
           name,
