@@ -30,6 +30,8 @@ class Bucket {
   readonly store: S3Store;
   /** What a reader has got of the key, at every moment, in order; null where nothing is live. */
   readonly seen: (string | null)[] = [];
+  /** What was removed with a version below that it hid. */
+  readonly uncovered: string[] = [];
   #batch = 0;
 
   constructor({ preset, enabled, suspended }: (typeof KINDS)[number], versions: 'keep' | 'purge' = 'purge') {
@@ -51,11 +53,23 @@ class Bucket {
   watch(act: (request: MemoryRequest) => Fate | undefined = () => undefined): void {
     this.api.before = (request) => {
       this.#look();
+      if (request.kind === 'delete') this.#mindBelow(request.name, request.options.versionId);
+      if (request.kind === 'deleteMany')
+        for (const { name, versionId } of request.items) this.#mindBelow(name, versionId);
       const fate = act(request);
       this.#look();
       return fate;
     };
     this.api.after = () => this.#look();
+  }
+
+  /** A version or a marker goes for good only where no version is below it, or another is above. */
+  #mindBelow(name: string, versionId: string | undefined): void {
+    const versions = this.api.versionsOf(name);
+    const at = versions.findIndex((version) => version.versionId === versionId);
+    const isOver = versions.slice(at + 1).some(({ isMarker }) => !isMarker);
+    const mayNot = versions[at]?.isMarker === true || at === 0;
+    if (mayNot && isOver) this.uncovered.push(`${name} ${versionId}`);
   }
 
   #look(): void {
@@ -290,6 +304,7 @@ for (const kind of KINDS) {
           expect(bucket.all(), when).to.deep.equal({ ...key, ...others });
           // At no moment was anything else live than before.
           expect(bucket.seen, when).to.have.length(1);
+          expect(bucket.uncovered, when).to.deep.equal([]);
         }
 
         it('a purge removes what was tombstoned for good, and changes nothing that is live', async () => {
@@ -395,6 +410,25 @@ for (const kind of KINDS) {
         left: 'the version at its key, which is live again',
       });
       expect(bucket.versions(KEY)).to.deep.equal(['v1', 'v0']);
+    });
+
+    it('a removal that got no answer is not asked for again when the version is live by then', async () => {
+      const bucket = new Bucket(kind);
+      bucket.write('v0');
+      bucket.write('v1');
+      const item = await bucket.move();
+      bucket.watch(({ kind: what }) => {
+        if (what !== 'delete') return undefined;
+        bucket.api.unseed(KEY, bucket.api.versionsOf(KEY)[0]?.versionId);
+        bucket.watch();
+        return 'lost';
+      });
+      const outcome = await bucket.purge(item);
+      expect(outcome)
+        .to.have.nested.property('error.message')
+        .that.matches(/is live again/);
+      expect(bucket.versions(KEY)).to.deep.equal(['v1', 'v0']);
+      expect(bucket.copies(item)).to.deep.equal(['v1']);
     });
 
     it('a version of the same content that is not the one tombstoned stays', async () => {
