@@ -1,15 +1,7 @@
 import { Readable } from 'node:stream';
 import {
-  CopyObjectCommand,
-  type CopyObjectCommandOutput,
-  DeleteObjectCommand,
-  type DeleteObjectCommandOutput,
   GetBucketVersioningCommand,
-  GetObjectCommand,
-  type GetObjectCommandOutput,
   HeadBucketCommand,
-  HeadObjectCommand,
-  type HeadObjectCommandOutput,
   PutObjectCommand,
   type PutObjectCommandOutput,
 } from '@aws-sdk/client-s3';
@@ -31,10 +23,11 @@ import type {
 import { deleteBatches } from './batch-deletion.ts';
 import { CheckedBody } from './checked-body.ts';
 import type { S3Place } from './connection.ts';
-import { addHeaders, guardOf } from './copy-guard.ts';
-import { bareEtag, quotedEtag, sizeOf, timeOf, versionOf } from './encoding.ts';
+import { addHeaders, guardHeaders, guardOf } from './copy-guard.ts';
+import type { DirectAnswer } from './direct.ts';
+import { bareEtag, elementOf, quotedEtag, sizeOf, timeOf, versionOf } from './encoding.ts';
 import { isConditionFailed, isNoSuchObject, type Refusal } from './errors.ts';
-import { MalformedAnswer } from './http.ts';
+import { type Answer, MalformedAnswer } from './http.ts';
 import { listAllVersions, listNames } from './listing.ts';
 import { copyParts } from './part-copies.ts';
 import { failed, Sender } from './sender.ts';
@@ -128,15 +121,15 @@ export class S3Client implements S3Api {
   }
 
   async head(name: string, options: { versionId?: string } = {}): Promise<Head | undefined> {
-    const head = await this.#sender.repeated<HeadObjectCommandOutput, Head | 'gone' | 'unclear'>({
+    const head = await this.#sender.repeated<DirectAnswer, Head | 'gone' | 'unclear'>({
       operation: 'HeadObject',
       what: 'looked at',
       name,
       versionId: options.versionId,
       answers: null,
-      send: async (sdk, sent) =>
-        sdk.send(new HeadObjectCommand({ ...this.#at(name), VersionId: options.versionId }), sent),
-      read: (output) => readHead(output, sizeOf(output.ContentLength)),
+      send: async (_, sent, direct) =>
+        direct.send({ method: 'HEAD', key: this.prefix + name, versionId: options.versionId }, sent),
+      read: (_, { headers }) => readHead(headers, lengthOf(headers)),
       refused: (refusal) => {
         if (isMarker(refusal)) return 'gone';
         if (refusal.status !== 404) return undefined;
@@ -165,28 +158,24 @@ export class S3Client implements S3Api {
     options: { from?: number; ifMatch?: string; versionId?: string } = {},
   ): Promise<Got | undefined> {
     const { from = 0, ifMatch, versionId } = options;
-    const got = await this.#sender.repeated<GetObjectCommandOutput, Got | 'gone' | 'past-end'>({
+    const got = await this.#sender.repeated<DirectAnswer, Got | 'gone' | 'past-end'>({
       operation: 'GetObject',
       what: 'read',
       name,
       versionId,
       answers: 'stream',
-      send: async (sdk, sent) =>
-        sdk.send(
-          new GetObjectCommand({
-            ...this.#at(name),
-            VersionId: versionId,
-            ...(from > 0 ? { Range: `bytes=${from}-` } : {}),
-            ...(ifMatch === undefined ? {} : { IfMatch: quotedEtag(ifMatch) }),
-          }),
-          sent,
-        ),
-      read: async (output, { status }) => {
-        const body: unknown = output.Body;
+      send: async (_, sent, direct) => {
+        const headers = {
+          range: from > 0 ? `bytes=${from}-` : undefined,
+          'if-match': ifMatch === undefined ? undefined : quotedEtag(ifMatch),
+        };
+        return direct.send({ method: 'GET', key: this.prefix + name, versionId, headers }, sent);
+      },
+      read: async ({ body }, { status, headers }) => {
         if (!(body instanceof Readable)) throw new MalformedAnswer('the answer has no body');
         try {
-          const size = sizeOfRange(output, status, from);
-          const head = readHead(output, size);
+          const size = sizeOfRange(headers, status, from);
+          const head = readHead(headers, size);
           if (ifMatch !== undefined && head.etag !== ifMatch) {
             body.destroy();
             return 'gone';
@@ -276,31 +265,24 @@ export class S3Client implements S3Api {
       name: from,
       versionId: guarded.versionId,
     };
-    const copied = await this.#sender.once<
-      CopyObjectCommandOutput,
-      Copied | 'changed' | 'gone' | 'exists' | 'unclear'
-    >({
+    const copied = await this.#sender.once<DirectAnswer, Copied | 'changed' | 'gone' | 'exists' | 'unclear'>({
       ...call,
       answers: 'CopyObjectResult',
       patience: this.#patienceOf(source.size),
-      send: async (sdk, sent) => {
-        const command = new CopyObjectCommand({
-          ...this.#at(to),
-          ...guarded.input,
-          MetadataDirective: 'COPY',
-          TaggingDirective: 'COPY',
-        });
-        addHeaders(command, {
-          ...guarded.headers,
-          ...(storageClass === 'STANDARD' ? {} : { 'x-amz-storage-class': storageClass }),
-          ...(ifAbsent === true ? { 'if-none-match': '*' } : {}),
-        });
-        return sdk.send(command, sent);
+      send: async (_, sent, direct) => {
+        const headers = {
+          ...guardHeaders(guarded),
+          'x-amz-metadata-directive': 'COPY',
+          'x-amz-tagging-directive': 'COPY',
+          'x-amz-storage-class': storageClass === 'STANDARD' ? undefined : storageClass,
+          'if-none-match': ifAbsent === true ? '*' : undefined,
+        };
+        return direct.send({ method: 'PUT', key: this.prefix + to, headers }, sent);
       },
-      read: (output) => ({
-        etag: bareEtag(output.CopyObjectResult?.ETag),
-        modifiedAt: output.CopyObjectResult?.LastModified?.getTime() ?? null,
-        versionId: versionOf(output.VersionId),
+      read: (_, { headers, text }) => ({
+        etag: bareEtag(elementOf(text, 'ETag')),
+        modifiedAt: modifiedIn(text),
+        versionId: versionOf(headers['x-amz-version-id']),
       }),
       refused: (refusal) => {
         if (isNoSuchObject(refusal)) return 'gone';
@@ -363,25 +345,22 @@ export class S3Client implements S3Api {
 
   async delete(name: string, options: DeleteOptions = {}): Promise<Deleted | 'changed'> {
     const { versionId, ifMatch } = options;
-    return this.#sender.once<DeleteObjectCommandOutput, Deleted | 'changed'>({
+    return this.#sender.once<DirectAnswer, Deleted | 'changed'>({
       operation: 'DeleteObject',
       what: 'deleted',
       name,
       versionId,
       answers: null,
-      send: async (sdk, sent) =>
-        sdk.send(
-          new DeleteObjectCommand({
-            ...this.#at(name),
-            VersionId: versionId,
-            ...(ifMatch === undefined ? {} : { IfMatch: quotedEtag(ifMatch) }),
-          }),
-          sent,
-        ),
-      read: (output) => ({
+      send: async (_, sent, direct) => {
+        const headers = { 'if-match': ifMatch === undefined ? undefined : quotedEtag(ifMatch) };
+        return direct.send({ method: 'DELETE', key: this.prefix + name, versionId, headers }, sent);
+      },
+      read: (_, { headers }) => ({
         outcome: 'deleted',
         markerVersionId:
-          versionId === undefined && output.DeleteMarker === true ? (output.VersionId ?? null) : null,
+          versionId === undefined && headers['x-amz-delete-marker'] === 'true'
+            ? (headers['x-amz-version-id'] ?? null)
+            : null,
       }),
       refused: (refusal) => {
         if (isNoSuchObject(refusal)) return { outcome: 'deleted', markerVersionId: null };
@@ -478,34 +457,38 @@ export class S3Client implements S3Api {
   }
 }
 
-type Described = Pick<
-  HeadObjectCommandOutput,
-  | 'ETag'
-  | 'LastModified'
-  | 'VersionId'
-  | 'StorageClass'
-  | 'Restore'
-  | 'ObjectLockRetainUntilDate'
-  | 'ObjectLockLegalHoldStatus'
-> & { readonly ArchiveStatus?: string | undefined };
+type Headers = Answer['headers'];
 
-function readHead(output: Described, size: number): Head {
-  const isStored = ARCHIVES.has(output.StorageClass) || output.ArchiveStatus !== undefined;
+function readHead(headers: Headers, size: number): Head {
+  const storageClass = headers['x-amz-storage-class'];
+  const isStored = ARCHIVES.has(storageClass) || headers['x-amz-archive-status'] !== undefined;
   return {
-    etag: bareEtag(output.ETag),
+    etag: bareEtag(headers['etag']),
     size,
-    modifiedAt: timeOf(output.LastModified),
-    versionId: versionOf(output.VersionId),
-    storageClass: output.StorageClass === 'STANDARD' ? undefined : output.StorageClass,
-    isArchived: isStored && output.Restore?.includes('ongoing-request="false"') !== true,
-    ...lockIn(output),
+    modifiedAt: timeOf(new Date(headers['last-modified'] ?? '')),
+    versionId: versionOf(headers['x-amz-version-id']),
+    storageClass: storageClass === 'STANDARD' ? undefined : storageClass,
+    isArchived: isStored && headers['x-amz-restore']?.includes('ongoing-request="false"') !== true,
+    ...lockIn(headers),
   };
 }
 
-function lockIn({ ObjectLockRetainUntilDate, ObjectLockLegalHoldStatus }: Described): Pick<Head, 'lock'> {
-  const until = ObjectLockRetainUntilDate?.getTime() ?? null;
-  const isHeld = ObjectLockLegalHoldStatus === 'ON';
+function lockIn(headers: Headers): Pick<Head, 'lock'> {
+  const date = headers['x-amz-object-lock-retain-until-date'];
+  const until = date === undefined ? null : timeOf(new Date(date));
+  const isHeld = headers['x-amz-object-lock-legal-hold'] === 'ON';
   return until === null && !isHeld ? {} : { lock: { until, isHeld } };
+}
+
+function lengthOf(headers: Headers): number {
+  const text = headers['content-length'] ?? '';
+  return sizeOf(/^\d+$/.test(text) ? Number(text) : undefined);
+}
+
+/** ms since 1970; null where the answer has no such time. */
+function modifiedIn(document: string): number | null {
+  const time = Date.parse(elementOf(document, 'LastModified') ?? '');
+  return Number.isFinite(time) ? time : null;
 }
 
 function readPut(output: PutObjectCommandOutput): Put {
@@ -513,10 +496,10 @@ function readPut(output: PutObjectCommandOutput): Put {
 }
 
 /** The object's size, of an answer that has it from a byte on. */
-function sizeOfRange(output: GetObjectCommandOutput, status: number, from: number): number {
-  const length = sizeOf(output.ContentLength);
+function sizeOfRange(headers: Headers, status: number, from: number): number {
+  const length = lengthOf(headers);
   if (from === 0 && status === 200) return length;
-  const parts = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(output.ContentRange ?? '');
+  const parts = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers['content-range'] ?? '');
   const [first, last, size] = (parts ?? []).slice(1).map(Number);
   if (status !== 206 || first !== from || size === undefined || last !== size - 1 || length !== size - from) {
     throw new MalformedAnswer(`the answer does not have the bytes from ${from} on`);

@@ -37,6 +37,16 @@ export function guardOf(bucket: string, key: string, { source, guard }: CopyOpti
   }
 }
 
+/** The same as a request's headers, its source among them. */
+export function guardHeaders({ input, headers }: Guard): Record<string, string | undefined> {
+  return {
+    'x-amz-copy-source': input.CopySource,
+    'x-amz-copy-source-if-match': input.CopySourceIfMatch,
+    'x-amz-copy-source-if-unmodified-since': input.CopySourceIfUnmodifiedSince?.toUTCString(),
+    ...headers,
+  };
+}
+
 /** A command's middleware that gives its request more headers, before it is signed. */
 interface Extensible {
   readonly middlewareStack: {

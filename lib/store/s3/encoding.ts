@@ -31,6 +31,25 @@ export function isPlainInXml(name: string): boolean {
 
 const NOT_PLAIN = /[\p{Cc}\u2028\u2029\ufffe\uffff]|^\s|\s$/u;
 
+/** The text of an element that a document has once, and that has no others; undefined where it has none. */
+export function elementOf(document: string, name: string): string | undefined {
+  const text = new RegExp(`<${name}>([^<]*)</${name}>`).exec(document)?.[1];
+  return text?.replaceAll(
+    /&(quot|apos|lt|gt|amp|#34|#39);/g,
+    (all, entity: string) => ENTITIES[entity] ?? all,
+  );
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  quot: '"',
+  apos: "'",
+  lt: '<',
+  gt: '>',
+  amp: '&',
+  '#34': '"',
+  '#39': "'",
+};
+
 /** An ETag without quotes or `W/`. */
 export function bareEtag(text: string | undefined): string {
   const bare = text?.replace(/^W\//, '').replace(/^"(.*)"$/, '$1') ?? '';

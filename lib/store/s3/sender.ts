@@ -4,6 +4,7 @@ import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
 import { Unanswered } from './api.ts';
 import { connect, type S3Place } from './connection.ts';
+import { DirectRequests } from './direct.ts';
 import {
   type About,
   exhaustedError,
@@ -34,8 +35,8 @@ export interface Call<O, T> {
   /** How long not a byte may come, where it is not the usual time. ms */
   readonly patience?: number;
   readonly signal?: AbortSignal | undefined;
-  /** Makes the request, once. */
-  send(sdk: Sdk, options: AttemptOptions): Promise<O>;
+  /** Makes the request, once: by the SDK, or past it. */
+  send(sdk: Sdk, options: AttemptOptions, direct: DirectRequests): Promise<O>;
   /** What a good answer says; it throws a `MalformedAnswer` where that is nothing. */
   read(output: O, answer: Answer): T | Promise<T>;
   /** What a refusal means, where the caller asked about that; undefined: it is an error. */
@@ -85,6 +86,7 @@ export class Sender {
   /** Whether any answer showed that the bucket is there. */
   isBucketSeen = false;
   readonly #sdk: Sdk;
+  readonly #direct: DirectRequests;
   readonly #host: string;
   readonly #throttle: Throttle;
   readonly #random: () => number;
@@ -94,12 +96,13 @@ export class Sender {
     const answered: { by?: (answer: Answer) => void } = {};
     const connections = new Connections(options.throttle.concurrency, (answer) => answered.by?.(answer));
     const { sdk, host } = await connect(options.place, options.bucket, connections);
-    const sender = new Sender(options, sdk, host);
+    const direct = new DirectRequests(sdk, connections, options.bucket);
+    const sender = new Sender(options, sdk, direct, host);
     answered.by = (answer) => sender.#answered(answer);
     return sender;
   }
 
-  private constructor(options: SenderOptions, sdk: Sdk, host: string) {
+  private constructor(options: SenderOptions, sdk: Sdk, direct: DirectRequests, host: string) {
     this.bucket = options.bucket;
     this.prefix = options.prefix;
     this.clock = options.clock;
@@ -107,6 +110,7 @@ export class Sender {
     this.#patience = options.patience;
     this.#throttle = new Throttle(options.throttle, options.clock);
     this.#sdk = sdk;
+    this.#direct = direct;
     this.#host = host;
   }
 
@@ -240,7 +244,7 @@ export class Sender {
       ...(call.signal === undefined ? {} : { abortSignal: call.signal }),
     };
     try {
-      const output = await call.send(this.#sdk, options);
+      const output = await call.send(this.#sdk, options, this.#direct);
       if (attempt.answer === undefined) throw new MalformedAnswer('the answer was not seen');
       const value = await call.read(output, attempt.answer);
       this.isBucketSeen = true;
