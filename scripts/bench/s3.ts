@@ -1,5 +1,5 @@
-// Whole processes side by side on a real S3 server: what a sweep and a purge of a bucket cost, against rclone's
-// move and delete with the same concurrency. Each round runs both on fresh objects of their own.
+// Whole processes side by side on a real S3 server: what a fetch, a sweep and a purge of a bucket cost, against
+// rclone's copy, move and delete with the same concurrency. Each round runs both on fresh objects of their own.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -62,12 +62,24 @@ async function ours(): Promise<Sample[]> {
   writeFileSync(config, JSON.stringify({ catalog: path.join(directory, 'catalog.db'), stores: [store] }));
   const command = [process.execPath, ctl, '--config', config, '--json'];
   await stopwatch.run([...command, 'init', '--store', 'bench']);
+  const out = path.join(directory, 'out');
+  const { stdout: copied, ...fetch } = await stopwatch.run([
+    ...command,
+    'fetch',
+    '',
+    '--to',
+    out,
+    '--concurrency',
+    String(CONCURRENCY),
+  ]);
+  expectAll('fetched', numberIn(JSON.parse(copied.trim().split('\n').at(-1) ?? ''), 'objects'));
   const { stdout: swept, ...sweep } = await stopwatch.run([...command, 'sweep']);
   expectAll('moved', numberIn(JSON.parse(swept.trim().split('\n').at(-1) ?? ''), 'moved'));
   const { stdout: purged, ...purge } = await stopwatch.run([...command, 'purge']);
   expectAll('purged', numberIn(JSON.parse(purged.trim().split('\n').at(-1) ?? ''), 'purged'));
   await bucket.remove();
   return [
+    { task: 'fetch', command: `${OURS} fetch`, ...fetch },
     { task: 'sweep', command: `${OURS} sweep`, ...sweep },
     { task: 'purge', command: `${OURS} purge`, ...purge },
   ];
@@ -77,6 +89,8 @@ async function rclone(): Promise<Sample[]> {
   const bucket = await filled();
   const at = `:s3,provider=Ceph,endpoint='${endpoint}',access_key_id=${accessKeyId},secret_access_key=${secretAccessKey}:${bucket.name}`;
   const flags = ['--config', '', '--transfers', String(CONCURRENCY), '--checkers', String(CONCURRENCY)];
+  const out = path.join(mkdtempSync(path.join(scratch, 'rclone-')), 'out');
+  const { stdout: ___, ...copy } = await stopwatch.run(['rclone', ...flags, 'copy', `${at}/live`, out]);
   const { stdout: _, ...sweep } = await stopwatch.run([
     'rclone',
     ...flags,
@@ -87,6 +101,7 @@ async function rclone(): Promise<Sample[]> {
   const { stdout: __, ...purge } = await stopwatch.run(['rclone', ...flags, 'delete', `${at}/moved`]);
   await bucket.remove();
   return [
+    { task: 'fetch', command: 'rclone copy', ...copy },
     { task: 'sweep', command: 'rclone move', ...sweep },
     { task: 'purge', command: 'rclone delete', ...purge },
   ];
