@@ -1,8 +1,10 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
+import { isoTime } from '../domain/clock.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { isCopyOf, parseTombstoneId } from '../domain/ids.ts';
 import type { Key } from '../domain/key.ts';
 import { formatDuration } from '../domain/quantities.ts';
+import { sameRevision } from '../domain/revision.ts';
 import { COPY_STATES } from '../domain/state.ts';
 import { guard } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
@@ -89,7 +91,9 @@ async function explainLive(
   for (const policy of policies) {
     const olderThan = config.policies.find(({ name }) => name === policy.name)?.olderThan ?? 0;
     const verdict = await verdictOf({ place, policy, olderThan, live, now, signal });
-    if (verdict === 'takes') takenBy ??= policy.name;
+    const limit = verdict === 'takes' ? limitSays(place, policy.name, live, now) : undefined;
+    if (limit !== undefined) against.push(limit);
+    else if (verdict === 'takes') takenBy ??= policy.name;
     else against.push({ ...verdict, change: `${verdict.change}, or ${command(place, live.key)}` });
   }
   if (takenBy === null) kept.push(...against);
@@ -100,6 +104,24 @@ async function explainLive(
       kept.push(becauseOfFence(fence, ctl));
   }
   return { size: live.size, modifiedAt: live.modifiedAt, takenBy, kept };
+}
+
+/** That a policy's plan with this object is over a limit, and waits. */
+function limitSays(
+  { catalog, row, config }: OpenPlace,
+  policy: string,
+  live: LiveObject,
+  now: number,
+): Because | undefined {
+  const plan = catalog.waiting.ofStore(row.n, now).find((one) => one.policy === policy);
+  const then = plan === undefined ? undefined : catalog.waiting.revisions(plan.n, [live.key]).get(live.key);
+  if (plan === undefined || then === undefined || !sameRevision(then, live.revision)) return undefined;
+  return {
+    reason: 'limit',
+    until: null,
+    detail: `policy ${policy} is over a limit (${plan.over}), and its plan ${plan.sweep} waits for approval until ${isoTime(plan.expiresAt)}`,
+    change: `${ctlOf(config.name)} approve ${plan.sweep}`,
+  };
 }
 
 function command({ config }: OpenPlace, key: Key): string {

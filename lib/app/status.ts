@@ -3,6 +3,7 @@ import { runLockFile, takeDeadLock } from '../catalog/run-lock.ts';
 import type { RunRow } from '../catalog/runs.ts';
 import type { ScheduleBin } from '../catalog/schedule.ts';
 import type { Sweep } from '../catalog/sweeps.ts';
+import type { WaitingPlan } from '../catalog/waiting.ts';
 import { messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
@@ -51,6 +52,8 @@ export interface StoreStatus {
   readonly holds: number;
   readonly exemptions: number;
   readonly lastSweep: Sweep | null;
+  /** Plans over a limit that wait for approval, oldest first. */
+  readonly waiting: readonly WaitingPlan[];
   readonly lastPurge: RunRow | null;
   /** Runs that are under way, or whose process died. */
   readonly openRuns: readonly OpenRun[];
@@ -100,7 +103,8 @@ export function storeStatus(
     fences: claims?.fences ?? [],
     holds,
     exemptions: inForce.length - holds,
-    lastSweep: catalog.sweeps.latest(row.n, 1)[0] ?? null,
+    lastSweep: catalog.sweeps.last(row.n) ?? null,
+    waiting: catalog.waiting.ofStore(row.n, now),
     lastPurge: catalog.runs.last(row.n, 'purge') ?? null,
     openRuns: openRuns(catalog, row.n),
     goes: labels.map((label, i) => ({ label, count: bins[i]?.count ?? 0, bytes: bins[i]?.bytes ?? 0 })),

@@ -9,6 +9,7 @@ import { Schedule } from './schedule.ts';
 import { asNumber, asText, type Row, Sql } from './sql.ts';
 import { Sweeps } from './sweeps.ts';
 import { Tombstones } from './tombstones.ts';
+import { Waiting } from './waiting.ts';
 
 /** A store as the catalog knows it. */
 export interface StoreRow {
@@ -26,6 +27,7 @@ export class Catalog {
   readonly uuid: string;
   readonly tombstones: Tombstones;
   readonly sweeps: Sweeps;
+  readonly waiting: Waiting;
   readonly runs: Runs;
   readonly events: Events;
   readonly holds: Holds;
@@ -41,6 +43,7 @@ export class Catalog {
     this.#sql = sql;
     this.tombstones = new Tombstones(sql);
     this.sweeps = new Sweeps(sql);
+    this.waiting = new Waiting(sql);
     this.runs = new Runs(sql);
     this.events = new Events(sql);
     this.holds = new Holds(sql);

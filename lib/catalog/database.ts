@@ -232,6 +232,8 @@ function releaseReserve(file: string): boolean {
 const HINTS: Readonly<Record<string, string>> = {
   SQLITE_NOTADB: 'it is no SQLite database; bring the catalog back from a backup',
   SQLITE_CORRUPT: 'bring the catalog back from a backup; the store is untouched',
+  SQLITE_CONSTRAINT:
+    'its rows contradict each other; bring the catalog back from a backup; the store is untouched',
   SQLITE_BUSY: 'another process holds the catalog; try again',
   SQLITE_FULL: 'the disk with the catalog is full; free some space there',
   SQLITE_READONLY: "the catalog or its directory can't be written; run as its owner",

@@ -14,7 +14,11 @@ export type EventWhat =
   | 'recovered'
   | 'hold-released'
   | 'lease-broken'
-  | 'fence-broken';
+  | 'fence-broken'
+  | 'plan-waits'
+  | 'plan-approved'
+  | 'plan-rejected'
+  | 'plan-expired';
 
 /** A line of the append-only audit log: about one tombstone, or about a whole batch. */
 export interface Event {

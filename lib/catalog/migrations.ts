@@ -191,4 +191,34 @@ ALTER TABLE runs ADD COLUMN dead_since INTEGER;
 -- Until when the store itself keeps a version of it (object lock), ms: no purge tries it before.
 ALTER TABLE tombstones ADD COLUMN locked_until INTEGER;
 `,
+  `
+-- A policy's plan that is over a limit: it waits, under its sweep's id, until somebody decides.
+CREATE TABLE waiting_plans (
+  sweep INTEGER PRIMARY KEY REFERENCES sweeps (n),
+  store INTEGER NOT NULL REFERENCES stores (n),
+  policy TEXT NOT NULL,
+  cause INTEGER NOT NULL REFERENCES causes (n),
+  state TEXT NOT NULL CHECK (state IN ('waiting', 'approved', 'rejected', 'expired')),
+  over TEXT NOT NULL,                  -- which limit, in words
+  objects INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  filed_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  reason TEXT                          -- why it was rejected
+) STRICT;
+CREATE UNIQUE INDEX waiting_plans_one ON waiting_plans (store, policy) WHERE state = 'waiting';
+
+-- Which sweep moved something last: an approved plan may be older than others.
+CREATE INDEX sweeps_by_last_batch ON sweeps (store, last_batch_at) WHERE first_batch_at IS NOT NULL;
+
+-- What such a plan names, in key order.
+CREATE TABLE waiting_items (
+  sweep INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  revision TEXT NOT NULL,
+  PRIMARY KEY (sweep, key)
+) STRICT, WITHOUT ROWID;
+`,
 ];

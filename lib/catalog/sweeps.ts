@@ -28,6 +28,8 @@ export interface Sweep {
   readonly abandoned: number;
   readonly failed: number;
   readonly bytes: number;
+  /** When it began its last batch, or null. */
+  readonly lastBatchAt: number | null;
 }
 
 export interface PlanItem {
@@ -51,7 +53,7 @@ export interface SweepCounts {
 }
 
 const SWEEP = `w.id, s.name AS store, w.state, w.reason, w.started_at AS startedAt, w.ended_at AS endedAt,
-  w.planned, w.moved, w.abandoned, w.failed, w.bytes`;
+  w.planned, w.moved, w.abandoned, w.failed, w.bytes, w.last_batch_at AS lastBatchAt`;
 
 /** What a sweep's batch in flight has moved is not counted yet. */
 const HAS_MOVED = `w.first_batch_at IS NOT NULL
@@ -245,10 +247,12 @@ export class Sweeps {
       .map((row) => asNumber(row['n']));
   }
 
-  /** Ends a sweep whose run died. */
+  /** Ends a sweep whose run died; an approved plan waits on, for somebody to approve what is left of it. */
   interrupt(sweep: number, now: number): void {
+    const isWaiting = `EXISTS (SELECT 1 FROM waiting_plans q WHERE q.sweep = n AND q.state = 'waiting')`;
     this.#sql.run(
-      `UPDATE sweeps SET state = 'interrupted', ended_at = ? WHERE n = ? AND state IN ('planning', 'moving')`,
+      `UPDATE sweeps SET state = iif(${isWaiting}, 'blocked', 'interrupted'), ended_at = iif(${isWaiting}, NULL, ?)
+       WHERE n = ? AND state IN ('planning', 'moving')`,
       now,
       sweep,
     );
@@ -260,16 +264,42 @@ export class Sweeps {
       .map(toSweep)[0];
   }
 
-  /** A store's sweeps, newest first; `moving: true` only those that moved something, or may have. */
-  latest(store: number, limit: number, moving = false): Sweep[] {
+  /** A store's sweeps, newest first, without plans that wait. */
+  latest(store: number, limit: number): Sweep[] {
     return this.#sql
       .all(
         `SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store
-         WHERE w.store = ? AND w.dry = 0 ${moving ? `AND ${HAS_MOVED}` : ''} ORDER BY w.n DESC LIMIT ?`,
+         WHERE w.store = ? AND w.dry = 0
+           AND NOT EXISTS (SELECT 1 FROM waiting_plans q WHERE q.sweep = w.n AND q.state = 'waiting')
+         ORDER BY w.n DESC LIMIT ?`,
         store,
         limit,
       )
       .map(toSweep);
+  }
+
+  /** A store's newest sweep that ran, or runs: no plan that waits or waited in vain. */
+  last(store: number): Sweep | undefined {
+    return this.#sql
+      .all(
+        `SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store
+         WHERE w.store = ? AND w.dry = 0
+           AND NOT EXISTS (SELECT 1 FROM waiting_plans q WHERE q.sweep = w.n AND q.state != 'approved')
+         ORDER BY w.n DESC LIMIT 1`,
+        store,
+      )
+      .map(toSweep)[0];
+  }
+
+  /** The sweep of a store that moved something, or may have, last. */
+  lastMoving(store: number): Sweep | undefined {
+    return this.#sql
+      .all(
+        `SELECT ${SWEEP} FROM sweeps w JOIN stores s ON s.n = w.store
+         WHERE w.store = ? AND w.dry = 0 AND ${HAS_MOVED} ORDER BY w.last_batch_at DESC, w.n DESC LIMIT 1`,
+        store,
+      )
+      .map(toSweep)[0];
   }
 }
 
@@ -310,5 +340,6 @@ function toSweep(row: Row): Sweep {
     abandoned: asNumber(row['abandoned']),
     failed: asNumber(row['failed']),
     bytes: asNumber(row['bytes']),
+    lastBatchAt: asNumberOrNull(row['lastBatchAt']),
   };
 }

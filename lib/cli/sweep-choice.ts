@@ -7,8 +7,8 @@ import { usageError } from './fail.ts';
 export function sweepIdOf(catalog: Catalog, rows: readonly StoreRow[], text: string): string {
   if (text === 'last') {
     const newest = rows
-      .flatMap((row) => catalog.sweeps.latest(row.n, 1, true))
-      .toSorted((a, b) => b.startedAt - a.startedAt)[0];
+      .flatMap((row) => catalog.sweeps.lastMoving(row.n) ?? [])
+      .toSorted((a, b) => (b.lastBatchAt ?? 0) - (a.lastBatchAt ?? 0))[0];
     if (newest !== undefined) return newest.id;
     throw new TombstonedError('not-found', 'no sweep has moved anything yet', {
       hint: 'see tombstonectl sweeps',

@@ -60,7 +60,9 @@ async function understand(words: readonly string[], flags: readonly string[]): P
 
   add(['init'], 'make a store known: config, identity, catalog', () => import('./commands/init.ts'));
   add(['sweep'], 'phase one, now: move what has expired', () => import('./commands/sweep.ts'));
-  add(['sweeps'], 'past sweeps, newest first', () => import('./commands/sweeps.ts'));
+  add(['sweeps'], 'past and waiting sweeps', () => import('./commands/sweeps.ts'));
+  add(['approve'], 'move a plan that is over a limit', () => import('./commands/approve.ts'));
+  add(['reject'], 'drop a plan that is over a limit', () => import('./commands/reject.ts'));
   add(['purge'], 'phase two, now: remove what has waited', () => import('./commands/purge.ts'));
   add(['tombstone', 'delete'], 'phase one for keys you name', () => import('./commands/tombstone.ts'));
   add(['ls', 'list'], 'tombstones, oldest first', () => import('./commands/ls.ts'));

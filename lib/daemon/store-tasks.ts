@@ -108,6 +108,7 @@ async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
     bytes,
     kept: Object.fromEntries(kept),
     overLimit: blocked.map(({ policy }) => policy),
+    waiting: blocked.flatMap(({ waiting }) => waiting?.sweep ?? []),
     interrupted: isCut,
     ms: Math.round(surroundings.clock.monotonic() - begun),
   });

@@ -1,5 +1,6 @@
 import type { PlanItem } from '../catalog/sweeps.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
+import { sameRevision } from '../domain/revision.ts';
 import { type Guards, guard, overLimit, type Policy } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
 import { keepersOf, reasonOf } from '../run/claims.ts';
@@ -21,29 +22,41 @@ export interface PolicyPlan {
   readonly bytes: number;
   /** What it selects and does not plan, by reason (of those old enough). */
   readonly kept: ReadonlyMap<KeptReason, number>;
-  /** Which limit it is over, or null. Then nothing of it is planned. */
-  readonly over: string | null;
+  /** Which limit it is over, and by what, or null. Then nothing of it may be moved. */
+  readonly over: OverLimit | null;
+  /** Row number of what its objects are planned for. */
+  readonly cause: number;
+  /** Of an approved plan: how many of its objects were found, and how many of those are others by now. */
+  readonly found: number;
+  readonly changed: number;
+}
+
+export interface OverLimit {
+  /** In words. */
+  readonly limit: string;
+  readonly objects: number;
+  readonly bytes: number;
+}
+
+export interface PlanOptions {
+  /** Row number of the sweep. */
+  readonly sweep: number;
+  readonly policy: Policy;
+  readonly guards: Guards;
+  /** Row number of a waiting plan: only what that names, as it was then, is planned. */
+  readonly approved?: number | undefined;
+  readonly onRefusal: (refusal: Refusal) => void;
+  /** After each page of the listing: how many objects are selected so far. */
+  readonly onListed?: ((selected: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * Plans one policy: streams the listing, passes the guards, and writes what is
- * left into the catalog as the sweep's plan. Touches nothing in the store.
+ * left into the catalog as the sweep's plan; also one that is over a limit, which
+ * the caller sees to. Touches nothing in the store.
  */
-export async function planPolicy(
-  place: Place,
-  ledger: SweepLedger,
-  plan: {
-    sweep: number;
-    policy: Policy;
-    guards: Guards;
-    /** Then also a plan that is over a limit is written, to be looked at. */
-    dryRun: boolean;
-    onRefusal: (refusal: Refusal) => void;
-    /** After each page of the listing: how many objects are selected so far. */
-    onListed?: ((selected: number) => void) | undefined;
-    signal?: AbortSignal | undefined;
-  },
-): Promise<PolicyPlan> {
+export async function planPolicy(place: Place, ledger: SweepLedger, plan: PlanOptions): Promise<PolicyPlan> {
   const { policy, signal } = plan;
   await refreshHolds(place);
   const planner = new Planner(place, ledger, plan);
@@ -72,7 +85,14 @@ interface OpenUnit {
   /** Exempt or held: it does not count for keepLast. */
   isClaimed: boolean;
   isKept: boolean;
+  /** Of an approved plan: how many objects it names here, how many of those are counted as kept, and why the first is. */
+  approved: number;
+  counted: number;
+  why: KeptReason | undefined;
 }
+
+/** What a plan that was approved says of an object: it names it as it is, as another revision, or not at all. */
+type Named = 'as-is' | 'changed' | 'not';
 
 /** How many planned objects one commit writes. */
 const ROWS = 5000;
@@ -85,32 +105,24 @@ class Planner {
   readonly #sweep: number;
   readonly #cause: number;
   readonly #now: number;
-  readonly #dryRun: boolean;
+  readonly #approved: number | undefined;
   readonly #onRefusal: (refusal: Refusal) => void;
   readonly #kept = new Map<KeptReason, number>();
   #rows: PlanItem[] = [];
   #selected = 0;
   #young = 0;
+  #found = 0;
+  #changed = 0;
   #unit: OpenUnit | undefined;
 
-  constructor(
-    place: Place,
-    ledger: SweepLedger,
-    plan: {
-      sweep: number;
-      policy: Policy;
-      guards: Guards;
-      dryRun: boolean;
-      onRefusal: (refusal: Refusal) => void;
-    },
-  ) {
+  constructor(place: Place, ledger: SweepLedger, plan: PlanOptions) {
     this.#place = place;
     this.#ledger = ledger;
     this.#policy = plan.policy;
     this.#guards = plan.guards;
     this.#sweep = plan.sweep;
     this.#onRefusal = plan.onRefusal;
-    this.#dryRun = plan.dryRun;
+    this.#approved = plan.approved;
     this.#now = place.clock.now();
     this.#cause = place.catalog.sweeps.cause(plan.policy.name, plan.policy.reason);
   }
@@ -122,38 +134,59 @@ class Planner {
   add(objects: readonly LiveObject[]): void {
     // Leases are looked at when it moves: what one covers now may be free by then.
     const keepers = keepersOf(this.#place, [], objects, 'policy');
+    const named = this.#namedOf(objects);
     for (const [i, object] of objects.entries()) {
       this.#selected++;
       const keeper = keepers.get(i);
-      this.#addOne(object, keeper === undefined ? undefined : reasonOf(keeper));
+      this.#addOne(object, keeper === undefined ? undefined : reasonOf(keeper), named(object));
     }
   }
 
-  #addOne(object: LiveObject, claim: KeptReason | undefined): void {
+  /** What the plan that was approved says of objects; without one, each is as a plan would name it. */
+  #namedOf(objects: readonly LiveObject[]): (object: LiveObject) => Named {
+    if (this.#approved === undefined) return () => 'as-is';
+    const keys = objects.map(({ key }) => key);
+    const planned = this.#place.catalog.waiting.revisions(this.#approved, keys);
+    return ({ key, revision }) => {
+      const then = planned.get(key);
+      if (then === undefined) return 'not';
+      this.#found++;
+      if (sameRevision(then, revision)) return 'as-is';
+      this.#changed++;
+      return 'changed';
+    };
+  }
+
+  #addOne(object: LiveObject, claim: KeptReason | undefined, named: Named): void {
     const unitName = this.#policy.unitOf(object.key);
     if (unitName !== this.#unit?.name) this.#closeUnit(unitName);
     const isExpired = this.#policy.isExpired(object.modifiedAt, this.#now);
     const guarded = guard(this.#guards, object, this.#now);
     const isYoung = !isExpired || guarded?.reason === 'too-young';
-    if (isExpired) {
-      const reason = claim ?? guarded?.reason;
-      if (reason !== undefined) this.#keep(reason, 1);
-      if (guarded?.reason === 'error' && claim === undefined) {
-        this.#onRefusal({ key: object.key, why: guarded.detail ?? "it can't be moved" });
-      }
+    const isNamed = named === 'as-is';
+    // What an approved plan names is accounted for, whatever its age is today.
+    const young = this.#approved === undefined || isExpired ? undefined : 'too-young';
+    const reason =
+      isNamed && (isExpired || young !== undefined) ? (claim ?? guarded?.reason ?? young) : undefined;
+    if (reason !== undefined) this.#keep(reason, 1);
+    if (reason === 'error') {
+      this.#onRefusal({ key: object.key, why: guarded?.detail ?? "it can't be moved" });
     }
     const unit = this.#unit;
     if (unit !== undefined) {
       unit.isYoung ||= isYoung;
       unit.isClaimed ||= claim !== undefined;
-      unit.isKept ||= guarded !== null;
+      unit.isKept ||= guarded !== null || !isNamed;
+      if (isNamed) unit.approved++;
+      if (reason !== undefined) unit.counted++;
+      unit.why ??= claim ?? (isNamed ? reason : isYoung ? 'too-young' : 'changed');
     } else {
       if (claim !== undefined) return;
       if (isYoung) {
         this.#young++;
         return;
       }
-      if (guarded !== null && this.#policy.keepLast === 0) return;
+      if ((guarded !== null || !isNamed) && this.#policy.keepLast === 0) return;
     }
     this.#rows.push({
       key: object.key,
@@ -163,7 +196,7 @@ class Planner {
       cause: this.#cause,
       unit: unitName,
       // Ranked for keepLast with the others, and taken out after that.
-      isKept: guarded !== null,
+      isKept: guarded !== null || !isNamed,
     });
   }
 
@@ -176,8 +209,19 @@ class Planner {
       if (unit.isYoung || unit.isClaimed) sweeps.unplanUnit(this.#sweep, this.#cause, unit.name);
       else if (unit.isKept) sweeps.keepUnit(this.#sweep, this.#cause, unit.name);
       if (unit.isYoung && !unit.isClaimed) this.#young++;
+      const isWhole = !unit.isYoung && !unit.isClaimed && !unit.isKept;
+      if (this.#approved !== undefined && !isWhole)
+        this.#keep(unit.why ?? 'too-young', unit.approved - unit.counted);
     }
-    this.#unit = next === null ? undefined : { name: next, isYoung: false, isClaimed: false, isKept: false };
+    const fresh = {
+      isYoung: false,
+      isClaimed: false,
+      isKept: false,
+      approved: 0,
+      counted: 0,
+      why: undefined,
+    };
+    this.#unit = next === null ? undefined : { name: next, ...fresh };
   }
 
   /** Writes what is planned, once it is so much. */
@@ -214,18 +258,18 @@ class Planner {
     const { count, bytes } = sweeps.plannedOf(this.#sweep, this.#cause);
     if (older > 0) this.#keep('keep-last', before - count);
     const selected = this.#selected;
-    const over = overLimit(policy.limits, { objects: count, bytes, selected });
-    if (over !== null && !this.#dryRun) {
-      sweeps.unplanCause(this.#sweep, this.#cause);
-    }
-    if (over !== null) this.#keep('limit', count);
+    const limit = overLimit(policy.limits, { objects: count, bytes, selected });
+    if (limit !== null) this.#keep('limit', count);
     return {
       policy: policy.name,
       selected,
-      planned: over === null ? count : 0,
-      bytes: over === null ? bytes : 0,
+      planned: limit === null ? count : 0,
+      bytes: limit === null ? bytes : 0,
       kept: this.#kept,
-      over,
+      over: limit === null ? null : { limit, objects: count, bytes },
+      cause: this.#cause,
+      found: this.#found,
+      changed: this.#changed,
     };
   }
 }

@@ -1,4 +1,6 @@
 import type { SweepCounts, SweepState } from '../catalog/sweeps.ts';
+import type { WaitingPlan } from '../catalog/waiting.ts';
+import { isoTime } from '../domain/clock.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
@@ -13,6 +15,7 @@ import { checkOwner } from '../store/owner.ts';
 import { SweepLedger } from './ledger-thread.ts';
 import { BATCH, type MoveEnd, moveBatches } from './move.ts';
 import { type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
+import { fileWaiting, tidyWaiting, waitingHint } from './waiting.ts';
 
 /** How many objects that were gone or changed are named: two sweeps at once meet thousands. */
 const MOST_TOLD = 20;
@@ -42,14 +45,24 @@ export interface SweepOptions {
   readonly batchSize?: number;
 }
 
+interface BlockedPolicy {
+  readonly policy: string;
+  /** Which limit it is over, in words. */
+  readonly over: string;
+  /** Its plan that waits for approval; undefined of a dry run. */
+  readonly waiting: WaitingPlan | undefined;
+  /** Whether that plan was filed by this sweep, and did not wait already. */
+  readonly isNew: boolean;
+}
+
 export interface SweepResult extends SweepCounts {
   /** Its id, or null of a dry run. */
   readonly sweep: string | null;
   readonly plans: readonly PolicyPlan[];
   /** Old enough, and kept, by reason. */
   readonly kept: ReadonlyMap<KeptReason, number>;
-  /** Policies over a limit, and what they are over. */
-  readonly blocked: readonly { policy: string; over: string }[];
+  /** Policies over a limit: nothing of them is moved. */
+  readonly blocked: readonly BlockedPolicy[];
   /** Whether the signal ended it before all was moved. */
   readonly isCut: boolean;
 }
@@ -87,15 +100,19 @@ async function sweepIn(
   };
   let isCut = false;
   const plans: PolicyPlan[] = [];
+  const blocked: BlockedPolicy[] = [];
   try {
+    if (!isDry) await tidyWaiting(place);
     for (const policy of options.policies) {
-      plans.push(await planOne(place, ledger, n, policy, options));
+      const { plan, over } = await planOne(place, { run, ledger, n }, policy, options);
+      plans.push(plan);
+      if (over !== undefined) blocked.push(over);
     }
     for (const plan of plans) {
       counts.planned += plan.planned;
       for (const [reason, times] of plan.kept) kept.set(reason, (kept.get(reason) ?? 0) + times);
     }
-    if (options.dryRun) {
+    if (isDry) {
       for (const item of planItems(place, n)) options.onPlanned?.(item);
     } else {
       catalog.sweeps.progress(n, 'moving', counts.planned, null);
@@ -103,22 +120,33 @@ async function sweepIn(
       isCut = await movePlan(place, run, ledger, n, options, counts, kept);
     }
   } catch (error) {
-    const isStopped = options.signal?.aborted === true && error === options.signal.reason;
-    // What is on its way to the plan must be there before that is dropped.
-    await ledger.planned().catch((second: unknown) => {
-      if (second !== error) place.report('warn', messageOf(second)); // it is not the first error
-    });
+    const isStopped = await settleError(place, ledger, error, options.signal);
     tryTo(place, () => end(isStopped ? 'interrupted' : 'failed'));
     if (!isStopped) throw error;
-    return { sweep: options.dryRun ? null : id, ...counts, plans, kept, blocked: [], isCut: true };
+    return { sweep: isDry ? null : id, ...counts, plans, kept, blocked, isCut: true };
   }
-  const blocked = plans.flatMap(({ policy, over }) => (over === null ? [] : [{ policy, over }]));
   end(isCut ? 'interrupted' : blocked.length > 0 && counts.planned === 0 ? 'blocked' : 'done');
-  return { sweep: options.dryRun ? null : id, ...counts, plans, kept, blocked, isCut };
+  return { sweep: isDry ? null : id, ...counts, plans, kept, blocked, isCut };
+}
+
+/**
+ * Whether an error is but the signal's. What is on its way to a plan is there when
+ * it resolves, so that the plan can be dropped.
+ */
+export async function settleError(
+  place: Place,
+  ledger: SweepLedger,
+  error: unknown,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  await ledger.planned().catch((second: unknown) => {
+    if (second !== error) place.report('warn', messageOf(second)); // it is not the first error
+  });
+  return signal?.aborted === true && error === signal.reason;
 }
 
 /** Warns of what this store's guards leave open, before anything is moved. */
-async function tellWhatIsOpen({ store, report }: Place): Promise<void> {
+export async function tellWhatIsOpen({ store, report }: Place): Promise<void> {
   for (const { text, isOpen } of (await store.guards?.()) ?? []) {
     if (isOpen && isNews(store, text)) report('warn', text, { hint: 'see tombstonectl doctor' });
   }
@@ -126,27 +154,39 @@ async function tellWhatIsOpen({ store, report }: Place): Promise<void> {
 
 async function planOne(
   place: Place,
-  ledger: SweepLedger,
-  n: number,
+  { run, ledger, n }: { run: Run; ledger: SweepLedger; n: number },
   policy: Policy,
   options: SweepOptions,
-): Promise<PolicyPlan> {
-  const onRefusal = options.onRefusal ?? (() => undefined);
-  const plan = await planPolicy(place, ledger, {
-    sweep: n,
-    policy,
-    guards: options.guards,
-    dryRun: options.dryRun,
-    onRefusal,
-    onListed: options.onListed,
-    signal: options.signal,
-  });
-  if (plan.over !== null) {
-    place.report('warn', `policy ${policy.name} moves nothing: ${plan.over}`, {
+): Promise<{ plan: PolicyPlan; over: BlockedPolicy | undefined }> {
+  const { guards, dryRun, signal, onListed, onRefusal = () => undefined } = options;
+  const plan = await planPolicy(place, ledger, { sweep: n, policy, guards, onRefusal, onListed, signal });
+  const { over } = plan;
+  if (over === null) return { plan, over: undefined };
+  // A dry run shows all of it.
+  const filed = dryRun
+    ? { plan: undefined, isNew: false }
+    : await fileWaiting(place, run, { sweep: n, plan, over, onListed, signal });
+  const blocked = { policy: policy.name, over: over.limit, waiting: filed.plan, isNew: filed.isNew };
+  const { message, hint } = blockedText(place.row.name, blocked);
+  place.report('warn', message, { hint, policy: policy.name, sweep: filed.plan?.sweep });
+  return { plan, over: blocked };
+}
+
+function blockedText(
+  store: string,
+  { policy, over, waiting, isNew }: BlockedPolicy,
+): { message: string; hint: string } {
+  const message = `policy ${policy} moves nothing: ${over}`;
+  if (waiting === undefined)
+    return {
+      message,
       hint: 'see what it names with sweep --dry-run --policy, then raise the limit in the config',
-    });
-  }
-  return plan;
+    };
+  const waits = isNew ? 'its plan waits' : 'an earlier plan of it waits';
+  return {
+    message: `${message}; ${waits} for approval until ${isoTime(waiting.expiresAt)}: ${waiting.sweep}`,
+    hint: waitingHint(store, waiting.sweep),
+  };
 }
 
 /** What a sweep has planned, in key order. */
@@ -161,12 +201,13 @@ export function* planItems(place: Place, n: number): Generator<PlannedObject> {
   }
 }
 
-async function movePlan(
+/** Moves what a sweep has planned, and counts what becomes of it; true when the signal ended it. */
+export async function movePlan(
   place: Place,
   run: Run,
   ledger: SweepLedger,
   n: number,
-  options: SweepOptions,
+  options: Pick<SweepOptions, 'policies' | 'signal' | 'batchSize' | 'onRefusal' | 'onProgress'>,
   counts: { planned: number; moved: number; abandoned: number; failed: number; bytes: number },
   kept: Map<KeptReason, number>,
 ): Promise<boolean> {
@@ -225,13 +266,10 @@ export function tryTo(place: Place, work: () => void): void {
   }
 }
 
-/** Throws `blocked` when a sweep was kept from moving anything by a limit. */
-export function failIfBlocked(result: SweepResult): void {
-  const first = result.blocked[0];
+/** Throws `blocked` when a sweep of a store was kept from moving something by a limit. */
+export function failIfBlocked(store: string, result: Pick<SweepResult, 'blocked'>): void {
+  const [first] = result.blocked;
   if (first === undefined) return;
-  throw new TombstonedError('blocked', `policy ${first.policy} moves nothing: ${first.over}`, {
-    reason: 'limit',
-    key: first.policy,
-    hint: 'see what it names with sweep --dry-run --policy, then raise the limit in the config',
-  });
+  const { message, hint } = blockedText(store, first);
+  throw new TombstonedError('blocked', message, { reason: 'limit', key: first.policy, hint });
 }

@@ -62,7 +62,7 @@ function noted(catalog: Catalog, called: Set<string>): Catalog {
 
 /** Calls everything that a catalog's parts can do. */
 function useAll(catalog: Catalog, temp: TempCatalog): void {
-  const { tombstones, sweeps, runs, events, holds, leaseWatch, schedule } = catalog;
+  const { tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule } = catalog;
   const store = catalog.storeByName('a')?.n ?? 0;
   const { now } = temp;
   const run = runs.begin({
@@ -134,10 +134,25 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   sweeps.openOf(run);
   sweeps.get('s-1');
   sweeps.latest(store, 10);
-  sweeps.latest(store, 10, true);
+  sweeps.last(store);
+  sweeps.lastMoving(store);
   sweeps.unplanKept(sweep, cause);
   sweeps.unplanCause(sweep, cause);
   sweeps.dropPlan(sweep, 10);
+  waiting.moveIn({ from: sweep, cause, to: sweep + 1, after: '', limit: 10 });
+  const plan = { sweep, store, policy: 'policy', cause, over: '', objects: 1, bytes: 1 };
+  waiting.file({ ...plan, now, expiresAt: now + DAY });
+  waiting.get('s-1');
+  waiting.ofStore(store, now);
+  waiting.page(sweep, '', 10);
+  waiting.revisions(sweep, ['a/b']);
+  waiting.take({ plan: sweep, run, now });
+  waiting.giveBack(sweep, run);
+  waiting.approved(sweep, run, now);
+  waiting.reject(sweep, '', now);
+  waiting.expire(store, now);
+  waiting.leftovers();
+  waiting.dropKeys(sweep, 10);
   sweeps.interrupt(sweep, now);
   runs.open(store);
   runs.get(run);
@@ -185,8 +200,8 @@ describe('the catalog’s statements', () => {
   });
 
   it('are all looked at here', () => {
-    const { tombstones, sweeps, runs, events, holds, leaseWatch, schedule } = temp.catalog;
-    const methods = [tombstones, sweeps, runs, events, holds, leaseWatch, schedule].flatMap((part) =>
+    const { tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule } = temp.catalog;
+    const methods = [tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule].flatMap((part) =>
       Object.getOwnPropertyNames(Object.getPrototypeOf(part))
         .filter((name) => name !== 'constructor')
         .map((name) => `${part.constructor.name}.${name}`),

@@ -154,7 +154,7 @@ describe('plans in the catalog', () => {
     sweeps.interrupt(sweep, START + 2);
     const [latest] = sweeps.latest(store, 5);
     expect(latest).to.include({ state: 'interrupted', endedAt: START + 1 });
-    expect(sweeps.latest(store, 5, true)).to.deep.equal([]);
+    expect(sweeps.lastMoving(store)).to.equal(undefined);
     temp.now += 1000;
     const { sweep: moved } = temp.tombstone(store, ['k']);
     expect(sweeps.latest(store, 5).map(({ id }) => id)).to.deep.equal([moved, latest?.id]);

@@ -34,6 +34,7 @@ describe('tombstonectl sweep', () => {
       dryRun: false,
       waiting: [],
       kept: {},
+      plans: [],
     });
     expect(store.live()).to.deep.equal({ 'logs/new': 'n' });
     expect(store.pending()).to.have.length(2);

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { recover } from '../../lib/app/recover.ts';
 import type { Tombstone } from '../../lib/catalog/tombstones.ts';
+import type { WaitingPlan } from '../../lib/catalog/waiting.ts';
 import { parseKey } from '../../lib/domain/key.ts';
 import { STATES } from '../../lib/domain/state.ts';
 import { purge } from '../../lib/purge/purge.ts';
@@ -10,10 +11,12 @@ import { Reader } from '../../lib/reader/reader.ts';
 import { restore } from '../../lib/restore/restore.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { listFences } from '../../lib/store/fences.ts';
+import { approve } from '../../lib/sweep/approve.ts';
 import { sweep } from '../../lib/sweep/sweep.ts';
+import { tidyWaiting } from '../../lib/sweep/waiting.ts';
 import { type Fault, Faults, faultsAt } from '../support/faults.ts';
 import { FAST } from '../support/phases.ts';
-import { age, DAY, NO_GUARDS, TempPlace } from '../support/place.ts';
+import { age, DAY, NO_GUARDS, NO_LIMITS, TempPlace } from '../support/place.ts';
 
 const OLD = ['a/one', 'a/two', 'b/c/three', 'four'];
 const NEW = ['a/young', 'b/young'];
@@ -23,6 +26,8 @@ const FORCED = ['a/one', 'four'];
 interface Scenario {
   /** What a reader may find at an old key while the operation is half done; by default its content. */
   mayRead?(key: string): string[];
+  /** Only each so-manyth fault is tried: an odd number meets every kind. */
+  readonly stride?: number;
   /** Whether old keys may have been purged. */
   readonly mayBePurged?: true;
   /** Brings the fresh place to where the operation begins. */
@@ -38,6 +43,16 @@ function contentOf(key: string): string {
 
 async function sweepAll(place: Place): Promise<void> {
   await sweep(place, { policies: [age()], guards: NO_GUARDS, dryRun: false });
+}
+
+/** A sweep whose only policy names more than it may move. */
+async function sweepOverLimit(place: Place): Promise<void> {
+  const policies = [age({ limits: { ...NO_LIMITS, maxObjects: 1 } })];
+  await sweep(place, { policies, guards: NO_GUARDS, dryRun: false });
+}
+
+function waitingIn(place: Place): WaitingPlan[] {
+  return place.catalog.waiting.ofStore(place.row.n, place.clock.now());
 }
 
 function tombstones(place: Place): Tombstone[] {
@@ -79,6 +94,40 @@ const SCENARIOS: Record<string, Scenario> = {
     },
     check: async (place) => {
       expect(kept(place).map(({ key }) => key)).to.have.members(OLD);
+    },
+  },
+  'sweep over a limit': {
+    stride: 7,
+    prepare: async () => undefined,
+    operate: sweepOverLimit,
+    check: async (place) => {
+      const [plan, ...others] = waitingIn(place);
+      expect(others).to.deep.equal([]);
+      expect(place.catalog.waiting.page(plan?.n ?? 0, '', 10).map(({ key }) => key)).to.have.members(OLD);
+      expect(tombstones(place)).to.deep.equal([]);
+      expect(place.catalog.waiting.leftovers()).to.deep.equal([]);
+    },
+  },
+  'plan that is approved': {
+    stride: 11,
+    prepare: async (temp) => {
+      const place = temp.open();
+      await sweepOverLimit(place);
+      temp.close(place);
+    },
+    operate: async (place) => {
+      for (const { sweep: id } of waitingIn(place)) {
+        await approve(place, id, { policies: [age()], guards: NO_GUARDS, dryRun: false, batchSize: 2 });
+      }
+    },
+    check: async (place) => {
+      expect(kept(place).map(({ key }) => key)).to.have.members(OLD);
+      const [first, ...others] = new Set(kept(place).map(({ sweep: id }) => id));
+      expect(others).to.deep.equal([]);
+      expect(place.catalog.waiting.get(first ?? '')?.state).to.equal('approved');
+      expect(place.catalog.sweeps.get(first ?? '')).to.include({ state: 'done', moved: OLD.length });
+      await tidyWaiting(place);
+      expect(place.catalog.waiting.leftovers()).to.deep.equal([]);
     },
   },
   purge: {
@@ -314,7 +363,7 @@ describe('crash matrix', () => {
       const clean = new Faults();
       expect(await matrix.operate(clean)).to.equal(undefined);
       expect(clean.calls.length).to.be.greaterThan(40);
-      for (const fault of clean.calls.flatMap((call, i) => faultsAt(call, i + 1))) {
+      for (const fault of faultsOf(clean.calls, scenario)) {
         matrix.back();
         reported.clear();
         const faults = new Faults(fault);
@@ -336,7 +385,7 @@ describe('crash matrix', () => {
       const recovery = new Faults();
       expect(await matrix.as(recovery, recover)).to.equal(undefined);
       expect(recovery.calls.length).to.be.greaterThan(10);
-      for (const fault of recovery.calls.flatMap((call, i) => faultsAt(call, i + 1))) {
+      for (const fault of faultsOf(recovery.calls, scenario)) {
         matrix.back();
         reported.clear();
         const faults = new Faults(fault);
@@ -347,9 +396,15 @@ describe('crash matrix', () => {
   }
 });
 
+function faultsOf(calls: readonly string[], { stride = 1 }: Scenario): Fault[] {
+  return calls.flatMap((call, i) => faultsAt(call, i + 1)).filter((_, i) => i % stride === 0);
+}
+
 /** The place where an operation has done half of its work on the store. */
 function halfWay(calls: readonly string[]): number {
-  const acts = calls.flatMap((call, i) => (['rename', 'unlinkAsync', 'link'].includes(call) ? [i + 1] : []));
+  const acts = calls.flatMap((call, i) =>
+    ['rename', 'unlinkAsync', 'link', 'waiting.moveIn'].includes(call) ? [i + 1] : [],
+  );
   const at = acts[Math.floor(acts.length / 2)];
   if (at === undefined) throw new Error(`nothing was done: ${calls.join(' ')}`);
   return at;

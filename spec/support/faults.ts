@@ -89,6 +89,7 @@ export class Faults {
     const parts = {
       tombstones: part(catalog.tombstones, 'tombstones'),
       sweeps: part(catalog.sweeps, 'sweeps'),
+      waiting: part(catalog.waiting, 'waiting'),
       runs: part(catalog.runs, 'runs'),
       events: part(catalog.events, 'events'),
       holds: part(catalog.holds, 'holds'),
@@ -148,7 +149,8 @@ export class Faults {
 /** Which faults are worth trying at a call: a read has no effect to be before or after of. */
 export function faultsAt(call: string, at: number): Fault[] {
   const isRead =
-    READS.has(call) || /\.(get|page|open|taken|due|names|in|covering|plan(Page|nedOf))/.test(call);
+    READS.has(call) ||
+    /\.(get|page|open|taken|due|names|in|covering|plan(Page|nedOf)|ofStore|revisions|leftovers)/.test(call);
   const whens = isRead ? (['before'] as const) : (['before', 'after'] as const);
   return whens.flatMap((when) => [{ at, when, as: 'kill' } as const, { at, when, as: 'fail' } as const]);
 }

@@ -204,7 +204,7 @@ describe('a sweep by age', () => {
       expect(moved()).to.deep.equal(['b/1']);
       expect(result.blocked.map(({ policy }) => policy)).to.deep.equal(['wide']);
       expect(result.kept.get('limit')).to.equal(2);
-      expect(() => failIfBlocked(result)).to.throw(
+      expect(() => failIfBlocked('spec', result)).to.throw(
         /wide moves nothing: it would move 2 of 3 objects, and maxFraction/,
       );
     });

@@ -1,9 +1,11 @@
+import { ctlOf } from '../../app/claim-place.ts';
 import { knownStores, lookAtClaims } from '../../app/known-stores.ts';
 import { realSurroundings } from '../../app/open.ts';
 import type { FenceStanding } from '../../app/standing-claims.ts';
 import { freesSpace, type OpenRun, type StoreStatus, storeStatus } from '../../app/status.ts';
 import type { RunRow } from '../../catalog/runs.ts';
 import type { Sweep } from '../../catalog/sweeps.ts';
+import type { WaitingPlan } from '../../catalog/waiting.ts';
 import { selectStores } from '../../config/load.ts';
 import { isoTime } from '../../domain/clock.ts';
 import { printable } from '../../domain/key.ts';
@@ -16,14 +18,15 @@ import { histogram } from '../histogram.ts';
 import { withCatalog } from '../opened.ts';
 import type { Output } from '../output.ts';
 import { sweepObject } from '../sweep-object.ts';
+import { waitingObject } from '../waiting-object.ts';
 import { byReason, counted, until } from '../wording.ts';
 
 export const manual = {
   synopsis: ['status [--store NAME]'],
   description: [
     'Shows for each store how many tombstones, and bytes, are in each state; what is due,',
-    'and what keeps some of it; leases, holds and fences; the last sweep and purge, and what',
-    'runs now; what goes when.',
+    'and what keeps some of it; leases, holds and fences; plans that wait for approval; the',
+    'last sweep and purge, and what runs now; what goes when.',
   ],
   examples: [
     ['status', 'all stores'],
@@ -51,14 +54,14 @@ export async function run(call: Call<typeof options>): Promise<number> {
       const { name } = store.config;
       return storeStatus(catalog, store, claims.get(name), now, freed.get(name) ?? null);
     });
-    out.result({ type: 'status', stores: stores.map(objectOf) }, () =>
+    out.result({ type: 'status', stores: stores.map((store) => objectOf(store, now)) }, () =>
       stores.map((store) => textOf(out, store, now)).join('\n\n'),
     );
     return 0;
   });
 }
 
-function objectOf(status: StoreStatus) {
+function objectOf(status: StoreStatus, now: number) {
   const { name, url, counts, bytes, due, kept, nextPurge, leases, holds, exemptions } = status;
   const { lastSweep, lastPurge, fences } = status;
   return {
@@ -73,11 +76,12 @@ function objectOf(status: StoreStatus) {
     leases,
     holds,
     exemptions,
-    lastSweep: lastSweep === null ? null : sweepObject(lastSweep),
+    lastSweep: lastSweep === null ? null : sweepObject({ sweep: lastSweep, plan: undefined }, now),
     lastPurge: lastPurge === null ? null : runObject(lastPurge),
     openRuns: status.openRuns.map((open) => ({ ...runObject(open), life: open.life })),
     goes: status.goes,
     fences: fences.map((fence) => fenceObject(fence)),
+    waiting: status.waiting.map(waitingObject),
   };
 }
 
@@ -113,6 +117,7 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
     );
   }
   for (const fence of status.fences) lines.push(fenceLine(fence));
+  for (const plan of status.waiting) lines.push(...waitingLines(name, plan));
   if (status.goes.some(({ count }) => count > 0)) {
     lines.push('  goes', ...histogram(status.goes, out.isUnicode).map((line) => `    ${line}`));
   }
@@ -125,6 +130,18 @@ function fenceLine({ fence, life, age }: FenceStanding): string {
   if (owner === null) return `  fence       ${printable(id)}, over everything: ${problem ?? ''} (${life})`;
   const since = age === null ? '' : `, for ${formatDuration(age)}`;
   return `  fence       ${kind} of ${printable(owner.host)}, pid ${owner.pid}${since}, ${life} (${id})`;
+}
+
+function waitingLines(store: string, plan: WaitingPlan): string[] {
+  const { sweep, policy, objects, bytes, over, expiresAt, movedBy } = plan;
+  const what = `policy ${policy}, ${counted(objects, 'object')}, ${formatSize(bytes)}`;
+  const ctl = ctlOf(store);
+  return [
+    `  waiting     ${what}, until ${isoTime(expiresAt)}: ${over}`,
+    movedBy === null
+      ? `              ${ctl} sweeps ${sweep}, then approve ${sweep} or reject ${sweep} --reason TEXT`
+      : `              run ${movedBy} is moving it (${sweep})`,
+  ];
 }
 
 const AFTER = {

@@ -14,6 +14,7 @@ import { inEachPlace, withCatalog } from '../opened.ts';
 import type { Output } from '../output.ts';
 import { withProgress } from '../progress.ts';
 import { untilSignalled } from '../signals.ts';
+import { waitingObject } from '../waiting-object.ts';
 import { byReason, counted } from '../wording.ts';
 
 export const manual = {
@@ -22,7 +23,8 @@ export const manual = {
     'Asks each policy what has expired, leaves what a guard, a hold or an exemption keeps,',
     'and moves the rest. What was moved can still be read (cat) and restored until its',
     'safety window has passed. What a run that died has left is finished first. A policy',
-    'that is over one of its limits moves nothing, and the exit code is 5.',
+    'that is over one of its limits moves nothing; its plan waits for approve or reject, for',
+    '7 days, and the exit code is 5. While it waits, later sweeps leave it as it is.',
   ],
   examples: [
     ['sweep --dry-run', 'what would go, and why'],
@@ -107,6 +109,7 @@ function summarize(out: Output, store: string, result: SweepResult, dryRun: bool
         dryRun,
         waiting: blocked.map(({ policy }) => policy),
         kept: Object.fromEntries(kept),
+        plans: blocked.flatMap(({ waiting }) => (waiting === undefined ? [] : [waitingObject(waiting)])),
       }),
     );
     return;
@@ -141,7 +144,7 @@ function problemsOf(store: string, result: SweepResult): Problem[] {
     problems.push({ error, isTold: false });
   }
   try {
-    failIfBlocked(result);
+    failIfBlocked(store, result);
   } catch (error) {
     // The sweep has warned of it while it planned.
     problems.push({ error: error instanceof Error ? error : new Error(String(error)), isTold: true });
