@@ -84,7 +84,7 @@ class Purger {
         now,
         window: safetyWindow,
         after,
-        limit: BATCH,
+        limit: this.#place.store.removalBatch ?? BATCH,
       });
       const last = page.at(-1);
       if (last === undefined) break;

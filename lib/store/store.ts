@@ -88,6 +88,9 @@ export interface Store {
   /** How many objects one batch moves at the most, where it takes so long that a signal would have to wait. */
   readonly batch?: number;
 
+  /** How many pending copies one batch removes at the most, where many requests for them may be under way at once. */
+  readonly removalBatch?: number;
+
   /** Of a store whose requests may take effect after who sent them has died (R5). */
   readonly late?: LateEffects;
 

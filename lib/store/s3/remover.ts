@@ -13,6 +13,11 @@ import { versionsOf } from './versions.ts';
 /** How many names of others a listing may have for each of a batch, before each is looked at by itself. */
 const OTHERS = 10;
 const PAGE = 1000;
+/** How many pages are removed at the same time: servers take the names of one request one after the other. */
+const PAGES = 4;
+
+/** How many copies a batch has at the most for all of it to be removed at once. */
+export const REMOVED_AT_ONCE = PAGE * PAGES;
 
 interface Named {
   readonly item: RemoveItem;
@@ -83,9 +88,11 @@ export class Remover {
       });
     }
     const unclear: Doomed[] = [];
-    for (let from = 0; from < doomed.length; from += PAGE) {
+    const pages = Array.from({ length: Math.ceil(doomed.length / PAGE) }, (_, n) =>
+      doomed.slice(n * PAGE, (n + 1) * PAGE),
+    );
+    const removePage = async (some: readonly Doomed[]): Promise<void> => {
       await this.#pulse?.();
-      const some = doomed.slice(from, from + PAGE);
       const ends = await this.#api.deleteMany(
         some.map(({ name, versionId }) => (versionId === undefined ? { name } : { name, versionId })),
       );
@@ -96,7 +103,8 @@ export class Remover {
           unclear.push(one);
         } else judged.set(one.name, end === 'deleted' ? removed(one) : await this.#refused(one, end));
       }
-    }
+    };
+    await this.#inFlight(pages, removePage, Math.min(PAGES, this.#concurrency));
     // A hold must not be in force while a removal may still take effect (R5).
     await this.#late.outlast();
     await this.#inFlight(unclear, async (one) => {
@@ -171,12 +179,16 @@ export class Remover {
     return seen;
   }
 
-  async #inFlight<Item>(items: Iterable<Item>, act: (item: Item) => Promise<void>): Promise<void> {
+  async #inFlight<Item>(
+    items: Iterable<Item>,
+    act: (item: Item) => Promise<void>,
+    most = this.#concurrency,
+  ): Promise<void> {
     const rest = items[Symbol.iterator]();
     const work = async (): Promise<void> => {
       for (let next = rest.next(); next.done !== true; next = rest.next()) await act(next.value);
     };
-    const outcomes = await Promise.allSettled(Array.from({ length: this.#concurrency }, work));
+    const outcomes = await Promise.allSettled(Array.from({ length: most }, work));
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
 }

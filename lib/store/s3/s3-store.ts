@@ -28,7 +28,7 @@ import { isControlName, isNestedStore, nameProblem, refusalOf } from './names.ts
 import { Neighbours } from './neighbours.ts';
 import { describe, statusOf } from './probe.ts';
 import { PutterBack } from './putter-back.ts';
-import { Remover } from './remover.ts';
+import { REMOVED_AT_ONCE, Remover } from './remover.ts';
 import { ResumingBody } from './resuming-body.ts';
 import { revisionOf, wholeSeconds } from './revisions.ts';
 import { isCopyRemoved } from './version-removal.ts';
@@ -53,6 +53,7 @@ export class S3Store implements Store {
   readonly settle: number;
   readonly control: ControlSpace;
   readonly batch: number;
+  readonly removalBatch = REMOVED_AT_ONCE;
   readonly late = { for: DEAD_MS, time: async () => this.#time(), isQuiet: () => this.#isQuiet() };
   readonly #api: S3Api;
   readonly #clock: Clock;
