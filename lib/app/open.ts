@@ -8,6 +8,7 @@ import { type RandomSource, systemRandom } from '../domain/ids.ts';
 import { agePolicy } from '../policy/age.ts';
 import { matcher } from '../policy/glob.ts';
 import type { Guards, Policy } from '../policy/policy.ts';
+import { Pace } from '../run/pace.ts';
 import type { Actor, Place, Report } from '../run/place.ts';
 import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/identity.ts';
 import { openStore } from './open-store.ts';
@@ -75,7 +76,10 @@ export async function openPlace(
     const identity = await readIdentity(store.control, 'read');
     if (identity !== undefined) checkPendingPrefix(store, identity);
     await checkIdentity(store, row.uuid);
-    return { ...surroundings, store, catalog, row, safetyWindow: config.safetyWindow, config };
+    // A bucket's own client bounds what it asks.
+    const isLocal = config.location.kind === 'local';
+    const pace = isLocal ? new Pace(config.throttle, surroundings.clock) : undefined;
+    return { ...surroundings, store, catalog, row, safetyWindow: config.safetyWindow, config, pace };
   } catch (error) {
     store.close();
     throw error;

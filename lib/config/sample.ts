@@ -52,9 +52,9 @@ stores:
     # Nothing younger than this is ever tombstoned, whatever a policy says.
     minimumAge: ${formatDuration(minimumAge)}
 
-    # A policy that names more than this moves nothing at all. maxFraction is of the live objects
-    # that its prefix and match select; maxBytes is a size such as 10GiB. null is no limit. A policy
-    # may have limits of its own.
+    # A policy that names more than this moves nothing until somebody approves its plan: see
+    # tombstonectl sweeps. maxFraction is of the live objects that its prefix and match select;
+    # maxBytes is a size such as 10GiB. null is no limit. A policy may have limits of its own.
     limits:
       maxObjects: ${scalar(limits.maxObjects)}
       maxFraction: ${scalar(limits.maxFraction)}

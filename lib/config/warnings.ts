@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { formatDuration } from '../domain/quantities.ts';
 import type { Config, StoreConfig } from './config.ts';
-import { CONFIG_DEFAULTS, STORE_DEFAULTS } from './defaults.ts';
+import { CONFIG_DEFAULTS, THROTTLE_DEFAULTS } from './defaults.ts';
 
 const HOUR = 3_600_000;
 
@@ -12,7 +12,6 @@ export function warnings(config: Config): string[] {
 
 /** Members that are checked, and that nothing in this version acts on. */
 const IDLE = ['metrics', 'clockTolerance', 'notify'] as const;
-const IDLE_LOCALLY = ['throttle'] as const;
 
 function unused<K extends string>(
   path: string,
@@ -27,7 +26,9 @@ function unused<K extends string>(
 
 function storeWarnings(store: StoreConfig, index: number): string[] {
   const path = `stores[${index}].`;
-  const lines = store.location.kind === 's3' ? [] : unused(path, store, STORE_DEFAULTS, IDLE_LOCALLY);
+  const lines: string[] = [];
+  if (store.location.kind === 'local' && store.throttle.concurrency !== THROTTLE_DEFAULTS.concurrency)
+    lines.push(`${path}throttle.concurrency: has no effect on a local store, which has one batch at a time`);
   if (store.safetyWindow < HOUR) {
     lines.push(
       `${path}safetyWindow: ${formatDuration(store.safetyWindow)} is under an hour: what a restore still reads may be gone`,

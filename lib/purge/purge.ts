@@ -5,6 +5,7 @@ import { commonPrefix, printable } from '../domain/key.ts';
 import { type Batch, begin, refreshHolds, retireShared } from '../run/batch.ts';
 import { type Keeper, keepersOf, keeperText, reasonOf } from '../run/claims.ts';
 import { lookAtLeases } from '../run/leases.ts';
+import { waitForPace } from '../run/pace.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
@@ -70,7 +71,7 @@ class Purger {
   }
 
   async run(run: Run): Promise<PurgeResult> {
-    const { catalog, row, clock, safetyWindow } = this.#place;
+    const { catalog, row, clock, safetyWindow, pace } = this.#place;
     const { dryRun, historyFor, signal, onProgress } = this.#options;
     const now = clock.now();
     if (dryRun) await refreshHolds(this.#place);
@@ -79,13 +80,14 @@ class Purger {
     for (let after: { purgeAfter: number; id: string } | undefined; ; ) {
       isCut = signal?.aborted === true;
       if (isCut) break;
-      const page = catalog.tombstones.duePage({
+      const found = catalog.tombstones.duePage({
         store: row.n,
         now,
         window: safetyWindow,
         after,
         limit: this.#place.store.removalBatch ?? BATCH,
       });
+      const page = dryRun || pace === undefined ? found : pace.first(found);
       const last = page.at(-1);
       if (last === undefined) break;
       after = { purgeAfter: last.purgeAfter ?? 0, id: last.id };
@@ -135,6 +137,7 @@ class Purger {
     const common = page.reduce((prefix, { key }) => commonPrefix(prefix, key), page[0]?.key ?? '');
     // Where each fence costs a `settle`, one for all pages.
     const prefixes = [this.#place.store.settle > 0 ? '' : common];
+    await waitForPace(this.#place, run, this.#options.signal);
     const batch = await begin(this.#place, run, { kind: 'purge', prefixes }, this.#options.signal);
     if (batch === undefined) return false;
     const { taken, kept } = catalog.transaction(() => {
@@ -143,6 +146,7 @@ class Purger {
       const take = { store: row.n, run: run.n, ids, now, window: safetyWindow };
       return { taken: catalog.tombstones.takeForPurge(take), kept: keepers };
     });
+    this.#place.pace?.spend(taken);
     for (const [i, keeper] of kept) {
       const tombstone = page[i];
       if (tombstone !== undefined) this.#keepBy(tombstone, keeper);

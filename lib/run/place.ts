@@ -2,6 +2,7 @@ import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { Clock } from '../domain/clock.ts';
 import type { RandomSource } from '../domain/ids.ts';
 import type { Store } from '../store/store.ts';
+import type { Pace } from './pace.ts';
 
 /** Who acts: what runs, events and control objects name. */
 export interface Actor {
@@ -32,6 +33,8 @@ export interface Place {
   readonly random: RandomSource;
   readonly actor: Actor;
   readonly report: Report;
+  /** What bounds moves and purges in time, where the store itself does not. */
+  readonly pace?: Pace | undefined;
   /** Whether large sweeps may write from a second thread, which knows only the real clock. */
   readonly isThreaded?: boolean;
 }

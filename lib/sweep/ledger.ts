@@ -1,6 +1,7 @@
 import type { PlanItem } from '../catalog/sweeps.ts';
 import type { Intent, OpenBatch, Settled } from '../catalog/tombstones.ts';
 import { type Keeper, keepersOf } from '../run/claims.ts';
+import { firstOf } from '../run/pace.ts';
 import type { Place } from '../run/place.ts';
 import type { Lease } from '../store/leases.ts';
 
@@ -21,6 +22,8 @@ export interface Take {
   /** Where in the plan to go on. */
   readonly after: string;
   readonly most: number;
+  /** Null is no bound; one object may be larger. */
+  readonly mostBytes: number | null;
   readonly asker: 'policy' | 'hand';
   /** Those that forbid moves, as they were seen after the fence. */
   readonly leases: readonly Lease[];
@@ -60,9 +63,9 @@ export class CatalogLedger implements Ledger {
     this.#book.catalog.sweeps.plan(sweep, items);
   }
 
-  async take({ sweep, after, most, asker, leases, mayWait }: Take): Promise<Taken> {
+  async take({ sweep, after, most, mostBytes, asker, leases, mayWait }: Take): Promise<Taken> {
     const { catalog } = this.#book;
-    const items = catalog.sweeps.planPage(sweep, after, most);
+    const items = firstOf(catalog.sweeps.planPage(sweep, after, most), most, mostBytes);
     const last = items.at(-1)?.key ?? null;
     return catalog.transaction(() => {
       const keepers = keepersOf(this.#book, leases, items, asker);

@@ -4,6 +4,7 @@ import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
 import { type Batch, begin, retireShared } from '../run/batch.ts';
 import type { Keeper } from '../run/claims.ts';
+import { waitForPace } from '../run/pace.ts';
 import type { Place } from '../run/place.ts';
 import { reportLeft } from '../run/report-left.ts';
 import type { Run } from '../run/run.ts';
@@ -98,14 +99,19 @@ async function takeAhead(
   run: Run,
   { prefixes, signal }: Pick<MovePlan, 'prefixes' | 'signal'>,
   ledger: Ledger,
-  take: Omit<Take, 'leases' | 'mayWait'>,
+  take: Omit<Take, 'leases' | 'mayWait' | 'mostBytes'>,
 ): Promise<Ahead | undefined> {
   const isPatient = take.asker === 'policy';
+  await waitForPace(place, run, signal);
   const batch = await begin(place, run, { kind: 'sweep', prefixes, isPatient }, signal);
   if (batch === undefined) return undefined;
   const leases = batch.leases.filter(({ blocks }) => blocks === 'sweep');
   const mayWait = place.store.late !== undefined;
-  const taken = await ledger.take({ ...take, leases, mayWait });
+  const { pace } = place;
+  const mostBytes = pace?.mostBytes ?? null;
+  const most = Math.min(take.most, pace?.most ?? take.most);
+  const taken = await ledger.take({ ...take, most, mostBytes, leases, mayWait });
+  pace?.spend(taken.open?.moves ?? []);
   const { last } = taken;
   if (last !== null) return { ...taken, last, batch };
   await batch.end();

@@ -46,7 +46,7 @@ describe('warnings about a config', () => {
     const throttle = { ...THROTTLE_DEFAULTS, concurrency: 1 };
     expect(warnings(config({ notify: 'true' }, { settle: 1000, throttle }))).to.deep.equal([
       'notify: has no effect in this version',
-      'stores[0].throttle: has no effect in this version',
+      'stores[0].throttle.concurrency: has no effect on a local store, which has one batch at a time',
     ]);
   });
 
