@@ -111,7 +111,8 @@ export function storeStatus(
   };
 }
 
-function openRuns(catalog: Catalog, store: number): OpenRun[] {
+/** A store's runs that are not closed, and whether their processes live. */
+export function openRuns(catalog: Catalog, store: number): OpenRun[] {
   return catalog.runs.open(store).flatMap((run): OpenRun[] => {
     const lock = takeDeadLock(runLockFile(catalog.file, run.id), run.lock);
     if (lock === 'held') return [{ ...run, life: 'running' }];

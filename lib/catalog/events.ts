@@ -8,6 +8,7 @@ export type EventWhat =
   | 'abandoned'
   | 'purged'
   | 'purge-kept'
+  | 'copy-missing'
   | 'restoring'
   | 'restored'
   | 'restore-failed'

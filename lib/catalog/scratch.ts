@@ -118,6 +118,67 @@ export class ScratchView {
   }
 }
 
+/** A private table on disk, gone when it is closed: the pending copies that were listed, and what is none. */
+export class ScratchCopies {
+  readonly #sql: Sql;
+
+  constructor() {
+    const db = new Database('');
+    db.pragma('journal_mode = OFF');
+    db.pragma('synchronous = OFF');
+    db.exec(`CREATE TABLE copies (id TEXT NOT NULL, key TEXT NOT NULL) STRICT;
+             CREATE TABLE refused (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID`);
+    this.#sql = new Sql(db, 'scratch table');
+  }
+
+  add(copies: readonly { id: string; key: string }[]): void {
+    this.#sql.run(
+      `INSERT INTO copies (id, key) SELECT value->>0, value->>1 FROM json_each(?)`,
+      JSON.stringify(copies.map(({ id, key }) => [id, key])),
+    );
+  }
+
+  /** Sorts what was added; after this nothing is. */
+  finish(): void {
+    this.#sql.run(`CREATE INDEX copies_by_id ON copies (id, key)`);
+  }
+
+  /** Those that were not listed, by their place in the list. */
+  unlisted(rows: readonly { id: string; key: string }[]): number[] {
+    return this.#sql
+      .all(
+        `SELECT j.key AS i FROM json_each(?) j
+         WHERE NOT EXISTS (SELECT 1 FROM copies c WHERE c.id = j.value->>0 AND c.key = j.value->>1)`,
+        JSON.stringify(rows.map(({ id, key }) => [id, key])),
+      )
+      .map((row) => asNumber(row['i']));
+  }
+
+  addRefused(paths: readonly string[]): void {
+    this.#sql.run(
+      `INSERT OR IGNORE INTO refused (path) SELECT value FROM json_each(?)`,
+      JSON.stringify(paths),
+    );
+  }
+
+  /** Those of the paths that were refused before. */
+  refusedOf(paths: readonly string[]): ReadonlySet<string> {
+    const rows = this.#sql.all(
+      `SELECT path FROM refused WHERE path IN (SELECT value FROM json_each(?))`,
+      JSON.stringify(paths),
+    );
+    return new Set(rows.map((row) => asText(row['path'])));
+  }
+
+  hasRefused(): boolean {
+    return this.#sql.all(`SELECT 1 FROM refused LIMIT 1`).length > 0;
+  }
+
+  close(): void {
+    this.#sql.db.close();
+  }
+}
+
 function viewed(row: Row): ViewedKey {
   return {
     key: keyOf(row['key']),

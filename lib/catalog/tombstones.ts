@@ -2,7 +2,7 @@ import { TombstonedError } from '../domain/errors.ts';
 import { idTime, MAX_BATCH, makeTombstoneId, parseTombstoneId, type RandomSource } from '../domain/ids.ts';
 import type { Key } from '../domain/key.ts';
 import { type Revision, revisionHash, revisionText } from '../domain/revision.ts';
-import { STATES, type State } from '../domain/state.ts';
+import { COPY_STATES, STATES, type State } from '../domain/state.ts';
 import {
   asNumber,
   asNumberOrNull,
@@ -439,6 +439,81 @@ export class Tombstones {
       after,
       limit,
     );
+  }
+
+  /** A page of those that should have a pending copy, whatever is under way with it, in id order. */
+  copyPage(page: { store: number; prefix: string; after: string; limit: number }): Tombstone[] {
+    const { store, prefix, after, limit } = page;
+    const states = COPY_STATES.map((state) => `'${state}'`).join(', ');
+    // Along all tombstones: one that changes its state meanwhile is neither missed nor seen twice.
+    return this.#tombstones(
+      `FROM tombstones t ${JOINS}
+       WHERE t.id > @after AND +t.store = @store AND +t.state IN (${states})
+         AND substr(CAST(t.key AS BLOB), 1, length(CAST(@prefix AS BLOB))) = CAST(@prefix AS BLOB)
+       ORDER BY t.id LIMIT @limit`,
+      { store, prefix, after, limit },
+    );
+  }
+
+  /** What became of some keys, where their pending copies are not gone for good. */
+  copiesOf(store: number, keys: readonly string[]): Tombstone[] {
+    return this.#tombstones(
+      `FROM json_each(?) o CROSS JOIN tombstones t INDEXED BY tombstones_by_key ON t.store = ? AND t.key = o.value
+       ${JOINS} WHERE +t.state IN ('pending', 'restored')`,
+      JSON.stringify(keys),
+      store,
+    );
+  }
+
+  /** Takes tombstones whose pending copies are missing as `purging`, due or not; gives those it got, with what they were. */
+  takeMissing(take: { store: number; run: number; ids: readonly string[] }): Tombstone[] {
+    const { store, run, ids } = take;
+    return this.#take(
+      'purging',
+      store,
+      `UPDATE tombstones SET prior = state, state = 'purging', run = ?
+       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored') RETURNING id`,
+      run,
+      JSON.stringify(ids),
+      store,
+    );
+  }
+
+  /** A page of those that a run has taken which has ended, or was never there: nobody goes on with them. */
+  stuckPage(store: number, after: string, limit: number): Tombstone[] {
+    const stuck = (['purging', 'restoring'] as const).flatMap((state) =>
+      this.#tombstones(
+        `FROM tombstones t INDEXED BY tombstones_by_state ${JOINS}
+         WHERE t.store = ? AND t.state = '${state}' AND t.id > ?
+           AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.n = t.run AND r.ended_at IS NULL)
+         ORDER BY t.id LIMIT ?`,
+        store,
+        after,
+        limit,
+      ),
+    );
+    return stuck.toSorted((a, b) => (a.id < b.id ? -1 : 1)).slice(0, limit);
+  }
+
+  /** Intents that name a pending name which another row or intent has, and those of runs that have ended. */
+  oddIntents(store: number): { id: string; key: string; isTwice: boolean }[] {
+    return this.#sql.snapshot(() => {
+      const open = this.#sql.all(
+        `SELECT b.intents AS intents, r.ended_at AS endedAt FROM open_batches b JOIN runs r ON r.n = b.run
+         WHERE b.store = ?`,
+        store,
+      );
+      const seen = new Set<string>();
+      return open.flatMap((row) => {
+        const intents = intentsOf(row['intents']);
+        const settled = new Set(this.getAll(intents.map(({ id }) => id)).map(({ id }) => id));
+        return intents.flatMap(({ id, key }) => {
+          const isTwice = settled.has(id) || seen.has(id);
+          seen.add(id);
+          return isTwice || row['endedAt'] !== null ? [{ id, key, isTwice }] : [];
+        });
+      });
+    });
   }
 
   /** One tombstone, or undefined. */

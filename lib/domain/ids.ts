@@ -69,6 +69,17 @@ export function isCopyOf(id: string, copy: Revision, revision: Revision): boolea
   return parseTombstoneId(id)?.revisionHash === revisionHash(revision);
 }
 
+/**
+ * Whether a pending copy on S3 has another ETag than its source had, both of the form of
+ * an MD5: they are not the same bytes, unless either was encrypted with a key.
+ */
+export function hasOtherMd5(copy: Revision, revision: Revision): boolean {
+  if (copy.kind !== 's3' || revision.kind !== 's3') return false;
+  return copy.etag !== revision.etag && [copy, revision].every(({ etag }) => MD5.test(etag));
+}
+
+const MD5 = /^[\da-f]{32}$/;
+
 /** `s-`, `r-`, `l-`, `h-`: sweep, run, lease, hold. */
 export type PlainIdKind = 's' | 'r' | 'l' | 'h';
 
@@ -81,6 +92,12 @@ export function makePlainId(kind: PlainIdKind, ms: number, random: RandomSource)
 export function isPlainId(text: string, kind: PlainIdKind): boolean {
   const match = PLAIN_ID.exec(text);
   return match?.[1] === kind && match[2] !== undefined && parseIdTime(match[2]) !== undefined;
+}
+
+/** When such an id was made, ms since 1970; undefined when the text is none. */
+export function plainIdTime(text: string): number | undefined {
+  const time = PLAIN_ID.exec(text)?.[2];
+  return time === undefined ? undefined : parseIdTime(time);
 }
 
 /** `pending prefix + key + "~" + id`. */

@@ -145,12 +145,16 @@ export type ListedPending =
 export interface PendingCopy {
   readonly revision: Revision;
   readonly size: number;
+  /** As `headPending` says it: the MD5 of its bytes, in hex, where the store itself says it, or null. */
+  readonly md5?: string | null;
 }
 
 /** An open object. `read` may be called once; `close` frees it if it was not. */
 export interface OpenObject {
   readonly revision: Revision;
   readonly size: number;
+  /** The MD5 of all bytes, in hex, where the store itself says it. */
+  readonly md5?: string;
   /** Who may read, write and execute it, as `chmod` takes it; undefined where a store knows no such thing. */
   readonly mode?: number;
   /** The bytes; ends in an error if there are fewer or more of them than `size`. */
@@ -259,4 +263,21 @@ export interface ControlSpace {
   replace(name: string, body: string): Promise<void>;
   /** Removes an object; it may be gone already. With `passing`, a power cut may bring it back. */
   remove(name: string, options?: { passing?: boolean }): Promise<void>;
+  /** What is in `tmp/`: there for moments, unless a process died. */
+  temporaries(): Promise<Temporary[]>;
+  /**
+   * Removes something of `tmp/`; it may be gone already. Whoever still uses it fails, with
+   * nothing lost. Throws where its name is not one of ours.
+   */
+  removeTemporary(name: string): Promise<void>;
+}
+
+/** Something in `tmp/`. */
+export interface Temporary {
+  /** Below `tmp/`. */
+  readonly name: string;
+  /** When it was last changed, ms since 1970, by the store's time. */
+  readonly changedAt: number;
+  /** Whether it has a name that this program gives. */
+  readonly isOurs: boolean;
 }

@@ -104,6 +104,13 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   tombstones.noteRestores([{ id: tombstone.id, target: 'a/b', exemption: 'h' }]);
   tombstones.restoreOf(tombstone.id);
   tombstones.settleRestore({ store, run, tombstone, to: 'prior', now, window: 0 });
+  tombstones.copyPage({ store, prefix: '', after: '', limit: 10 });
+  tombstones.copiesOf(store, ['a/b']);
+  tombstones.stuckPage(store, '', 10);
+  tombstones.oddIntents(store);
+  [tombstone] = tombstones.takeMissing({ store, run, ids });
+  if (tombstone === undefined) throw new Error('nothing was taken');
+  tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'prior' }] });
   [tombstone] = tombstones.takeForPurge(claim);
   if (tombstone === undefined) throw new Error('nothing was due');
   tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'purged' }] });

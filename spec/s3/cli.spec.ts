@@ -69,6 +69,22 @@ describe('the built CLI on S3', function () {
       .and.not.match(/^made/m);
   });
 
+  it('verifies copies by their MD5, and names one that is gone and one that is another', async () => {
+    await fill();
+    await ctl('sweep');
+    const all = await ctl('verify', '--checksums');
+    expect(all).to.match(/ 10 read \(.*\), 10 by MD5; all is well/);
+    const [first = '', second = ''] = await place.names(PENDING);
+    await place.drop(first);
+    await place.put(second, (await place.content(second)).replace('content', 'CONTENT'));
+    const { code, stdout } = await place.ctl(['verify', '--json']);
+    expect(code).to.equal(7);
+    expect(stdout.match(/"problem":"[\w-]+"/g)).to.have.members([
+      '"problem":"missing-copy"',
+      '"problem":"changed-copy"',
+    ]);
+  });
+
   it('says in doctor what is guarded, and warns of the deletion that is not', async () => {
     await ctl('init', '--store', 'b');
     const text = await ctl('doctor');

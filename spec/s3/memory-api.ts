@@ -623,6 +623,7 @@ export class MemoryS3 implements S3Api {
     return {
       ...(lock === undefined ? {} : { lock }),
       etag,
+      md5: etag.includes('-') ? undefined : etag,
       size: body.length,
       modifiedAt: wholeSeconds(modifiedAt),
       versionId: idOrNull(versionId),

@@ -323,6 +323,14 @@ class MemoryControl implements ControlSpace {
       this.#disk.removeControl(name, this.#process.host),
     );
   }
+
+  async temporaries(): Promise<never[]> {
+    return []; // control objects are made whole here
+  }
+
+  async removeTemporary(): Promise<void> {
+    return undefined;
+  }
 }
 
 /** Requests whose sender may give up on them: they land later, or never. */

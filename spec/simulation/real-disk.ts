@@ -217,6 +217,8 @@ function stepped(
       rewrite: turned('rewrite', (name, before, after) => control.rewrite(name, before, after)),
       replace: turned('replace', (name, body) => control.replace(name, body)),
       remove: turned('remove', (name) => control.remove(name)),
+      temporaries: turned('temporaries', () => control.temporaries()),
+      removeTemporary: turned('remove temporary', (name) => control.removeTemporary(name)),
     },
     list: paged('list live', (prefix, signal) => inner.list(prefix, signal)),
     listPending: paged('list pending', (prefix, signal) => inner.listPending(prefix, signal)),

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { CONTROL_SEGMENT } from '../../domain/key.ts';
-import type { ControlSpace } from '../store.ts';
+import type { ControlSpace, Temporary } from '../store.ts';
 import { at } from './directories.ts';
 import { type LocalFs, systemMessage } from './local-fs.ts';
 import { sameInode } from './revision-of.ts';
@@ -11,6 +11,9 @@ const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOL
 const FILE = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const REWRITTEN = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+const TMP = 'tmp';
+/** Names that this program makes in `tmp/`: control objects, probes of links, directories, restores to another key. */
+const OWN_TEMPORARY = /^(?:[\da-f-]{36}|links-\d+-\d+|dir-[\da-f-]{36}|copy-\d{8}T\d{9}Z-\w{14})$/;
 /** What a full disk says. */
 const FULL = new Set(['ENOSPC', 'EDQUOT']);
 /** No control object is near this; a larger one is not ours. Bytes. */
@@ -151,6 +154,44 @@ export class ControlFiles implements ControlSpace {
       }
       if (!passing) this.#fs.fsync(fd);
     });
+  }
+
+  async temporaries(): Promise<Temporary[]> {
+    const names = await this.list(TMP);
+    return this.#inDirectory(TMP, false, (fd) =>
+      names.flatMap((name): Temporary[] => {
+        const stats = fd === undefined ? undefined : this.#fs.lstat(at(fd, name));
+        // By ctime: what is being copied has the times of what it is copied from.
+        if (stats === undefined) return [];
+        return [{ name, changedAt: Number(stats.ctimeNs / 1_000_000n), isOurs: OWN_TEMPORARY.test(name) }];
+      }),
+    );
+  }
+
+  async removeTemporary(name: string): Promise<void> {
+    this.#inDirectory(TMP, false, (fd) => {
+      const stats = fd === undefined || name.includes('/') ? undefined : this.#fs.lstat(at(fd, name));
+      if (fd === undefined || stats === undefined) return;
+      if (!OWN_TEMPORARY.test(name)) throw this.#error(`${TMP}/${name}`, new Error('no name of ours'));
+      try {
+        if (stats.isDirectory()) {
+          if (name.startsWith('copy-')) this.#removeCopy(fd, name);
+          this.#fs.rmdir(at(fd, name));
+        } else this.#fs.unlink(at(fd, name));
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw this.#error(`${TMP}/${name}`, error);
+      }
+    });
+  }
+
+  /** The one file that a restore to another key has in its directory. */
+  #removeCopy(tmp: number, name: string): void {
+    const fd = this.#fs.open(at(tmp, name), DIRECTORY);
+    try {
+      if (this.#fs.lstat(at(fd, 'copy')) !== undefined) this.#fs.unlink(at(fd, 'copy'));
+    } finally {
+      this.#fs.close(fd);
+    }
   }
 
   /** Writes a body under a temporary name, durable unless it is passing, and lets `place` put it where it belongs. */

@@ -76,6 +76,8 @@ export interface S3Api {
 }
 
 export interface Head {
+  /** The MD5 of all its bytes, in hex, where its ETag is that: it was put whole, and without a key. */
+  readonly md5: string | undefined;
   /** Without quotes or `W/`. */
   readonly etag: string;
   readonly size: number;

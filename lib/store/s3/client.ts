@@ -129,7 +129,7 @@ export class S3Client implements S3Api {
       answers: null,
       send: async (_, sent, direct) =>
         direct.send({ method: 'HEAD', key: this.prefix + name, versionId: options.versionId }, sent),
-      read: (_, { headers }) => readHead(headers, lengthOf(headers)),
+      read: (_, { headers }) => this.#headIn(headers, lengthOf(headers)),
       refused: (refusal) => {
         if (isMarker(refusal)) return 'gone';
         if (refusal.status !== 404) return undefined;
@@ -175,7 +175,7 @@ export class S3Client implements S3Api {
         if (!(body instanceof Readable)) throw new MalformedAnswer('the answer has no body');
         try {
           const size = sizeOfRange(headers, status, from);
-          const head = readHead(headers, size);
+          const head = this.#headIn(headers, size);
           if (ifMatch !== undefined && head.etag !== ifMatch) {
             body.destroy();
             return 'gone';
@@ -431,6 +431,12 @@ export class S3Client implements S3Api {
   }
 
   /** Nothing is left from a byte on: that is right where it is the end of the object asked for. */
+  #headIn(headers: Headers, size: number): Head {
+    const head = readHead(headers, size);
+    // In a directory bucket an ETag is nothing but a name.
+    return this.bucket.endsWith('--x-s3') ? { ...head, md5: undefined } : head;
+  }
+
   async #atEnd(
     name: string,
     from: number,
@@ -462,8 +468,10 @@ type Headers = Answer['headers'];
 function readHead(headers: Headers, size: number): Head {
   const storageClass = headers['x-amz-storage-class'];
   const isStored = ARCHIVES.has(storageClass) || headers['x-amz-archive-status'] !== undefined;
+  const etag = bareEtag(headers['etag']);
   return {
-    etag: bareEtag(headers['etag']),
+    etag,
+    md5: md5In(etag, headers),
     size,
     modifiedAt: timeOf(new Date(headers['last-modified'] ?? '')),
     versionId: versionOf(headers['x-amz-version-id']),
@@ -471,6 +479,13 @@ function readHead(headers: Headers, size: number): Head {
     isArchived: isStored && headers['x-amz-restore']?.includes('ongoing-request="false"') !== true,
     ...lockIn(headers),
   };
+}
+
+/** An ETag that is the MD5 of the bytes: not of parts, and not under a key. */
+function md5In(etag: string, headers: Headers): string | undefined {
+  const by = headers['x-amz-server-side-encryption'] ?? 'AES256';
+  const isPlain = by === 'AES256' && headers['x-amz-server-side-encryption-customer-algorithm'] === undefined;
+  return isPlain && /^[\da-f]{32}$/.test(etag) ? etag : undefined;
 }
 
 function lockIn(headers: Headers): Pick<Head, 'lock'> {

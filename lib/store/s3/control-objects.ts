@@ -1,7 +1,7 @@
 import type { Clock } from '../../domain/clock.ts';
 import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
 import { CONTROL_SEGMENT } from '../../domain/key.ts';
-import type { ControlSpace } from '../store.ts';
+import type { ControlSpace, Temporary } from '../store.ts';
 import { type Capabilities, type Got, type PutOptions, type S3Api, Unanswered } from './api.ts';
 import { statusOf } from './probe.ts';
 
@@ -22,6 +22,9 @@ const LONGEST_PAUSE_MS = 5000;
  */
 const OVERTAKEN_MS = 2000;
 const CONTENT_TYPE = 'application/json';
+
+/** Scratch names of a probe: all that is in `tmp/`. */
+const OWN_TEMPORARY = /^probe-[\da-f-]{36}\/\d+$/;
 
 interface Found {
   readonly etag: string;
@@ -130,6 +133,23 @@ export class ControlObjects implements ControlSpace {
       await this.#api.delete(fullName(name));
       return true;
     });
+  }
+
+  async temporaries(): Promise<Temporary[]> {
+    const below = fullName('tmp/');
+    const found: Temporary[] = [];
+    for await (const page of this.#api.list(below)) {
+      for (const { name: full, modifiedAt: changedAt } of page) {
+        const name = full.slice(below.length);
+        if (name !== '') found.push({ name, changedAt, isOurs: OWN_TEMPORARY.test(name) });
+      }
+    }
+    return found;
+  }
+
+  async removeTemporary(name: string): Promise<void> {
+    if (!OWN_TEMPORARY.test(name)) throw this.#error(`tmp/${name}`, 'it has no name that this program gives');
+    await this.remove(`tmp/${name}`);
   }
 
   /** Whether it was put; false where its condition did not hold. */

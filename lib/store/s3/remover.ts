@@ -1,7 +1,7 @@
 import type { Clock } from '../../domain/clock.ts';
-import { isCopyOf, pendingName } from '../../domain/ids.ts';
+import { hasOtherMd5, isCopyOf, pendingName } from '../../domain/ids.ts';
 import { commonPrefix, compareKeys } from '../../domain/key.ts';
-import { sameRevision } from '../../domain/revision.ts';
+import { type S3Revision, sameRevision } from '../../domain/revision.ts';
 import type { Pulse, RemoveItem, RemoveOutcome } from '../store.ts';
 import { type S3Api, Unanswered } from './api.ts';
 import { LateRequests } from './late.ts';
@@ -131,7 +131,8 @@ export class Remover {
   async #judge(one: Named, copy: Seen | undefined): Promise<Last | RemoveOutcome> {
     if (copy === undefined) return { outcome: 'gone' };
     const { item } = one;
-    if (!isCopyOf(item.id, revisionOf(copy), s3Revision(item.revision))) {
+    const meant = s3Revision(item.revision);
+    if (!isCopyOf(item.id, revisionOf(copy), meant) || (await this.#hasOtherBytes(one.name, copy, meant))) {
       return { outcome: 'changed', detail: `it has ${copy.size} bytes and ETag ${copy.etag}` };
     }
     if (item.from === 'restored' && !(await this.#isBack(one, copy))) return { outcome: 'not-live' };
@@ -146,6 +147,12 @@ export class Remover {
       sameRevision(revisionOf(live), item.revision) ||
       haveSameBytes(this.#api, { name: item.key, head: live }, { name, head: copy })
     );
+  }
+
+  /** Whether something else of the same size has its name; of what is under a key nothing tells. */
+  async #hasOtherBytes(name: string, copy: Seen, meant: S3Revision): Promise<boolean> {
+    if (!hasOtherMd5(revisionOf(copy), meant)) return false;
+    return (await this.#api.head(name))?.md5 !== undefined;
   }
 
   /** How the copies stand: by one listing where they are close together, else each by itself. */

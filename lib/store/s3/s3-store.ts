@@ -128,7 +128,7 @@ export class S3Store implements Store {
       yield page.filter(({ name }) => !isBelowPrefix(name, pendingPrefix));
   }
 
-  #liveObject(key: Key, seen: Omit<Head, 'versionId' | 'isArchived'>): LiveObject {
+  #liveObject(key: Key, seen: Omit<Head, 'versionId' | 'isArchived' | 'md5'>): LiveObject {
     const { size, storageClass } = seen;
     return {
       type: 'object',
@@ -177,12 +177,13 @@ export class S3Store implements Store {
   }
 
   #opened(key: Key, name: string, got: Got): OpenObject {
-    const { etag, size } = got;
+    const { etag, size, md5 } = got;
     const revision = revisionOf(got);
     let isTaken = false;
     return {
       revision,
       size,
+      ...(md5 === undefined ? {} : { md5 }),
       read: () => {
         isTaken = true;
         return new ResumingBody({
@@ -221,7 +222,8 @@ export class S3Store implements Store {
 
   async headPending(key: Key, id: string): Promise<PendingCopy | undefined> {
     const head = await this.#api.head(pendingName(this.pendingPrefix, key, id));
-    return head === undefined ? undefined : { revision: revisionOf(head), size: head.size };
+    if (head === undefined) return undefined;
+    return { revision: revisionOf(head), size: head.size, md5: head.md5 ?? null };
   }
 
   async pendingIds(key: Key): Promise<string[]> {
