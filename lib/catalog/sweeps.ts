@@ -153,11 +153,6 @@ export class Sweeps {
     );
   }
 
-  /** Takes everything of one cause out of a plan. */
-  unplanCause(sweep: number, cause: number): void {
-    this.#sql.run(`DELETE FROM plan_items WHERE sweep = ? AND cause = ?`, sweep, cause);
-  }
-
   /** How many objects, and bytes, a plan has of one cause. */
   plannedOf(sweep: number, cause: number): { count: number; bytes: number } {
     const row = this.#sql.all(

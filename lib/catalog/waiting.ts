@@ -60,30 +60,44 @@ export class Waiting {
   }
 
   /**
-   * Moves some of what a sweep has planned for one cause into the plan that is
-   * being filed as sweep `to`; gives the last key of it, or null: there is no more.
+   * Takes some of what a sweep has planned for one cause out of its plan: into the
+   * plan that is being filed as sweep `to`, or, where that is null, for good. Gives
+   * the last key of it, or null: there is no more.
    */
-  moveIn(page: { from: number; cause: number; to: number; after: string; limit: number }): string | null {
+  takeOut(page: {
+    from: number;
+    cause: number;
+    to: number | null;
+    after: string;
+    limit: number;
+  }): string | null {
+    const { from, cause, to, after, limit } = page;
     return this.#sql.transaction(() => {
-      const last = this.#sql.all(
-        `SELECT max(key) AS last FROM (
-           SELECT key FROM plan_items WHERE sweep = @from AND cause = @cause AND key > @after
-           ORDER BY key LIMIT @limit)`,
-        page,
-      )[0]?.['last'];
-      if (last === null || last === undefined) return null;
-      const range = { from: page.from, cause: page.cause, after: page.after, last: asText(last) };
-      this.#sql.run(
-        `INSERT INTO waiting_items (sweep, key, size, revision)
-         SELECT @to, key, size, revision FROM plan_items
-         WHERE sweep = @from AND cause = @cause AND key > @after AND key <= @last`,
-        { ...range, to: page.to },
+      const last = asTextOrNull(
+        this.#sql.all(
+          `SELECT max(key) AS last FROM (
+             SELECT key FROM plan_items WHERE sweep = ? AND cause = ? AND key > ? ORDER BY key LIMIT ?)`,
+          from,
+          cause,
+          after,
+          limit,
+        )[0]?.['last'] ?? null,
       );
+      if (last === null) return null;
+      const range = { from, cause, after, last };
+      if (to !== null) {
+        this.#sql.run(
+          `INSERT INTO waiting_items (sweep, key, size, revision)
+           SELECT @to, key, size, revision FROM plan_items
+           WHERE sweep = @from AND cause = @cause AND key > @after AND key <= @last`,
+          { ...range, to },
+        );
+      }
       this.#sql.run(
         `DELETE FROM plan_items WHERE sweep = @from AND cause = @cause AND key > @after AND key <= @last`,
         range,
       );
-      return range.last;
+      return last;
     });
   }
 

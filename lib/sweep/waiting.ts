@@ -10,6 +10,16 @@ const WAITS_MS = 7 * 24 * 3_600_000;
 /** How many keys one commit files, or drops. */
 const KEYS = 20_000;
 
+/** What a sweep has planned for a policy that is over a limit. */
+interface FromPlan {
+  readonly sweep: number;
+  readonly plan: PolicyPlan;
+  readonly over: OverLimit;
+  /** After each page: the work goes on. */
+  readonly onListed: ((selected: number) => void) | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** A plan that waits, and whether it has been filed just now. */
 export interface Filed {
   /** Undefined where another process filed one, and somebody has decided about that already. */
@@ -23,23 +33,12 @@ export interface Filed {
  * the policy's plans waits, that one stays as it is, id and keys, and this one is
  * dropped: who approves an id moves what they have seen.
  */
-export async function fileWaiting(
-  place: Place,
-  run: Run,
-  from: {
-    sweep: number;
-    plan: PolicyPlan;
-    over: OverLimit;
-    /** After each page: the work goes on. */
-    onListed: ((selected: number) => void) | undefined;
-    signal: AbortSignal | undefined;
-  },
-): Promise<Filed> {
+export async function fileWaiting(place: Place, run: Run, from: FromPlan): Promise<Filed> {
   const { catalog, row, clock, random } = place;
-  const { sweep, plan, over, onListed, signal } = from;
+  const { plan, over } = from;
   const known = waitingOf(place, plan.policy);
   if (known !== undefined) {
-    catalog.sweeps.unplanCause(sweep, plan.cause);
+    await takeOut(place, from, null);
     return { plan: known, isNew: false };
   }
   const id = makePlainId('s', clock.now(), random);
@@ -53,12 +52,7 @@ export async function fileWaiting(
     now: clock.now(),
   });
   try {
-    for (let after: string | null = ''; after !== null; ) {
-      after = catalog.waiting.moveIn({ from: sweep, cause: plan.cause, to, after, limit: KEYS });
-      onListed?.(plan.selected);
-      await setImmediate();
-      signal?.throwIfAborted();
-    }
+    await takeOut(place, from, to);
     const isFiled = catalog.transaction(() => {
       expireIn(place);
       const now = clock.now();
@@ -95,6 +89,17 @@ export async function fileWaiting(
   } catch (error) {
     if (catalog.waiting.get(id) === undefined) catalog.sweeps.progress(to, 'interrupted', 0, clock.now());
     throw error;
+  }
+}
+
+/** Takes it out of the sweep's plan, page by page: into a plan that is being filed, or for good. */
+async function takeOut({ catalog }: Place, from: FromPlan, to: number | null): Promise<void> {
+  const { sweep, plan, onListed, signal } = from;
+  for (let after: string | null = ''; after !== null; ) {
+    after = catalog.waiting.takeOut({ from: sweep, cause: plan.cause, to, after, limit: KEYS });
+    onListed?.(plan.selected);
+    await setImmediate();
+    signal?.throwIfAborted();
   }
 }
 

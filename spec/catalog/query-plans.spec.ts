@@ -144,9 +144,8 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   sweeps.last(store);
   sweeps.lastMoving(store);
   sweeps.unplanKept(sweep, cause);
-  sweeps.unplanCause(sweep, cause);
   sweeps.dropPlan(sweep, 10);
-  waiting.moveIn({ from: sweep, cause, to: sweep + 1, after: '', limit: 10 });
+  waiting.takeOut({ from: sweep, cause, to: sweep + 1, after: '', limit: 10 });
   const plan = { sweep, store, policy: 'policy', cause, over: '', objects: 1, bytes: 1 };
   waiting.file({ ...plan, now, expiresAt: now + DAY });
   waiting.get('s-1');

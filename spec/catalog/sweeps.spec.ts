@@ -101,14 +101,17 @@ describe('plans in the catalog', () => {
     expect(planned()).to.deep.equal(['d2/a', 'x']);
   });
 
-  it('lose what only counted for keepLast, and everything of one policy', () => {
+  it('lose what only counted for keepLast, and everything of one policy page by page', () => {
     const { sweeps } = temp.catalog;
     const other = sweeps.cause('other', null);
     sweeps.plan(sweep, [item('a'), item('b', { isKept: true }), item('c', { cause: other, size: 5 })]);
     expect(sweeps.plannedOf(sweep, cause)).to.deep.equal({ count: 1, bytes: 1 });
     sweeps.unplanKept(sweep, cause);
     expect(planned()).to.deep.equal(['a', 'c']);
-    sweeps.unplanCause(sweep, other);
+    sweeps.plan(sweep, [item('b', { cause: other }), item('d', { cause: other })]);
+    const out = (after: string): string | null =>
+      temp.catalog.waiting.takeOut({ from: sweep, cause: other, to: null, after, limit: 2 });
+    expect([out(''), out('c'), out('d')]).to.deep.equal(['c', 'd', null]);
     expect(planned()).to.deep.equal(['a']);
   });
 

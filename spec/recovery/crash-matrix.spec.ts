@@ -403,7 +403,7 @@ function faultsOf(calls: readonly string[], { stride = 1 }: Scenario): Fault[] {
 /** The place where an operation has done half of its work on the store. */
 function halfWay(calls: readonly string[]): number {
   const acts = calls.flatMap((call, i) =>
-    ['rename', 'unlinkAsync', 'link', 'waiting.moveIn'].includes(call) ? [i + 1] : [],
+    ['rename', 'unlinkAsync', 'link', 'waiting.takeOut'].includes(call) ? [i + 1] : [],
   );
   const at = acts[Math.floor(acts.length / 2)];
   if (at === undefined) throw new Error(`nothing was done: ${calls.join(' ')}`);

@@ -97,6 +97,24 @@ describe('the built CLI on S3', function () {
     expect(JSON.stringify(json)).to.contain('without a condition');
   });
 
+  it('lets a plan over a limit wait, and moves what is approved and has not changed', async () => {
+    await fill();
+    place.configure([
+      'safetyWindow: 7d',
+      ...OLD.map((line) => line.replace(' }', ', limits: { maxObjects: 3 } }')),
+    ]);
+    const over = await place.ctl(['sweep']);
+    expect(over.code, over.stderr).to.equal(5);
+    const [id = ''] = /s-\d{8}T\d{9}Z-\w{6}/.exec(over.stderr) ?? [];
+    const waiting = (await ctl('sweeps', id, '--limit', '0', '--json')).trim().split('\n').slice(1);
+    expect(waiting).to.have.length(COUNT - 2);
+    const first = JSON.parse(waiting[0] ?? '{}') as { key: string; revision: string };
+    await place.put(first.key, 'another');
+    expect(await ctl('approve', id)).to.contain(`moved ${COUNT - 3} of the ${COUNT - 2} objects`);
+    expect(await place.content(first.key)).to.equal('another');
+    expect(await place.names(PENDING)).to.have.length(COUNT - 3);
+  });
+
   it('shows, moves, reads and brings back', async () => {
     await fill();
     const before = await place.contents();

@@ -159,15 +159,15 @@ describe('a plan over a limit', () => {
       expect(waiting()).to.deep.equal([]);
       const stop = new AbortController();
       const { waiting: plans } = place.catalog;
-      const moveIn = plans.moveIn.bind(plans);
-      plans.moveIn = (page) => {
+      const takeOut = plans.takeOut.bind(plans);
+      plans.takeOut = (page) => {
         stop.abort();
-        return moveIn(page);
+        return takeOut(page);
       };
       const result = await sweepOld(place, { policies: [age({ limits: LIMITS })], signal: stop.signal });
       expect([result.isCut, waiting()]).to.deep.equal([true, []]);
       expect(plans.leftovers()).to.have.length(1);
-      plans.moveIn = moveIn;
+      plans.takeOut = takeOut;
       await swept();
       expect(waiting()).to.have.length(1);
       expect(plans.leftovers()).to.deep.equal([]);
@@ -299,6 +299,20 @@ describe('a plan over a limit', () => {
       const second = await approved(id);
       expect(second).to.include({ outcome: 'moved', moved: 1, abandoned: 0 });
       expect(place.catalog.sweeps.get(id)).to.include({ moved: 3, planned: 3, state: 'done' });
+    });
+
+    it('waits on while a lease keeps all of it, and loses none of it by that', async () => {
+      files('a', 'b', 'c');
+      const id = await filed();
+      const lease = { id: 'l-20261122T101500123Z-k3v0q8', holder: 'spec', host: 'h', pid: 1, prefixes: [''] };
+      const body = { ...lease, blocks: 'sweep', ttlSeconds: 3600, acquiredAt: '2026-11-22T10:00:00.000Z' };
+      const name = `leases/${lease.id}.json`;
+      await place.store.control.create(name, `${JSON.stringify({ ...body, renewal: '0000000001' })}\n`);
+      const first = await approved(id);
+      expect(first).to.include({ outcome: 'waits', planned: 3, moved: 0, left: 3 });
+      expect(Object.fromEntries(first.kept)).to.deep.equal({ lease: 3 });
+      rmSync(path.join(temp.root, '.tombstoned', name));
+      expect(await approved(id)).to.include({ outcome: 'moved', moved: 3 });
     });
 
     it('waits on where it is stopped, and goes on there', async () => {
