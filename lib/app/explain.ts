@@ -89,7 +89,8 @@ async function explainLive(
   let takenBy: string | null = null;
   const against: Because[] = [];
   for (const policy of policies) {
-    const olderThan = config.policies.find(({ name }) => name === policy.name)?.olderThan ?? 0;
+    const settings = config.policies.find(({ name }) => name === policy.name);
+    const olderThan = settings?.type === 'age' ? settings.olderThan : 0;
     const verdict = await verdictOf({ place, policy, olderThan, live, now, signal });
     const limit = verdict === 'takes' ? limitSays(place, policy.name, live, now) : undefined;
     if (limit !== undefined) against.push(limit);

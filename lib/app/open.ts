@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { hostname, userInfo } from 'node:os';
 import { Catalog } from '../catalog/catalog.ts';
-import type { Config, StoreConfig } from '../config/config.ts';
+import type { Config, PolicyConfig, StoreConfig } from '../config/config.ts';
 import { type Clock, systemClock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { type RandomSource, systemRandom } from '../domain/ids.ts';
 import { agePolicy } from '../policy/age.ts';
 import { matcher } from '../policy/glob.ts';
-import type { Guards, Policy } from '../policy/policy.ts';
+import type { DropIn, Guards, Policy } from '../policy/policy.ts';
 import { Pace } from '../run/pace.ts';
 import type { Actor, Place, Report } from '../run/place.ts';
 import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/identity.ts';
@@ -86,8 +86,17 @@ export async function openPlace(
   }
 }
 
-/** The policies of a store's config; `only` names one. Throws `usage` when there is no such policy. */
+/** The policies of a store's config that ask its listing; `only` names one. Throws `usage` when there is no such policy. */
 export function policiesOf(config: StoreConfig, only?: string): Policy[] {
+  return chosenOf(config, only).flatMap((settings) => (settings.type === 'age' ? [agePolicy(settings)] : []));
+}
+
+/** Those that take requests from a directory. */
+export function dropInsOf(config: StoreConfig, only?: string): DropIn[] {
+  return chosenOf(config, only).filter((settings) => settings.type === 'drop-in');
+}
+
+function chosenOf(config: StoreConfig, only: string | undefined): readonly PolicyConfig[] {
   const chosen = only === undefined ? config.policies : config.policies.filter(({ name }) => name === only);
   if (only !== undefined && chosen.length === 0) {
     throw new TombstonedError('usage', `store ${config.name} has no policy ${JSON.stringify(only)}`, {
@@ -95,7 +104,7 @@ export function policiesOf(config: StoreConfig, only?: string): Policy[] {
       hint: `it has: ${config.policies.map(({ name }) => name).join(', ') || 'none'}`,
     });
   }
-  return chosen.map((settings) => agePolicy(settings));
+  return chosen;
 }
 
 /** The guards of a store's config. */

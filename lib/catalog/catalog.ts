@@ -4,6 +4,7 @@ import { databaseExists, keepReserve, openDatabase, withReserve } from './databa
 import { Events } from './events.ts';
 import { Holds } from './holds.ts';
 import { LeaseWatch } from './lease-watch.ts';
+import { Requests } from './requests.ts';
 import { Runs } from './runs.ts';
 import { Schedule } from './schedule.ts';
 import { asNumber, asText, type Row, Sql } from './sql.ts';
@@ -33,6 +34,7 @@ export class Catalog {
   readonly holds: Holds;
   readonly leaseWatch: LeaseWatch;
   readonly schedule: Schedule;
+  readonly requests: Requests;
   readonly #sql: Sql;
   readonly #mayUseReserve: boolean;
 
@@ -49,6 +51,7 @@ export class Catalog {
     this.holds = new Holds(sql);
     this.leaseWatch = new LeaseWatch(sql);
     this.schedule = new Schedule(sql);
+    this.requests = new Requests(sql);
   }
 
   /** Whether a catalog's file is there. Throws for what can be none, as `open` does. */

@@ -221,4 +221,40 @@ CREATE TABLE waiting_items (
   PRIMARY KEY (sweep, key)
 ) STRICT, WITHOUT ROWID;
 `,
+  `
+-- What files in drop-in directories ask for (design, section 8), from when they
+-- are taken until their results are there; dry: a dry run looks, and takes nothing.
+CREATE TABLE requests (
+  n INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  store INTEGER NOT NULL REFERENCES stores (n),
+  policy TEXT NOT NULL,
+  directory TEXT NOT NULL,
+  name TEXT NOT NULL,                  -- without .keys
+  state TEXT NOT NULL CHECK (state IN ('reading', 'taken', 'waiting', 'done', 'told')),
+  dry INTEGER NOT NULL DEFAULT 0,
+  run INTEGER NOT NULL REFERENCES runs (n),   -- who has it, until that run has ended
+  sweep INTEGER REFERENCES sweeps (n), -- the last one that was to move its keys
+  taken_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX requests_by_name ON requests (directory, name) WHERE dry = 0;
+CREATE INDEX requests_by_sweep ON requests (sweep) WHERE sweep IS NOT NULL;
+CREATE TABLE request_keys (
+  request INTEGER NOT NULL,
+  line INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  wanted TEXT,                         -- the revision that the line names
+  reason TEXT,                         -- the line's own
+  cause INTEGER,
+  seen TEXT,                           -- the revision when it was first planned: another one is left alone
+  size INTEGER,
+  modified_at INTEGER,
+  outcome TEXT,                        -- null while it is not known
+  tombstone TEXT,
+  detail TEXT,
+  kept TEXT,                           -- why, of the closed list
+  PRIMARY KEY (request, line)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX request_keys_open ON request_keys (key, request) WHERE outcome IS NULL;
+`,
 ];

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { parseTombstoneId } from '../domain/ids.ts';
 import { asKey, type Key, keyProblem, quote } from '../domain/key.ts';
+import { linesOf } from '../domain/lines.ts';
 import type { Call } from './command.ts';
 import { usageError } from './fail.ts';
 
@@ -120,48 +121,16 @@ function chunksOf(fd: number): AsyncIterable<Uint8Array> {
   return createReadStream('', { fd, autoClose: false, ...start });
 }
 
-/** Longer than any key, with room for JSON around it. Bytes. */
-const LONGEST_LINE = 65_536;
-
 async function* eachIn<T>({ name, chunks, reading }: Lines<T>): AsyncGenerator<T> {
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   let number = 0;
-  for await (const bytes of linesOf(chunks)) {
+  for await (const line of linesOf(chunks)) {
     number++;
     const where = `${name}, line ${number}: `;
-    if (bytes.length > LONGEST_LINE)
-      throw usageError(`${where}the line is too long for a key`, undefined, name);
-    let text: string;
-    try {
-      text = decoder.decode(bytes);
-    } catch {
-      throw usageError(`${where}the line is not valid UTF-8`, undefined, name);
-    }
-    if (text.endsWith('\r')) {
-      throw usageError(
-        `${where}the line ends in a carriage return`,
-        'save the file with Unix line ends',
-        name,
-      );
-    }
+    if ('problem' in line) throw usageError(`${where}${line.problem}`, line.hint, name);
+    const { text } = line;
     if (text === '' || text.startsWith('#')) continue;
     yield text.startsWith('{') ? reading.json(text, where) : reading.text(text, where);
   }
-}
-
-/** Lines without their ends; of one that is too long, only its beginning. */
-async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let rest: Buffer = Buffer.alloc(0);
-  for await (const chunk of chunks) {
-    let from = 0;
-    for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, from)) {
-      yield Buffer.concat([rest, chunk.subarray(from, end)]);
-      rest = Buffer.alloc(0);
-      from = end + 1;
-    }
-    if (rest.length <= LONGEST_LINE) rest = Buffer.concat([rest, chunk.subarray(from)]);
-  }
-  if (rest.length > 0) yield rest;
 }
 
 function targetOf(text: string, isKey: boolean, where: string): Target {

@@ -88,4 +88,13 @@ export interface AgePolicyConfig {
   readonly limits: LimitsConfig;
 }
 
-export type PolicyConfig = AgePolicyConfig;
+interface DropInPolicyConfig {
+  readonly name: string;
+  readonly type: 'drop-in';
+  /** Where other programs put requests: absolute, outside every local store. */
+  readonly directory: string;
+  /** The store's, with the policy's own over them. */
+  readonly limits: LimitsConfig;
+}
+
+export type PolicyConfig = AgePolicyConfig | DropInPolicyConfig;

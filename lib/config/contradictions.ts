@@ -15,7 +15,29 @@ export function contradictionIn({ catalog, log, stores }: Omit<Config, 'file'>):
         .find((overlap) => overlap !== undefined);
     if (problem !== undefined) return `stores[${i}].${problem}`;
   }
-  return fileInStore('catalog', catalog, stores) ?? fileInStore('log.file', log.file, stores);
+  return (
+    fileInStore('catalog', catalog, stores) ??
+    fileInStore('log.file', log.file, stores) ??
+    dropInProblem(stores)
+  );
+}
+
+/** A file in a drop-in directory is one policy's, and no store's. */
+function dropInProblem(stores: readonly StoreConfig[]): string | undefined {
+  const taken = new Map<string, string>();
+  for (const [i, { policies }] of stores.entries()) {
+    for (const [j, policy] of policies.entries()) {
+      if (policy.type !== 'drop-in') continue;
+      const member = `stores[${i}].policies[${j}].directory`;
+      const directory = path.resolve(policy.directory);
+      const other = taken.get(directory);
+      if (other !== undefined) return `${member}: is the directory of ${other} already`;
+      taken.set(directory, member);
+      const problem = fileInStore(member, directory, stores);
+      if (problem !== undefined) return problem;
+    }
+  }
+  return undefined;
 }
 
 function repeatedPolicyIn({ policies }: StoreConfig): string | undefined {

@@ -91,6 +91,10 @@ const EXAMPLE_POLICY = `#      - name: old-logs
 #        # object: each by itself. directory: the first directory below the prefix as a whole,
 #        # when the newest object in it has expired.
 #        unit: object
+#      - name: requests
+#        # Other programs ask for deletions by moving files of keys here: see docs/drop-in.md.
+#        type: drop-in
+#        directory: /var/lib/tombstoned/requests
 `;
 
 /** A value on one line, quoted where YAML would read it as something else. */

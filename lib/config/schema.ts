@@ -2,7 +2,7 @@ import path from 'node:path';
 import * as v from 'valibot';
 import { keyProblem } from '../domain/key.ts';
 import { parseDuration, parseSize } from '../domain/quantities.ts';
-import type { Config, PolicyConfig } from './config.ts';
+import type { Config, LimitsConfig, PolicyConfig } from './config.ts';
 import {
   CONFIG_DEFAULTS,
   LIMITS_DEFAULTS,
@@ -51,6 +51,10 @@ function readFilePath(value: unknown): string | undefined {
     return undefined;
   }
   return path.normalize(value);
+}
+
+function readDirectoryPath(value: unknown): string | undefined {
+  return typeof value === 'string' ? readFilePath(value.replace(/(?<=.)\/+$/, '')) : undefined;
 }
 
 function isClean(text: string): boolean {
@@ -104,12 +108,15 @@ function readEndpoint(value: unknown): string | Refusal | undefined {
 }
 
 /** Types and formats of the design that a later version brings: known, and refused by name. */
-const LATER_POLICY_TYPES: readonly unknown[] = ['drop-in', 'aptos-compaction', 'aptos-payload'];
+const LATER_POLICY_TYPES: readonly unknown[] = ['aptos-compaction', 'aptos-payload'];
 
-function readPolicyType(value: unknown): 'age' | Refusal | undefined {
-  if (value === 'age') return value;
-  if (!LATER_POLICY_TYPES.includes(value)) return undefined;
-  return new Refusal(`policy type ${String(value)} is not supported by this version`);
+/** Reads one type of policy; any other is an issue, so that it is told as that, and not by the members it lacks. */
+function policyType<const T extends PolicyConfig['type']>(type: T) {
+  return member('age or drop-in', (value): T | Refusal | undefined => {
+    if (value === type) return type;
+    if (!LATER_POLICY_TYPES.includes(value)) return undefined;
+    return new Refusal(`policy type ${String(value)} is not supported by this version`);
+  });
 }
 
 function readFormat(value: unknown): 'plain' | Refusal | undefined {
@@ -138,8 +145,7 @@ const limits = mapping({
 });
 
 const agePolicy = mapping({
-  // First, so that another type is told as that, and not by the members it lacks.
-  type: member('age', readPolicyType),
+  type: policyType('age'),
   name,
   prefix: v.exactOptional(member(PREFIX, readPrefix)),
   match: v.exactOptional(glob),
@@ -148,6 +154,27 @@ const agePolicy = mapping({
   unit: v.exactOptional(oneOf('object', 'directory')),
   limits: v.exactOptional(limits),
 });
+
+const dropInPolicy = mapping({
+  type: policyType('drop-in'),
+  name,
+  directory: member('an absolute path of a directory', readDirectoryPath),
+  limits: v.exactOptional(limits),
+});
+
+/** By its type; one of no known type is told as an `age` policy of a wrong type. */
+const anyPolicy = v.lazy((value): v.GenericSchema<unknown, GivenPolicy> => {
+  const type = typeof value === 'object' && value !== null && 'type' in value ? value.type : undefined;
+  return type === 'drop-in' ? dropInPolicy : agePolicy;
+});
+
+type GivenPolicy = v.InferOutput<typeof agePolicy> | v.InferOutput<typeof dropInPolicy>;
+
+function withDefaults(policy: GivenPolicy, storeLimits: LimitsConfig): PolicyConfig {
+  const own = { ...storeLimits, ...policy.limits };
+  if (policy.type === 'drop-in') return { ...policy, limits: own };
+  return { ...POLICY_DEFAULTS, ...policy, limits: own };
+}
 
 const s3 = mapping({
   endpoint: v.exactOptional(orNull('an http:// or https:// URL', readEndpoint)),
@@ -191,7 +218,7 @@ const store = v.pipe(
     throttle: v.exactOptional(throttle),
     limits: v.exactOptional(limits),
     protect: v.exactOptional(list('a list of globs', glob)),
-    policies: v.exactOptional(list('a list of policies', agePolicy)),
+    policies: v.exactOptional(list('a list of policies', anyPolicy)),
   }),
   v.transform((given) => {
     const storeLimits = { ...LIMITS_DEFAULTS, ...given.limits };
@@ -202,13 +229,7 @@ const store = v.pipe(
       s3: { ...S3_DEFAULTS, ...given.s3 },
       throttle: { ...THROTTLE_DEFAULTS, ...given.throttle },
       limits: storeLimits,
-      policies: (given.policies ?? []).map(
-        (policy): PolicyConfig => ({
-          ...POLICY_DEFAULTS,
-          ...policy,
-          limits: { ...storeLimits, ...policy.limits },
-        }),
-      ),
+      policies: (given.policies ?? []).map((one) => withDefaults(one, storeLimits)),
     };
   }),
 );

@@ -36,7 +36,7 @@ function storeWarnings(store: StoreConfig, index: number): string[] {
   }
   for (const [i, policy] of store.policies.entries()) {
     const here = `${path}policies[${i}].`;
-    if (policy.olderThan < store.minimumAge) {
+    if (policy.type === 'age' && policy.olderThan < store.minimumAge) {
       lines.push(
         `${here}olderThan: ${formatDuration(policy.olderThan)} is under minimumAge, so objects stay until they are ${formatDuration(store.minimumAge)} old`,
       );

@@ -6,9 +6,9 @@ import { warnings } from '../config/warnings.ts';
 import { formatDuration } from '../domain/quantities.ts';
 import { takeDaemonLock } from './lock.ts';
 import type { Log } from './log.ts';
+import { serveStore } from './serve-store.ts';
 import { Service } from './service.ts';
-import { storeLoop } from './store-loop.ts';
-import { tasksOf } from './store-tasks.ts';
+import { Turns } from './turns.ts';
 
 export interface DaemonOptions extends Omit<Surroundings, 'report'> {
   readonly config: Config;
@@ -51,8 +51,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       log.write('info', planOf(store), { store: store.name, url: store.url });
       const surroundings = { clock: watch.clock, random, actor };
       try {
-        const tasks = tasksOf({ config, store, surroundings, log, watch, signal: stop });
-        await storeLoop(tasks, watch.clock, stop);
+        await serveStore({ config, store, surroundings, log, watch, signal: stop }, new Turns());
       } finally {
         watch.end();
         broken.abort();

@@ -1,11 +1,11 @@
 import type { Clock } from '../domain/clock.ts';
-
-/** The least time between the end of a task and its next turn, however short its interval. ms. */
-const LEAST_PAUSE_MS = 1000;
+import { Turns } from './turns.ts';
 
 /** Something that is done again and again. It reports its own failures: what it throws ends the loop. */
 export interface Task {
-  /** From one turn's due time to the next, ms. */
+  /** Tells it from the others of its store. */
+  readonly name: string;
+  /** From one turn's due time to the next, ms; `Infinity` is only when it is nudged. */
   readonly every: number;
   run(): Promise<void>;
 }
@@ -15,20 +15,24 @@ export interface Task {
  * once, one at a time, until the signal aborts. Turns that were missed while
  * another task ran are one turn. Resolves when the task that is under way has ended.
  */
-export async function storeLoop(tasks: readonly Task[], clock: Clock, signal: AbortSignal): Promise<void> {
+export async function storeLoop(
+  tasks: readonly Task[],
+  clock: Clock,
+  signal: AbortSignal,
+  turns: Turns = new Turns(),
+): Promise<void> {
   const start = clock.monotonic();
-  const turns = tasks.map((task) => ({ task, due: start }));
   for (;;) {
-    const next = earliest(turns);
+    const nudged = turns.untilNudged();
+    const next = turns.next(tasks, start);
     if (next === undefined) return;
     const wait = next.due - clock.monotonic();
-    if (wait > 0) await clock.sleep(wait, signal);
+    if (wait > 0) await clock.sleep(wait, AbortSignal.any([signal, nudged]));
     if (signal.aborted) return;
-    await next.task.run();
-    next.due = Math.max(next.due + next.task.every, clock.monotonic() + LEAST_PAUSE_MS);
+    if (wait > 0 && nudged.aborted) continue; // something else may be due by now
+    const { task, due } = next;
+    turns.begin(task);
+    await task.run();
+    turns.end(task, { due, now: clock.monotonic(), isCut: signal.aborted });
   }
-}
-
-function earliest<T extends { due: number }>(turns: readonly T[]): T | undefined {
-  return turns.reduce<T | undefined>((a, b) => (a === undefined || b.due < a.due ? b : a), undefined);
 }

@@ -1,4 +1,5 @@
 import {
+  dropInsOf,
   guardsOf,
   type OpenPlace,
   openCatalog,
@@ -13,7 +14,8 @@ import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import { formatSize } from '../domain/quantities.ts';
 import { purge } from '../purge/purge.ts';
-import { sweep } from '../sweep/sweep.ts';
+import { hasNewRequests } from '../sweep/requests.ts';
+import { type SweepOptions, sweep } from '../sweep/sweep.ts';
 import { BoundedReport } from './bounded-report.ts';
 import type { Log } from './log.ts';
 import type { StoreWatch } from './service.ts';
@@ -30,12 +32,38 @@ export interface StoreTasks {
   readonly signal: AbortSignal;
 }
 
+/** How long files that come together may take to come. ms. */
+const GATHER_MS = 200;
+
+/** The task that is nudged when something comes into a drop-in directory. */
+export const REQUESTS = 'requests';
+
 /** What the daemon does for one store. Without a policy nothing expires, and it is only purged. */
 export function tasksOf(of: StoreTasks): Task[] {
   const { store } = of;
-  const purging = { every: store.purgeEvery, run: async () => inPlace(of, 'purge', purgeOnce) };
+  const purging = {
+    name: 'purge',
+    every: store.purgeEvery,
+    run: async () => inPlace(of, 'purge', purgeOnce),
+  };
   if (store.policies.length === 0) return [purging];
-  return [{ every: store.sweepEvery, run: async () => inPlace(of, 'sweep', sweepOnce) }, purging];
+  const sweeping = {
+    name: 'sweep',
+    every: store.sweepEvery,
+    run: async () => inPlace(of, 'sweep', sweepOnce),
+  };
+  if (dropInsOf(store).length === 0) return [sweeping, purging];
+  // A sweep looks into the directories too: what no event has told of is found then.
+  const requests = { name: REQUESTS, every: Infinity, run: async () => inPlace(of, 'sweep', serveOnce) };
+  return [sweeping, purging, requests];
+}
+
+/** Serves the requests that have come, if any have. */
+async function serveOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
+  await of.surroundings.clock.sleep(GATHER_MS, of.signal);
+  if (of.signal.aborted) return;
+  const dropIns = dropInsOf(of.store).filter((dropIn) => hasNewRequests(place, dropIn));
+  if (dropIns.length > 0) await sweepFor(of, place, { policies: [], dropIns, isOnlyNew: true });
 }
 
 /**
@@ -73,10 +101,18 @@ async function inPlace(
 }
 
 async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
+  await sweepFor(of, place, { policies: policiesOf(of.store), dropIns: dropInsOf(of.store) });
+}
+
+async function sweepFor(
+  of: StoreTasks,
+  place: OpenPlace,
+  what: Pick<SweepOptions, 'policies' | 'dropIns' | 'isOnlyNew'>,
+): Promise<void> {
   const { store, log, watch, signal, surroundings } = of;
   const begun = surroundings.clock.monotonic();
   const result = await sweep(place, {
-    policies: policiesOf(store),
+    ...what,
     guards: guardsOf(store),
     dryRun: false,
     signal,
@@ -87,6 +123,7 @@ async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
       log.write('debug', `sweep: ${done} of ${planned} done`, { store: store.name });
     },
   });
+  for (const problem of result.problems) log.failure(problem, { store: store.name, during: 'sweep' });
   const { sweep: id, planned, moved, abandoned, failed, bytes, kept, blocked, isCut } = result;
   const counts = [
     ...(abandoned > 0 ? [`${abandoned} abandoned`] : []),

@@ -5,7 +5,7 @@ import { base32, type Revision, revisionHash, sameRevision } from './revision.ts
 
 /** `YYYYMMDDTHHMMSSmmmZ-` then 8 characters of revision hash, 4 of counter, 2 random. */
 const TOMBSTONE_ID = /^(\d{8}T\d{9}Z)-([0-9a-hjkmnp-tv-z]{8})([0-9a-hjkmnp-tv-z]{6})$/;
-const PLAIN_ID = /^([srlh])-(\d{8}T\d{9}Z)-[0-9a-hjkmnp-tv-z]{6}$/;
+const PLAIN_ID = /^([srlhq])-(\d{8}T\d{9}Z)-[0-9a-hjkmnp-tv-z]{6}$/;
 
 /** `~` and an id: what a pending name is longer than its key, in bytes. */
 export const PENDING_SUFFIX_BYTES = 35;
@@ -80,15 +80,15 @@ export function hasOtherMd5(copy: Revision, revision: Revision): boolean {
 
 const MD5 = /^[\da-f]{32}$/;
 
-/** `s-`, `r-`, `l-`, `h-`: sweep, run, lease, hold. */
-export type PlainIdKind = 's' | 'r' | 'l' | 'h';
+/** `s-`, `r-`, `l-`, `h-`, `q-`: sweep, run, lease, hold, request. */
+export type PlainIdKind = 's' | 'r' | 'l' | 'h' | 'q';
 
-/** A sweep's, run's, lease's or hold's id: its kind, the time, and 6 random characters. */
+/** A sweep's, run's, lease's, hold's or request's id: its kind, the time, and 6 random characters. */
 export function makePlainId(kind: PlainIdKind, ms: number, random: RandomSource): string {
   return `${kind}-${idTime(ms)}-${base32(random(32 ** 6), 6)}`;
 }
 
-/** Whether a text has the form of a sweep's, run's, lease's or hold's id. */
+/** Whether a text has the form of a sweep's, run's, lease's, hold's or request's id. */
 export function isPlainId(text: string, kind: PlainIdKind): boolean {
   const match = PLAIN_ID.exec(text);
   return match?.[1] === kind && match[2] !== undefined && parseIdTime(match[2]) !== undefined;

@@ -18,6 +18,15 @@ export interface Policy {
   isExpired(modifiedAt: number, now: number): boolean;
 }
 
+/** A policy that names what other programs ask for (design, section 8). */
+export interface DropIn {
+  readonly name: string;
+  /** Where they put their requests: an absolute path. */
+  readonly directory: string;
+  /** Of all live objects of the store. */
+  readonly limits: Limits;
+}
+
 /** How much one plan may move; null is no limit. */
 export interface Limits {
   readonly maxObjects: number | null;

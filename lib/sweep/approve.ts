@@ -134,7 +134,7 @@ async function approveIn(
     } else {
       catalog.sweeps.progress(n, 'moving', plan.objects, null);
       if (found.planned > 0) await tellWhatIsOpen(place);
-      isCut = await movePlan(place, run, ledger, n, { ...options, policies: [policy] }, counts, kept);
+      isCut = await movePlan(place, run, ledger, n, { ...options, prefixes: [policy.prefix] }, counts, kept);
     }
   } catch (error) {
     const isStopped = await settleError(place, ledger, error, options.signal);

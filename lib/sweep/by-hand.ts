@@ -1,28 +1,17 @@
 import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
-import type { KeptReason } from '../domain/kept-reason.ts';
 import { commonPrefix, type Key } from '../domain/key.ts';
-import { type Guards, guard, type Limits, overLimit } from '../policy/policy.ts';
-import { keeperText, reasonOf } from '../run/claims.ts';
+import { type Guards, guard, type Limits } from '../policy/policy.ts';
 import type { Place } from '../run/place.ts';
 import { inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
 import { checkOwner } from '../store/owner.ts';
 import type { LiveObject, Store } from '../store/store.ts';
+import { ended, GUARD_TEXT, type HandOutcome, outcomeOf } from './hand-outcome.ts';
 import { CatalogLedger } from './ledger.ts';
-import { BATCH, type MoveEnd, moveBatches } from './move.ts';
+import { BATCH, moveBatches } from './move.ts';
+import { overOfStore } from './store-limits.ts';
 import { planItems, tryTo } from './sweep.ts';
-
-/** What became of one key that was to be tombstoned by hand. */
-export interface HandOutcome {
-  readonly key: string;
-  /** The tombstone's id, where there is one. */
-  readonly id: string | null;
-  /** `already`: it has a pending copy and no live object, which is success. */
-  readonly outcome: 'tombstoned' | 'already' | 'gone' | 'changed' | 'blocked' | 'failed';
-  readonly detail: string | null;
-  readonly reason: KeptReason | null;
-}
 
 export interface ByHand {
   readonly keys: Iterable<Key> | AsyncIterable<Key>;
@@ -130,54 +119,4 @@ async function lookAt(store: Store, key: Key): Promise<LiveObject | HandOutcome>
     if (!(error instanceof TombstonedError)) throw error;
     return ended(key, null, 'failed', error.message, 'error');
   }
-}
-
-const GUARD_TEXT = {
-  protected: 'it is protected by the config',
-  'too-young': 'it is younger than minimumAge',
-  error: "it can't be moved",
-} as const;
-
-/** The limits of a plan by hand are of the whole store; it is listed only as far as that takes. */
-async function overOfStore(
-  place: Place,
-  options: ByHand,
-  planned: { objects: number; bytes: number },
-): Promise<string | null> {
-  const { limits } = options;
-  if (planned.objects === 0) return null;
-  let selected = 0;
-  const enough = limits.maxFraction === null ? 0 : planned.objects / limits.maxFraction;
-  if (limits.maxFraction !== null) {
-    for await (const page of place.store.list('', options.signal)) {
-      selected += page.filter(({ type }) => type === 'object').length;
-      if (selected >= enough) break;
-    }
-  }
-  return overLimit(limits, { ...planned, selected });
-}
-
-function outcomeOf({ key, id, end }: MoveEnd): HandOutcome {
-  switch (end.as) {
-    case 'moved':
-      return ended(key, id, 'tombstoned', null);
-    case 'gone':
-      return ended(key, null, 'gone', 'it was gone before it was moved');
-    case 'changed':
-      return ended(key, null, 'changed', 'it was changed before it was moved', 'changed');
-    case 'failed':
-      return ended(key, null, 'failed', end.error.message, 'error');
-    case 'held':
-      return ended(key, null, 'blocked', keeperText(end.by), reasonOf(end.by));
-  }
-}
-
-function ended(
-  key: string,
-  id: string | null,
-  outcome: HandOutcome['outcome'],
-  detail: string | null,
-  reason: KeptReason | null = null,
-): HandOutcome {
-  return { key, id, outcome, detail, reason };
 }

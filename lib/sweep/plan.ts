@@ -14,7 +14,8 @@ export interface Refusal {
   readonly why: string;
 }
 
-export interface PolicyPlan {
+/** What a policy comes to. */
+export interface PlanSummary {
   readonly policy: string;
   /** How many objects the policy selects, and how many of them are planned. */
   readonly selected: number;
@@ -22,6 +23,9 @@ export interface PolicyPlan {
   readonly bytes: number;
   /** What it selects and does not plan, by reason (of those old enough). */
   readonly kept: ReadonlyMap<KeptReason, number>;
+}
+
+export interface PolicyPlan extends PlanSummary {
   /** Which limit it is over, and by what, or null. Then nothing of it may be moved. */
   readonly over: OverLimit | null;
   /** Row number of what its objects are planned for. */

@@ -5,7 +5,7 @@ import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
-import type { Guards, Policy } from '../policy/policy.ts';
+import type { DropIn, Guards, Policy } from '../policy/policy.ts';
 import { reasonOf } from '../run/claims.ts';
 import { isNews } from '../run/news.ts';
 import type { Place } from '../run/place.ts';
@@ -14,7 +14,8 @@ import { checkIdentity } from '../store/identity.ts';
 import { checkOwner } from '../store/owner.ts';
 import { SweepLedger } from './ledger-thread.ts';
 import { BATCH, type MoveEnd, moveBatches } from './move.ts';
-import { type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
+import { type PlanSummary, type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
+import { finishRequests, noteEnds, planRequests, type RequestPlan } from './requests.ts';
 import { fileWaiting, tidyWaiting, waitingHint } from './waiting.ts';
 
 /** How many objects that were gone or changed are named: two sweeps at once meet thousands. */
@@ -32,6 +33,10 @@ export interface SweepOptions {
   readonly guards: Guards;
   /** Plans, and stops before anything is moved. */
   readonly dryRun: boolean;
+  /** Policies that take requests from a directory. */
+  readonly dropIns?: readonly DropIn[];
+  /** Leaves alone the requests that wait because they are over a limit. */
+  readonly isOnlyNew?: boolean;
   /** Stops after the batch that is under way. */
   readonly signal?: AbortSignal | undefined;
   /** Each planned object, in key order; only in a dry run. */
@@ -47,6 +52,8 @@ export interface SweepOptions {
 
 interface BlockedPolicy {
   readonly policy: string;
+  /** Whether it takes requests, of which only some may wait. */
+  readonly isOfRequests?: boolean;
   /** Which limit it is over, in words. */
   readonly over: string;
   /** Its plan that waits for approval; undefined of a dry run. */
@@ -58,11 +65,13 @@ interface BlockedPolicy {
 export interface SweepResult extends SweepCounts {
   /** Its id, or null of a dry run. */
   readonly sweep: string | null;
-  readonly plans: readonly PolicyPlan[];
+  readonly plans: readonly PlanSummary[];
   /** Old enough, and kept, by reason. */
   readonly kept: ReadonlyMap<KeptReason, number>;
   /** Policies over a limit: nothing of them is moved. */
   readonly blocked: readonly BlockedPolicy[];
+  /** What is wrong with requests, or with their directory; all else went on. */
+  readonly problems: readonly TombstonedError[];
   /** Whether the signal ended it before all was moved. */
   readonly isCut: boolean;
 }
@@ -99,14 +108,23 @@ async function sweepIn(
     while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
   };
   let isCut = false;
-  const plans: PolicyPlan[] = [];
+  const plans: PlanSummary[] = [];
   const blocked: BlockedPolicy[] = [];
+  const problems: TombstonedError[] = [];
+  const onProblem = (problem: TombstonedError): void => void problems.push(problem);
+  const prefixes = new Set(options.policies.map(({ prefix }) => prefix));
   try {
     if (!isDry) await tidyWaiting(place);
     for (const policy of options.policies) {
       const { plan, over } = await planOne(place, { run, ledger, n }, policy, options);
       plans.push(plan);
       if (over !== undefined) blocked.push(over);
+    }
+    for (const dropIn of options.dropIns ?? []) {
+      const plan = await planDropIn(place, run, n, dropIn, options, onProblem);
+      plans.push(plan);
+      if (plan.over !== null) blocked.push(blockedRequests(plan.policy, plan.over));
+      if (plan.prefix !== undefined) prefixes.add(plan.prefix);
     }
     for (const plan of plans) {
       counts.planned += plan.planned;
@@ -117,16 +135,23 @@ async function sweepIn(
     } else {
       catalog.sweeps.progress(n, 'moving', counts.planned, null);
       if (counts.planned > 0) await tellWhatIsOpen(place);
-      isCut = await movePlan(place, run, ledger, n, options, counts, kept);
+      // No prefix would be every key, in a fence.
+      if (prefixes.size > 0) {
+        const within = { ...options, prefixes: [...prefixes] };
+        isCut = await movePlan(place, run, ledger, n, within, counts, kept);
+      } else isCut = options.signal?.aborted === true;
     }
   } catch (error) {
     const isStopped = await settleError(place, ledger, error, options.signal);
     tryTo(place, () => end(isStopped ? 'interrupted' : 'failed'));
     if (!isStopped) throw error;
-    return { sweep: isDry ? null : id, ...counts, plans, kept, blocked, isCut: true };
+    return { sweep: isDry ? null : id, ...counts, plans, kept, blocked, problems, isCut: true };
   }
   end(isCut ? 'interrupted' : blocked.length > 0 && counts.planned === 0 ? 'blocked' : 'done');
-  return { sweep: isDry ? null : id, ...counts, plans, kept, blocked, isCut };
+  if (!isDry) {
+    for (const dropIn of options.dropIns ?? []) await finishRequests(place, run, dropIn, onProblem);
+  }
+  return { sweep: isDry ? null : id, ...counts, plans, kept, blocked, problems, isCut };
 }
 
 /**
@@ -174,9 +199,9 @@ async function planOne(
 
 function blockedText(
   store: string,
-  { policy, over, waiting, isNew }: BlockedPolicy,
+  { policy, over, waiting, isNew, isOfRequests = false }: BlockedPolicy,
 ): { message: string; hint: string } {
-  const message = `policy ${policy} moves nothing: ${over}`;
+  const message = `policy ${policy} ${isOfRequests ? 'has requests that wait' : 'moves nothing'}: ${over}`;
   if (waiting === undefined)
     return {
       message,
@@ -187,6 +212,27 @@ function blockedText(
     message: `${message}; ${waits} for approval until ${isoTime(waiting.expiresAt)}: ${waiting.sweep}`,
     hint: waitingHint(store, waiting.sweep),
   };
+}
+
+async function planDropIn(
+  place: Place,
+  run: Run,
+  n: number,
+  dropIn: DropIn,
+  { guards, dryRun: isDry, isOnlyNew = false, onRefusal = () => undefined, onListed, signal }: SweepOptions,
+  onProblem: (problem: TombstonedError) => void,
+): Promise<RequestPlan> {
+  const asked = { dropIn, sweep: n, guards, isDry, isOnlyNew, onRefusal, onProblem, onListed, signal };
+  const plan = await planRequests(place, run, asked);
+  if (plan.over !== null) {
+    const { message, hint } = blockedText(place.row.name, blockedRequests(plan.policy, plan.over));
+    place.report('warn', message, { hint, policy: plan.policy });
+  }
+  return plan;
+}
+
+function blockedRequests(policy: string, over: string): BlockedPolicy {
+  return { policy, over, waiting: undefined, isNew: false, isOfRequests: true };
 }
 
 /** What a sweep has planned, in key order. */
@@ -207,15 +253,17 @@ export async function movePlan(
   run: Run,
   ledger: SweepLedger,
   n: number,
-  options: Pick<SweepOptions, 'policies' | 'signal' | 'batchSize' | 'onRefusal' | 'onProgress'>,
+  options: Pick<SweepOptions, 'dropIns' | 'signal' | 'batchSize' | 'onRefusal' | 'onProgress'> & {
+    readonly prefixes: readonly string[];
+  },
   counts: { planned: number; moved: number; abandoned: number; failed: number; bytes: number },
   kept: Map<KeptReason, number>,
 ): Promise<boolean> {
-  const { signal, batchSize } = options;
-  const prefixes = [...new Set(options.policies.map(({ prefix }) => prefix))];
+  const { signal, batchSize, prefixes, dropIns = [] } = options;
   const plan = { sweep: n, asker: 'policy', prefixes, signal, batchSize } as const;
   let done = 0;
   for await (const batch of moveBatches(place, run, ledger, plan)) {
+    if (dropIns.length > 0) noteEnds(place, n, batch.ends);
     for (const end of batch.ends) count(place, end, counts, kept, options.onRefusal);
     done += batch.count;
     options.onProgress?.(done, counts.planned);

@@ -461,19 +461,39 @@ describe('a bad config is refused in one line', () => {
     ],
 
     [
-      'a policy of a later version',
-      withPolicy({ type: 'drop-in', directory: '/in' }),
-      'stores[0].policies[0].type: policy type drop-in is not supported by this version',
+      'requests without a directory',
+      withStore({ policies: [{ name: 'a', type: 'drop-in' }] }),
+      'stores[0].policies[0].directory: expected an absolute path of a directory, got nothing',
     ],
     [
-      'another policy of a later version',
+      'requests with an age',
+      withStore({ policies: [{ name: 'a', type: 'drop-in', directory: '/in', olderThan: '1d' }] }),
+      'stores[0].policies[0].olderThan: no such member; there are type, name, directory, limits',
+    ],
+    [
+      'requests inside the store',
+      withStore({ policies: [{ name: 'a', type: 'drop-in', directory: '/srv/mainnet/in' }] }),
+      'stores[0].policies[0].directory: "/srv/mainnet/in" lies inside the store "mainnet", where a sweep could take it',
+    ],
+    [
+      'requests of two policies in one directory',
+      withStore({
+        policies: [
+          { name: 'a', type: 'drop-in', directory: '/in' },
+          { name: 'b', type: 'drop-in', directory: '/in/' },
+        ],
+      }),
+      'stores[0].policies[1].directory: is the directory of stores[0].policies[0].directory already',
+    ],
+    [
+      'a policy of a later version',
       withStore({ policies: [{ type: 'aptos-compaction' }] }),
       'stores[0].policies[0].type: policy type aptos-compaction is not supported by this version',
     ],
     [
       'an unknown policy',
       withPolicy({ type: 'size' }),
-      'stores[0].policies[0].type: expected age, got "size"',
+      'stores[0].policies[0].type: expected age or drop-in, got "size"',
     ],
     [
       'a policy without an age',

@@ -56,6 +56,12 @@ describe('the sample config', () => {
         unit: 'object',
         limits: { maxObjects: 100_000, maxFraction: 0.5, maxBytes: null },
       },
+      {
+        name: 'requests',
+        type: 'drop-in',
+        directory: '/var/lib/tombstoned/requests',
+        limits: { maxObjects: 100_000, maxFraction: 0.5, maxBytes: null },
+      },
     ]);
   });
 

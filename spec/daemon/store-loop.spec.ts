@@ -15,6 +15,7 @@ describe('the loop of a store', () => {
     const begun: string[] = [];
     const all = Object.entries(tasks).map(
       ([name, { every, takes = 0 }]): Task => ({
+        name,
         every,
         run: async () => {
           if (time.mono >= until) return stop.abort();
@@ -84,6 +85,7 @@ describe('the loop of a store', () => {
     time.sleep = async () => stop.abort();
     let turns = 0;
     const task = {
+      name: 'sweep',
       every: 1000,
       run: async () => {
         turns++;
@@ -95,14 +97,18 @@ describe('the loop of a store', () => {
 
   it('does nothing when it is to end before it begins', async () => {
     const run = async (): Promise<void> => expect.fail('it ran');
-    await storeLoop([{ every: 0, run }], clock(), AbortSignal.abort());
+    await storeLoop([{ name: 'sweep', every: 0, run }], clock(), AbortSignal.abort());
   });
 
   it('ends with what a task throws', async () => {
     const run = async (): Promise<void> => {
       throw new Error('broken');
     };
-    const end = await storeLoop([{ every: 0, run }], clock(), new AbortController().signal).catch(String);
+    const end = await storeLoop(
+      [{ name: 'sweep', every: 0, run }],
+      clock(),
+      new AbortController().signal,
+    ).catch(String);
     expect(end).to.equal('Error: broken');
   });
 });

@@ -93,6 +93,7 @@ export class Faults {
       runs: part(catalog.runs, 'runs'),
       events: part(catalog.events, 'events'),
       holds: part(catalog.holds, 'holds'),
+      requests: part(catalog.requests, 'requests'),
     };
     return new Proxy(catalog, {
       get: (target, property) => {
@@ -112,6 +113,11 @@ export class Faults {
         return typeof value === 'function' ? value.bind(target) : value;
       },
     });
+  }
+
+  /** Another call that may be the one. */
+  step<T>(name: string, effect: () => T): T {
+    return this.#step(name, errno, effect);
   }
 
   #step<T>(name: string, error: (name: string) => Error, effect: () => T): T {

@@ -2,7 +2,8 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import type { Place } from '../../lib/run/place.ts';
-import { type ByHand, type HandOutcome, tombstoneByHand } from '../../lib/sweep/by-hand.ts';
+import { type ByHand, tombstoneByHand } from '../../lib/sweep/by-hand.ts';
+import type { HandOutcome } from '../../lib/sweep/hand-outcome.ts';
 import {
   allTombstones,
   bringBack,

@@ -1,4 +1,4 @@
-import { guardsOf, type OpenPlace, policiesOf } from '../../app/open.ts';
+import { dropInsOf, guardsOf, type OpenPlace, policiesOf } from '../../app/open.ts';
 import { recover } from '../../app/recover.ts';
 import type { StoreConfig } from '../../config/config.ts';
 import { selectStores } from '../../config/load.ts';
@@ -70,6 +70,7 @@ async function sweepOne(
   const result = await withProgress(out, place.config.name, async (progress) =>
     sweep(place, {
       policies: policiesOf(place.config, asked.policy),
+      dropIns: dropInsOf(place.config, asked.policy),
       guards: guardsOf(place.config),
       dryRun,
       signal,
@@ -133,7 +134,7 @@ function summarize(out: Output, store: string, result: SweepResult, dryRun: bool
 
 /** What went wrong without stopping the sweep: objects that can't be moved, policies over a limit. */
 function problemsOf(store: string, result: SweepResult): Problem[] {
-  const problems: Problem[] = [];
+  const problems: Problem[] = result.problems.map((error) => ({ error, isTold: false }));
   const stuck = result.failed + (result.kept.get('error') ?? 0);
   if (stuck > 0) {
     const error = new TombstonedError(

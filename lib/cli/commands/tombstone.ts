@@ -1,7 +1,8 @@
 import { guardsOf } from '../../app/open.ts';
 import { recover } from '../../app/recover.ts';
 import type { ErrorCode } from '../../domain/errors.ts';
-import { type HandOutcome, tombstoneByHand } from '../../sweep/by-hand.ts';
+import { tombstoneByHand } from '../../sweep/by-hand.ts';
+import type { HandOutcome } from '../../sweep/hand-outcome.ts';
 import type { Call, OptionTable, Page } from '../command.ts';
 import { configOf } from '../config-of.ts';
 import { inEachPlace, withCatalog } from '../opened.ts';
