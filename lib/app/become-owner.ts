@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs';
+import path from 'node:path';
 import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 
 declare global {
@@ -12,12 +13,12 @@ declare global {
 
 /**
  * As root, becomes the owner of a file, the catalog, so that nothing is left
- * behind that its owner can't use (design, section 7). Called before anything is
- * opened; does nothing when there is no such file.
+ * behind that its owner can't use (design, section 7); of one that is yet to be made,
+ * the owner of its directory. Called before anything is opened.
  */
 export function becomeOwnerOf(file: string): void {
   if (process.geteuid?.() !== 0) return;
-  const stats = statOf(file);
+  const stats = statOf(file) ?? statOf(path.dirname(file));
   if (stats === undefined || stats.uid === 0) return;
   const { uid, gid } = stats;
   try {

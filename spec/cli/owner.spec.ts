@@ -50,7 +50,20 @@ describe('tombstonectl as root', () => {
     expect(store.live()).to.deep.equal({ b: 'b' });
   });
 
-  it('stays root where the catalog is root’s, or is not there yet', async () => {
+  it('makes a catalog as the owner of its directory, who is to use it', async function () {
+    const store = stores.bare();
+    lchownSync(store.directory, NOBODY, NOBODY);
+    lchownSync(store.root, NOBODY, NOBODY);
+    if ((await ordinaryUser(store)) === undefined) return this.skip();
+    const made = await ctl(store, 'init', store.url, '--catalog', store.catalogFile);
+    expect(made.code, made.stderr).to.equal(0);
+    for (const name of readdirSync(store.directory, { recursive: true, encoding: 'utf8' })) {
+      const { uid } = statSync(path.join(store.directory, name));
+      expect(uid, name).to.equal(path.join(store.directory, name) === store.configFile ? 0 : NOBODY);
+    }
+  });
+
+  it('stays root where the catalog is root’s, or the directory that it is made in', async () => {
     const store = stores.bare();
     const made = await ctl(store, 'init', store.url, '--catalog', store.catalogFile);
     expect(made.code, made.stderr).to.equal(0);

@@ -6,6 +6,7 @@ import { messageOf } from '../../domain/errors.ts';
 import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';
 import { type Chosen, chooseForInit } from '../new-config.ts';
+import { dropInFor, isServiceInstalled } from '../service-drop-in.ts';
 
 export const manual = {
   synopsis: ['init URL [--store NAME] [--catalog FILE] [--dry-run]', 'init --store NAME [--dry-run]'],
@@ -48,6 +49,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
       ].join('\n'),
   );
   if (!out.isJson) out.talk(nextStep(chosen, dryRun));
+  if (!out.isJson && isServiceInstalled()) for (const talk of forService(chosen)) out.talk(talk);
   return 0;
 
   function line(is: 'created' | 'exists', what: string, where: string): string {
@@ -74,4 +76,13 @@ function nextStep({ config, store }: Chosen, dryRun: boolean): string {
   if (dryRun) return 'nothing was made';
   if (store.policies.length > 0) return 'next: see what would go with tombstonectl sweep --dry-run';
   return `next: say what expires in ${config.file} (policies), then tombstonectl sweep --dry-run`;
+}
+
+/** The service may write nowhere but in its state directory until it is told to. */
+function forService({ store }: Chosen): string[] {
+  const { file, lines } = dropInFor(store);
+  return [
+    `tombstoned.service can use the store when this is in ${file} (then: systemctl daemon-reload):`,
+    ...lines.map((line) => `    ${line}`),
+  ];
 }
