@@ -47,7 +47,7 @@ export async function explainKey(
   const { store, catalog, row, clock, config } = place;
   refusePendingName(store, key);
   await refreshHolds(place);
-  const now = clock.now();
+  const now = catalog.clock.sureTime(clock);
   const claims = await claimsIn({ ...place, known: place });
   const object = await store.head(key);
   const live = object === undefined ? null : await explainLive(place, object, { now, claims }, signal);
@@ -174,7 +174,7 @@ function guardSays(
 async function explainCopy(
   place: OpenPlace,
   { key, id, tombstone }: { key: Key; id: string; tombstone: Tombstone | undefined },
-  { now, claims }: Moment,
+  { claims }: Moment,
 ): Promise<ExplainedCopy> {
   const { store, catalog, row, config, safetyWindow } = place;
   const copy = await store.headPending(key, id);
@@ -188,7 +188,7 @@ async function explainCopy(
   const kept: Because[] = [];
   const restoreIt = `tombstonectl --store ${config.name} restore ${id}`;
   const ctl = ctlOf(config.name);
-  const [standing] = standingOf(catalog, row, { safetyWindow, now, claims }, [tombstone]);
+  const [standing] = standingOf(catalog, row, { safetyWindow, clock: place.clock, claims }, [tombstone]);
   for (const one of standing?.kept ?? []) {
     switch (one.reason) {
       case 'exempt': // told of the live object: it keeps no copy from the purge
@@ -214,6 +214,9 @@ async function explainCopy(
         kept.push({ reason: one.reason, until: one.until, detail: one.detail, change });
         break;
       }
+      case 'clock':
+        kept.push({ ...one, change: `if the clock is right: tombstonectl clock accept` });
+        break;
       case 'window': {
         const detail = `its safety window of ${formatDuration(safetyWindow)} has not passed`;
         const isBack = tombstone.state === 'restored';

@@ -1,8 +1,10 @@
 import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { CachedHold } from '../catalog/holds.ts';
 import type { Tombstone } from '../catalog/tombstones.ts';
+import type { Clock } from '../domain/clock.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
+import { whyNotTrusted } from '../run/clock.ts';
 import { fenceOverlaps } from '../store/fences.ts';
 import { leaseCovers } from '../store/leases.ts';
 import {
@@ -14,7 +16,7 @@ import {
   type StoreClaims,
 } from './standing-claims.ts';
 
-/** When a purge may take a tombstone: its recorded time and today's window must both have passed (design, section 4). */
+/** When a purge may take a tombstone, in counted time: its recorded time and today's window must both have passed (design, section 4). */
 function dueAt(tombstone: Pick<Tombstone, 'goneAt' | 'purgeAfter'>, safetyWindow: number): number | null {
   const { goneAt, purgeAfter } = tombstone;
   return goneAt === null || purgeAfter === null ? null : Math.max(purgeAfter, goneAt + safetyWindow);
@@ -25,6 +27,7 @@ export type KeptBecause =
   | { readonly reason: 'window'; readonly until: number }
   /** The store itself keeps a version of it: `detail` is what the last purge saw. */
   | { readonly reason: 'object-lock'; readonly until: number; readonly detail: string }
+  | { readonly reason: 'clock'; readonly until: null; readonly detail: string }
   | { readonly reason: 'hold' | 'exempt'; readonly until: number | null; readonly hold: CachedHold }
   | { readonly reason: 'lease'; readonly until: null; readonly lease: LeaseStanding }
   /** A run has taken it; `fence` is that of its batch, where it is up and was looked at. */
@@ -39,6 +42,8 @@ export type KeptBecause =
 /** A tombstone with when it is due, and what keeps it. */
 export interface StandingTombstone {
   readonly tombstone: Tombstone;
+  /** The end of its recorded window in wall time, ms since 1970; null of one that has none. */
+  readonly purgeAfter: number | null;
   /** ms since 1970; null of one that no purge will take. */
   readonly dueAt: number | null;
   readonly kept: readonly KeptBecause[];
@@ -52,10 +57,13 @@ export interface StandingTombstone {
 export function standingOf(
   catalog: Catalog,
   row: StoreRow,
-  settings: { safetyWindow: number; now: number; claims: StoreClaims },
+  settings: { safetyWindow: number; clock: Clock; claims: StoreClaims },
   tombstones: readonly Tombstone[],
 ): StandingTombstone[] {
-  const { safetyWindow, now, claims } = settings;
+  const { safetyWindow, clock, claims } = settings;
+  const now = catalog.clock.sureTime(clock);
+  const ahead = catalog.clock.ahead(clock);
+  const wrong = whyNotTrusted(catalog, row, clock);
   const leases = claims.leases.filter(({ isDead }) => isDead !== true);
   const holds = new Map<number, CachedHold[]>();
   for (const { hold, index } of catalog.holds.covering(row.n, now, tombstones)) {
@@ -63,13 +71,15 @@ export function standingOf(
   }
   return tombstones.map((tombstone, i) => {
     const isWaiting = tombstone.state === 'pending' || tombstone.state === 'restored';
-    const at = isWaiting ? dueAt(tombstone, safetyWindow) : null;
+    const counted = isWaiting ? dueAt(tombstone, safetyWindow) : null;
+    const at = counted === null ? null : counted + ahead;
     const kept: KeptBecause[] = [];
     const { id, lockedUntil } = tombstone;
     if (at !== null && at > now && lockedUntil !== null && lockedUntil > now) {
       const detail = catalog.events.lastDetail(id, 'purge-kept') ?? 'a version of it is locked (object lock)';
       kept.push({ reason: 'object-lock', until: lockedUntil, detail });
     } else if (at !== null && at > now) kept.push({ reason: 'window', until: at });
+    if (isWaiting && wrong !== null) kept.push({ reason: 'clock', until: null, detail: wrong });
     for (const hold of isWaiting ? (holds.get(i) ?? []) : []) {
       if (hold.kind === 'hold') kept.push({ reason: 'hold', until: hold.until, hold });
       else if (tombstone.state === 'restored') kept.push({ reason: 'exempt', until: hold.until, hold });
@@ -79,7 +89,8 @@ export function standingOf(
     }
     const taken = TAKEN.some((state) => state === tombstone.state);
     if (taken) kept.push(inHands(catalog, tombstone, claims));
-    return { tombstone, dueAt: at, kept };
+    const { purgeAfter } = tombstone;
+    return { tombstone, purgeAfter: purgeAfter === null ? null : purgeAfter + ahead, dueAt: at, kept };
   });
 }
 
@@ -103,6 +114,7 @@ export function keptDetail(one: KeptBecause): { readonly by: string | null; read
     case 'window':
       return { by: null, detail: 'its safety window has not passed' };
     case 'object-lock':
+    case 'clock':
       return { by: null, detail: one.detail };
     case 'hold':
     case 'exempt': {

@@ -47,7 +47,7 @@ function userName(): string {
 
 /** Opens the catalog that a config names; a purge may use the room that is kept for it. */
 export function openCatalog(config: Config, options: { mayUseReserve?: boolean } = {}): Catalog {
-  return Catalog.open(config.catalog, options);
+  return Catalog.open(config.catalog, { ...options, clockTolerance: config.clockTolerance });
 }
 
 /** A place with its config. */

@@ -4,9 +4,11 @@ import type { RunRow } from '../catalog/runs.ts';
 import type { ScheduleBin } from '../catalog/schedule.ts';
 import type { Sweep } from '../catalog/sweeps.ts';
 import type { WaitingPlan } from '../catalog/waiting.ts';
+import type { Clock } from '../domain/clock.ts';
 import { messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
+import { whyNotTrusted } from '../run/clock.ts';
 import type { Report } from '../run/place.ts';
 import type { Store } from '../store/store.ts';
 import { reasonsOf, standingOf } from './kept.ts';
@@ -45,6 +47,8 @@ export interface StoreStatus {
   readonly nextPurge: number | null;
   /** Whether a purge frees space there; null when the store could not be looked at. */
   readonly spaceFreed: boolean | null;
+  /** Why the clock keeps purges from here, or null. */
+  readonly clock: string | null;
   /** Those that are not dead; null when the store could not be looked at. */
   readonly leases: number | null;
   /** Batches that are announced, or were when their process died. */
@@ -76,12 +80,16 @@ export function storeStatus(
   catalog: Catalog,
   { config, row }: KnownStore,
   claims: StoreClaims | undefined,
-  now: number,
+  clock: Clock,
   spaceFreed: boolean | null = null,
 ): StoreStatus {
   const { safetyWindow } = config;
   const tallies = catalog.tombstones.tallies(row.n);
-  const edges = [now + 1, ...BARS.map(({ within }) => now + within)];
+  const now = catalog.clock.sureTime(clock);
+  const counted = catalog.clock.counted(clock);
+  const ahead = catalog.clock.ahead(clock);
+  const wrong = whyNotTrusted(catalog, row, clock);
+  const edges = [counted + 1, ...BARS.map(({ within }) => counted + within)];
   const { bins, first } = catalog.schedule.of(row.n, safetyWindow, edges);
   const labels = ['now', ...BARS.map(({ label }) => label), 'later'];
   const inForce = catalog.holds.inForce(row.n, now);
@@ -94,10 +102,11 @@ export function storeStatus(
     bytes: new Map(tallies.map(({ state, bytes }) => [state, bytes])),
     due: bins[0]?.count ?? 0,
     kept:
-      holds === 0 && (leases ?? 0) === 0
+      holds === 0 && (leases ?? 0) === 0 && wrong === null
         ? new Map()
-        : keptOfDue(catalog, { config, row }, claims ?? NO_CLAIMS, now),
-    nextPurge: first,
+        : keptOfDue(catalog, { config, row }, claims ?? NO_CLAIMS, clock),
+    nextPurge: first === null ? null : first + ahead,
+    clock: wrong,
     spaceFreed,
     leases,
     fences: claims?.fences ?? [],
@@ -130,7 +139,7 @@ function keptOfDue(
   catalog: Catalog,
   { config, row }: KnownStore,
   claims: StoreClaims,
-  now: number,
+  clock: Clock,
 ): Map<KeptReason, number> {
   const { safetyWindow } = config;
   const kept = new Map<KeptReason, number>();
@@ -138,14 +147,14 @@ function keptOfDue(
   for (;;) {
     const page = catalog.tombstones.duePage({
       store: row.n,
-      now,
+      now: catalog.clock.counted(clock),
       window: safetyWindow,
       after,
       limit: PAGE,
     });
     const last = page.at(-1);
     if (last === undefined) return kept;
-    for (const one of standingOf(catalog, row, { safetyWindow, now, claims }, page)) {
+    for (const one of standingOf(catalog, row, { safetyWindow, clock, claims }, page)) {
       // An exemption keeps the live object, not the copy that is due.
       for (const reason of reasonsOf(one.kept).filter((each) => each !== 'exempt')) {
         kept.set(reason, (kept.get(reason) ?? 0) + 1);

@@ -1,5 +1,6 @@
 import type { Database } from 'better-sqlite3';
 import { TombstonedError } from '../domain/errors.ts';
+import { ClockWatch } from './clock-watch.ts';
 import { databaseExists, keepReserve, openDatabase, withReserve } from './database.ts';
 import { Events } from './events.ts';
 import { Holds } from './holds.ts';
@@ -22,6 +23,11 @@ export interface StoreRow {
   readonly pendingPrefix: string;
 }
 
+export interface CatalogOptions {
+  readonly mayUseReserve?: boolean;
+  readonly clockTolerance?: number;
+}
+
 /** The SQLite database. One catalog owns a store; several processes may use it at once. */
 export class Catalog {
   readonly file: string;
@@ -35,10 +41,12 @@ export class Catalog {
   readonly leaseWatch: LeaseWatch;
   readonly schedule: Schedule;
   readonly requests: Requests;
+  readonly clock: ClockWatch;
   readonly #sql: Sql;
   readonly #mayUseReserve: boolean;
 
-  private constructor(file: string, sql: Sql, uuid: string, mayUseReserve: boolean) {
+  private constructor(file: string, sql: Sql, uuid: string, options: CatalogOptions) {
+    const { mayUseReserve = false, clockTolerance } = options;
     this.file = file;
     this.uuid = uuid;
     this.#mayUseReserve = mayUseReserve;
@@ -52,6 +60,7 @@ export class Catalog {
     this.leaseWatch = new LeaseWatch(sql);
     this.schedule = new Schedule(sql);
     this.requests = new Requests(sql);
+    this.clock = new ClockWatch(sql, clockTolerance);
   }
 
   /** Whether a catalog's file is there. Throws for what can be none, as `open` does. */
@@ -62,16 +71,17 @@ export class Catalog {
   /**
    * Opens a catalog that exists. Throws `failed`, with a hint, when it can't be
    * relied on. `mayUseReserve` is for purges: on a full disk they go on in the
-   * room that is kept for them.
+   * room that is kept for them. `clockTolerance` is the config's, ms.
    */
-  static open(file: string, { mayUseReserve = false } = {}): Catalog {
+  static open(file: string, options: CatalogOptions = {}): Catalog {
     const open = (): Database => openDatabase(file);
-    return Catalog.#over(file, mayUseReserve ? withReserve(file, open) : open(), mayUseReserve);
+    const db = options.mayUseReserve === true ? withReserve(file, open) : open();
+    return Catalog.#over(file, db, options);
   }
 
   /** Opens a catalog, and makes it, with its directory, where there is none. `uuid` is what a new one is called. */
   static create(file: string, uuid: string, now: number): Catalog {
-    const catalog = Catalog.#over(file, openDatabase(file, { uuid, now }), false);
+    const catalog = Catalog.#over(file, openDatabase(file, { uuid, now }), {});
     try {
       catalog.keepReserve();
       return catalog;
@@ -81,8 +91,8 @@ export class Catalog {
     }
   }
 
-  static #over(file: string, db: Database, mayUseReserve: boolean): Catalog {
-    const sql = new Sql(db, file, mayUseReserve);
+  static #over(file: string, db: Database, options: CatalogOptions): Catalog {
+    const sql = new Sql(db, file, options.mayUseReserve);
     try {
       const row = sql.all('SELECT uuid FROM catalog')[0];
       if (row === undefined) {
@@ -91,7 +101,7 @@ export class Catalog {
           hint: 'bring the catalog back from a backup; the store is untouched',
         });
       }
-      return new Catalog(file, sql, asText(row['uuid']), mayUseReserve);
+      return new Catalog(file, sql, asText(row['uuid']), options);
     } catch (error) {
       db.close();
       throw error;

@@ -19,7 +19,10 @@ export type EventWhat =
   | 'plan-waits'
   | 'plan-approved'
   | 'plan-rejected'
-  | 'plan-expired';
+  | 'plan-expired'
+  | 'clock-wrong'
+  | 'clock-right'
+  | 'clock-accepted';
 
 /** A line of the append-only audit log: about one tombstone, or about a whole batch. */
 export interface Event {

@@ -257,4 +257,26 @@ CREATE TABLE request_keys (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_keys_open ON request_keys (key, request) WHERE outcome IS NULL;
 `,
+  `
+-- How the wall clock stood when somebody last looked (domain/clock-guard.ts); one row. gone_at and
+-- purge_after of tombstones are counted time, which was wall time before there was this table.
+CREATE TABLE clock (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  boot TEXT NOT NULL,
+  since_boot INTEGER NOT NULL,
+  counted INTEGER NOT NULL,
+  ahead INTEGER NOT NULL,
+  restarted INTEGER NOT NULL,
+  wrong_since INTEGER,
+  synced_boot TEXT,
+  synced_wall INTEGER,
+  synced_counted INTEGER
+) STRICT;
+-- By how much wall time was ahead of a store's own: what somebody has accepted, and what keeps purges now.
+CREATE TABLE store_clocks (
+  store INTEGER PRIMARY KEY REFERENCES stores (n),
+  accepted INTEGER NOT NULL DEFAULT 0,
+  off INTEGER
+) STRICT;
+`,
 ];

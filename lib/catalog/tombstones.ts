@@ -31,8 +31,9 @@ export interface Tombstone {
   readonly run: number;
   /** When its batch moved: the time in its id. */
   readonly tombstonedAt: number;
-  /** What its window counts from: when the live object was gone, or was back. */
+  /** What its window counts from: when the live object was gone, or was back. Counted time (`ClockWatch`). */
   readonly goneAt: number | null;
+  /** Counted time. */
   readonly purgeAfter: number | null;
   /** When it was purged or abandoned. */
   readonly endedAt: number | null;
@@ -84,7 +85,7 @@ export interface PageFilter {
   readonly state?: State | undefined;
   readonly prefix?: string | undefined;
   readonly sweep?: string | undefined;
-  /** Only tombstones that are due before this time (`pending`, `restored`). */
+  /** Only tombstones that are due before this counted time (`pending`, `restored`). */
   readonly dueBefore?: number | undefined;
   /** Only tombstones whose id is greater. */
   readonly after?: string | undefined;
@@ -102,7 +103,11 @@ const FEW = 20_000;
 const SETTLED = STATES.filter((state) => state !== 'moving');
 const DUE = ['pending', 'restored'] as const satisfies State[];
 
-/** All statements about tombstones. Every change of state is a compare-and-set (R7). */
+/**
+ * All statements about tombstones. Every change of state is a compare-and-set (R7).
+ * `now` is counted time (`ClockWatch`), got in the same transaction where it begins
+ * or ends a window; `at` is wall time, for the record.
+ */
 export class Tombstones {
   readonly #sql: Sql;
 
@@ -195,9 +200,10 @@ export class Tombstones {
     open: OpenBatch;
     exceptions: ReadonlyMap<string, Settled>;
     now: number;
+    at: number;
     window: number;
   }): void {
-    const { store, run, open, exceptions, now, window } = batch;
+    const { store, run, open, exceptions, now, at, window } = batch;
     const stay = open.moves.filter(({ id }) => exceptions.get(id)?.to === 'open');
     const closed =
       stay.length > 0
@@ -209,8 +215,6 @@ export class Tombstones {
           )
         : this.#sql.change(`DELETE FROM open_batches WHERE run = ? AND batch_at = ?`, run, open.batchAt);
     if (closed !== 1) throw raced(open.moves[0]?.id ?? '');
-    // A clock that stepped back since the batch began must not make anything due earlier.
-    const goneAt = Math.max(now, open.batchAt);
     const rows = new Map<State, unknown[]>();
     const tallies = new Map<State, { count: number; bytes: number }>();
     for (const move of open.moves) {
@@ -238,9 +242,9 @@ export class Tombstones {
           state,
           sweep: open.sweep,
           run,
-          goneAt: isGone ? goneAt : null,
-          purgeAfter: isGone ? goneAt + stays : null,
-          endedAt: isGone ? null : now,
+          goneAt: isGone ? now : null,
+          purgeAfter: isGone ? now + stays : null,
+          endedAt: isGone ? null : at,
           rows: JSON.stringify(ofState),
         },
       );
@@ -349,6 +353,7 @@ export class Tombstones {
     store: number;
     run: number;
     now: number;
+    at: number;
     window: number;
     /** `lockedUntil`: no purge is to try that one before then, ms since 1970. */
     ends: readonly {
@@ -357,12 +362,12 @@ export class Tombstones {
       lockedUntil?: number | undefined;
     }[];
   }): void {
-    const { store, run, now, window, ends } = settle;
+    const { store, run, now, at, window, ends } = settle;
     const purged = ends.filter((end) => end.to === 'purged').map((end) => end.tombstone);
     const changed = this.#sql.change(
       `UPDATE tombstones SET state = 'purged', ended_at = ?, prior = NULL
        WHERE id IN (SELECT value FROM json_each(?)) AND +run = ? AND +state = 'purging'`,
-      now,
+      at,
       JSON.stringify(purged.map((t) => t.id)),
       run,
     );
@@ -373,8 +378,8 @@ export class Tombstones {
       if (to === 'purged') continue;
       if (lockedUntil !== undefined) {
         this.#sql.run(
-          `UPDATE tombstones SET locked_until = @until, purge_after = max(purge_after, @until) WHERE id = @id`,
-          { id: tombstone.id, until: lockedUntil },
+          `UPDATE tombstones SET locked_until = @until, purge_after = max(purge_after, @counted) WHERE id = @id`,
+          { id: tombstone.id, until: lockedUntil, counted: now + lockedUntil - at },
         );
       }
       const back = to === 'pending' ? { goneAt: now, purgeAfter: now + window } : undefined;

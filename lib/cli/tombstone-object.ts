@@ -4,7 +4,10 @@ import { pendingName } from '../domain/ids.ts';
 import { revisionText } from '../domain/revision.ts';
 
 /** A tombstone as `--json` has it (design, section 7). */
-export function tombstoneObject({ tombstone, dueAt, kept }: StandingTombstone, pendingPrefix: string) {
+export function tombstoneObject(
+  { tombstone, purgeAfter, dueAt, kept }: StandingTombstone,
+  pendingPrefix: string,
+) {
   const { id, store, key, state, size, revision, reason, policy, sweep } = tombstone;
   const hasCopy = state !== 'purged' && state !== 'abandoned';
   return {
@@ -20,7 +23,7 @@ export function tombstoneObject({ tombstone, dueAt, kept }: StandingTombstone, p
     policy,
     sweep,
     tombstonedAt: isoTime(tombstone.tombstonedAt),
-    purgeAfter: isoTime(tombstone.purgeAfter),
+    purgeAfter: isoTime(purgeAfter),
     dueAt: isoTime(dueAt),
     kept: reasonsOf(kept),
     keptBy: kept.map((one) => ({ reason: one.reason, until: isoTime(one.until), ...keptDetail(one) })),

@@ -80,6 +80,7 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   add(['with-lease'], 'run a command while nothing is swept', () => import('./commands/with-lease.ts'));
   add(['lease'], 'leases of restores: list them, break one', () => import('./commands/lease.ts'));
   add(['fence'], 'announced batches: list them, break one', () => import('./commands/fence.ts'));
+  add(['clock'], 'whether the clock is trusted; accept it', () => import('./commands/clock.ts'));
   add(['doctor'], 'examine the stores, and how they are guarded', () => import('./commands/doctor.ts'));
   add(['verify'], 'compare the catalog with the store', () => import('./commands/verify.ts'));
   add(['status'], 'how the stores stand, and what goes when', () => import('./commands/status.ts'));

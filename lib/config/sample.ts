@@ -7,7 +7,7 @@ import { CONFIG_DEFAULTS, STORE_DEFAULTS } from './defaults.ts';
  * default, and no policy in force, so that a fresh store loses nothing.
  */
 export function sampleConfig(given: { url: string; name: string; catalog: string }): string {
-  const { log, historyFor } = CONFIG_DEFAULTS;
+  const { log, clockTolerance } = CONFIG_DEFAULTS;
   const { safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge, limits } = STORE_DEFAULTS;
   return `# Config of tombstoned, which deletes from backup stores in two steps: a sweep moves what has
 # expired to pending_deletion/, and a purge removes it for good after a safety window.
@@ -25,8 +25,8 @@ log:
   # A file, or null: the journal under systemd, else the terminal.
   file: ${scalar(log.file)}
 
-# How long the catalog remembers what was purged.
-historyFor: ${formatDuration(historyFor)}
+# By how much the clock may be off before nothing is purged: docs/clock.md.
+clockTolerance: ${formatDuration(clockTolerance)}
 
 stores:
     # What commands call the store: tombstonectl --store NAME.
@@ -54,10 +54,6 @@ stores:
 
     # Nothing younger than this is ever tombstoned, whatever a policy says.
     minimumAge: ${formatDuration(minimumAge)}
-
-    # How long both sides wait before they look, where a listing may be stale: auto is 65s on
-    # network file systems, and no time elsewhere.
-    settle: ${STORE_DEFAULTS.settle}
 
     # A policy that names more than this moves nothing until somebody approves its plan: see
     # tombstonectl sweeps. maxFraction is of the live objects that its prefix and match select;

@@ -11,7 +11,7 @@ export function warnings(config: Config): string[] {
 }
 
 /** Members that are checked, and that nothing in this version acts on. */
-const IDLE = ['metrics', 'clockTolerance', 'notify'] as const;
+const IDLE = ['metrics', 'notify'] as const;
 
 function unused<K extends string>(
   path: string,

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { openCatalog, type Surroundings } from '../app/open.ts';
 import type { Config } from '../config/config.ts';
 import { warnings } from '../config/warnings.ts';
+import { messageOf } from '../domain/errors.ts';
 import { formatDuration } from '../domain/quantities.ts';
 import { takeDaemonLock } from './lock.ts';
 import type { Log } from './log.ts';
@@ -57,10 +58,26 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         broken.abort();
       }
     });
-    for (const end of await Promise.allSettled(loops)) if (end.status === 'rejected') throw end.reason;
+    const ends = await Promise.allSettled(loops);
+    noteTime(options);
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
     log.write('info', 'tombstoned has stopped', { pid: actor.pid });
   } finally {
     release();
+  }
+}
+
+/** Time is counted to the end: what is between this and the next start may be a restart's. */
+function noteTime({ config, clock, log }: DaemonOptions): void {
+  try {
+    const catalog = openCatalog(config);
+    try {
+      catalog.transaction(() => catalog.clock.count(clock));
+    } finally {
+      catalog.close();
+    }
+  } catch (error) {
+    log.write('warn', `the time of the end is not noted: ${messageOf(error)}`);
   }
 }
 

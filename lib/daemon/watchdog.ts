@@ -81,6 +81,16 @@ export class Heart implements Clock {
     return this.#clock.uptime();
   }
 
+  sinceBoot(): ReturnType<Clock['sinceBoot']> {
+    this.beat();
+    return this.#clock.sinceBoot();
+  }
+
+  async isSynced(): Promise<boolean> {
+    this.beat();
+    return this.#clock.isSynced();
+  }
+
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     for (let left = ms; ; left -= this.#slice) {
       this.beat();

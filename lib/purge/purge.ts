@@ -4,6 +4,7 @@ import type { KeptReason } from '../domain/kept-reason.ts';
 import { commonPrefix, printable } from '../domain/key.ts';
 import { type Batch, begin, refreshHolds, retireShared } from '../run/batch.ts';
 import { type Keeper, keepersOf, keeperText, reasonOf } from '../run/claims.ts';
+import { requireOwnClock, requireRightClock } from '../run/clock.ts';
 import { lookAtLeases } from '../run/leases.ts';
 import { waitForPace } from '../run/pace.ts';
 import type { Place } from '../run/place.ts';
@@ -52,7 +53,10 @@ export async function purge(place: Place, options: PurgeOptions): Promise<PurgeR
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
   if (!options.dryRun) await place.store.checkWritable();
-  return inRun(place, 'purge', async (run) => new Purger(place, options).run(run));
+  return inRun(place, 'purge', async (run) => {
+    await requireRightClock(place);
+    return new Purger(place, options).run(run);
+  });
 }
 
 class Purger {
@@ -73,7 +77,7 @@ class Purger {
   async run(run: Run): Promise<PurgeResult> {
     const { catalog, row, clock, safetyWindow, pace } = this.#place;
     const { dryRun, historyFor, signal, onProgress } = this.#options;
-    const now = clock.now();
+    const now = catalog.clock.counted(clock);
     if (dryRun) await refreshHolds(this.#place);
     const leases = dryRun ? await lookAtLeases(this.#place, { mayBreak: false }) : [];
     let isCut = false;
@@ -102,8 +106,9 @@ class Purger {
     await retireShared(this.#place, run);
     if (!dryRun && !isCut) {
       let forgotten = 0;
+      const before = catalog.clock.sureTime(clock) - historyFor;
       while (forgotten < FORGET) {
-        const count = catalog.transaction(() => catalog.tombstones.forget(now - historyFor, BATCH));
+        const count = catalog.transaction(() => catalog.tombstones.forget(before, BATCH));
         forgotten += count;
         if (count < BATCH) break;
       }
@@ -140,6 +145,12 @@ class Purger {
     await waitForPace(this.#place, run, this.#options.signal);
     const batch = await begin(this.#place, run, { kind: 'purge', prefixes }, this.#options.signal);
     if (batch === undefined) return false;
+    try {
+      await requireOwnClock(this.#place); // it may have jumped since
+    } catch (error) {
+      await batch.end();
+      throw error;
+    }
     const { taken, kept } = catalog.transaction(() => {
       const keepers = keepersOf(this.#place, batch.leases, page, 'purge');
       const ids = page.filter((_, i) => !keepers.has(i)).map(({ id }) => id);
@@ -170,6 +181,7 @@ class Purger {
     const bytes = purged.reduce((sum, { tombstone }) => sum + tombstone.size, 0);
     catalog.transaction(() => {
       const at = clock.now();
+      const now = catalog.clock.count(clock);
       const settled = ends.map(({ tombstone, to, lock }) => {
         const lockedUntil =
           lock === undefined ? undefined : (lock.until ?? at + Math.max(safetyWindow, LEAST_LOCK_MS));
@@ -178,7 +190,8 @@ class Purger {
       catalog.tombstones.settlePurges({
         store: row.n,
         run: run.n,
-        now: at,
+        now,
+        at,
         window: safetyWindow,
         ends: settled,
       });

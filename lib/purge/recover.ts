@@ -36,15 +36,16 @@ export async function recoverPurges(
     }
     await checkIdentity(store, row.uuid);
     const purged = ends.filter(({ to }) => to === 'purged');
-    const now = clock.now();
+    const at = clock.now();
     catalog.transaction(() => {
-      catalog.tombstones.settlePurges({ store: row.n, run: dead.n, now, window: safetyWindow, ends });
+      const now = catalog.clock.count(clock);
+      catalog.tombstones.settlePurges({ store: row.n, run: dead.n, now, at, window: safetyWindow, ends });
       for (const { tombstone, to } of ends) {
         const detail = to === 'purged' ? 'the purge had removed it' : 'the purge had not removed it';
         catalog.events.add({
           store: row.n,
           run: dead.n,
-          now,
+          now: at,
           what: 'recovered',
           tombstone: tombstone.id,
           detail,

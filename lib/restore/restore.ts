@@ -268,7 +268,8 @@ export function settleRestores(
 ): void {
   const { catalog, row, clock } = place;
   catalog.transaction(() => {
-    const now = clock.now();
+    const now = catalog.clock.count(clock);
+    const at = clock.now();
     for (const [i, tombstone] of taken.entries()) {
       const outcome = outcomes[i];
       const note = catalog.tombstones.restoreOf(tombstone.id);
@@ -285,7 +286,7 @@ export function settleRestores(
       catalog.events.add({
         store: row.n,
         run,
-        now,
+        now: at,
         what: isBack ? 'restored' : 'restore-failed',
         tombstone: tombstone.id,
         detail: isElsewhere
@@ -307,14 +308,16 @@ interface Exemption {
 /** Writes an exemption into the store: policies leave these keys alone for a while. */
 async function exempt(place: Place, keys: readonly Key[], exemptFor: number): Promise<Exemption | undefined> {
   if (exemptFor === 0) return undefined;
-  const { store, clock, random, actor } = place;
+  const { store, catalog, clock, random, actor } = place;
   const now = clock.now();
+  // Of a clock that is behind, it would end too soon.
+  const latest = Math.max(now, catalog.clock.standing(clock).vouched);
   const hold: Hold = {
     id: makePlainId('h', now, random),
     kind: 'exempt',
     blocks: 'sweep',
     scope: { by: 'keys', keys },
-    until: now + exemptFor,
+    until: latest + exemptFor,
     reason: 'restored',
     by: actor.by,
     host: actor.host,

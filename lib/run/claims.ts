@@ -30,7 +30,8 @@ export function keepersOf(
     const known = keepers.get(index);
     return known?.as !== 'hold' || known.hold.kind !== 'hold';
   };
-  for (const { hold, index } of place.catalog.holds.covering(place.row.n, place.clock.now(), objects)) {
+  const { catalog, row, clock } = place;
+  for (const { hold, index } of catalog.holds.covering(row.n, catalog.clock.sureTime(clock), objects)) {
     const keeps = hold.kind === 'exempt' ? asker === 'policy' : asker === 'purge' || hold.blocks === 'sweep';
     if (keeps && isFirst(index)) keepers.set(index, { as: 'hold', hold });
   }

@@ -2,6 +2,7 @@ import { type FileLock, runLockFile, takeLock } from '../catalog/run-lock.ts';
 import type { RunKind } from '../catalog/runs.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
+import { lookAtClock } from './clock.ts';
 import type { Place } from './place.ts';
 import { RunFences } from './run-fences.ts';
 
@@ -20,6 +21,7 @@ export interface Run {
  */
 export async function inRun<T>(place: Place, kind: RunKind, work: (run: Run) => Promise<T>): Promise<T> {
   try {
+    await lookAtClock(place);
     return await inOpenRun(place, begin(place, kind), work);
   } finally {
     keepReserve(place);

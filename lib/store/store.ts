@@ -119,6 +119,8 @@ interface LateEffects {
   readonly for: number;
   /** The store's own time, ms since 1970. */
   time(): Promise<number>;
+  /** Whether it is served by this host, and so has its clock. */
+  readonly isHere?: boolean;
   /** Whether all that this process has asked was answered. */
   isQuiet(): boolean;
 }

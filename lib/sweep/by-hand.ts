@@ -97,7 +97,7 @@ async function planOne(place: Place, n: number, cause: number, key: Key, options
       ? live.refusal === null
         ? null
         : ({ reason: 'error', detail: live.refusal } as const)
-      : guard(options.guards, live, clock.now());
+      : guard(options.guards, live, catalog.clock.sureTime(clock));
   if (kept !== null) {
     const as = kept.reason === 'error' ? 'failed' : 'blocked';
     options.onOutcome(ended(key, null, as, kept.detail ?? GUARD_TEXT[kept.reason], kept.reason));

@@ -110,11 +110,12 @@ export class CatalogLedger implements Ledger {
     const untried = ends.filter(({ to }) => to === 'untried').length;
     const abandoned = ends.length - failed - left - untried;
     const counts = { moved: moved.length, abandoned, failed, bytes };
-    const now = clock.now();
+    const at = clock.now();
     catalog.transaction(() => {
-      catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, window });
+      const now = catalog.clock.count(clock);
+      catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, at, window });
       catalog.sweeps.count(sweep, counts);
-      const event = { store: row.n, run, now };
+      const event = { store: row.n, run, now: at };
       if (left > 0) {
         // The batch's own line will tell of those that are left.
         for (const { id } of moved) catalog.events.add({ ...event, what: 'moved', tombstone: id });

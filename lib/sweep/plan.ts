@@ -127,7 +127,8 @@ class Planner {
     this.#sweep = plan.sweep;
     this.#onRefusal = plan.onRefusal;
     this.#approved = plan.approved;
-    this.#now = place.clock.now();
+    // By a clock that is ahead, what is young would seem old.
+    this.#now = place.catalog.clock.sureTime(place.clock);
     this.#cause = place.catalog.sweeps.cause(plan.policy.name, plan.policy.reason);
   }
 

@@ -77,7 +77,7 @@ describe('a claim beside a batch that had looked before it', function () {
   function claimer(meanwhile: () => Promise<void> = async () => undefined): ClaimPlace {
     let isFirst = true;
     const clock = new DrivenClock();
-    clock.wall = temp.clock.wall;
+    clock.advance(temp.clock.wall - clock.wall);
     clock.sleep = async (ms) => {
       clock.advance(ms);
       if (isFirst) {

@@ -38,7 +38,7 @@ describe('what is said of claims', function () {
   }
 
   async function standing(): Promise<StandingTombstone[]> {
-    const settings = { safetyWindow: 0, now: temp.clock.now(), claims: await claims() };
+    const settings = { safetyWindow: 0, clock: temp.clock, claims: await claims() };
     return standingOf(place.catalog, place.row, settings, allTombstones(place));
   }
 
@@ -76,6 +76,7 @@ describe('what is said of claims', function () {
     expect(await life()).to.deep.equal([false, 0, ['k/1']]);
     temp.clock.wall += 30 * DAY; // what the wall clock says is no time seen
     expect(await life()).to.deep.equal([false, 0, ['k/1']]);
+    temp.clock.wall -= 30 * DAY;
     temp.clock.advance(TTL * 1000);
     expect(await life()).to.deep.equal([true, TTL * 1000, []]);
     // To look has changed nothing: the purge is what takes it as dead, and says so.

@@ -426,6 +426,7 @@ describe('verify', function () {
       open: first,
       exceptions: new Map(),
       now,
+      at: now,
       window: DAY,
     });
     const again = new Sqlite(catalog.file);

@@ -114,7 +114,7 @@ describe('paging through tombstones', () => {
         .filter((_, i) => i % share === 0)
         .map(({ id }) => id);
     const now = temp.now + 2 * WINDOW;
-    const settle = { store, run, now, window: WINDOW };
+    const settle = { store, run, now, at: now, window: WINDOW };
     const due = (share: number): Tombstone[] =>
       tombstones.takeForPurge({ store, run, ids: some(share), now, window: 0 });
     tombstones.settlePurges({ ...settle, ends: due(3).map((tombstone) => ({ tombstone, to: 'purged' })) });

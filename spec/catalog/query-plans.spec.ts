@@ -90,11 +90,11 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   const open = tombstones.intend({ store, run, sweep, items: [intent('a/b', cause)], now, random });
   tombstones.movingElsewhere(store, run, ['k']);
   tombstones.openBatch(run);
-  tombstones.settleMoves({ store, run, open, exceptions: new Map(), now, window: 0 });
+  tombstones.settleMoves({ store, run, open, exceptions: new Map(), now, at: now, window: 0 });
   const due = tombstones.duePage({ store, now: now + DAY, window: 0, after: undefined, limit: 10 });
   const ids = due.map(({ id }) => id);
   const claim = { store, run, ids, now: now + DAY, window: 0 };
-  const settle = { store, run, now, window: WINDOW };
+  const settle = { store, run, now, at: now, window: WINDOW };
   let [tombstone] = tombstones.takeForPurge(claim);
   if (tombstone === undefined) throw new Error('nothing was due');
   tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'prior' }] });

@@ -84,7 +84,7 @@ class Model {
           tombstone,
           to: (['purged', 'prior', 'pending'] as const)[(step.choice + i) % 3] ?? 'purged',
         }));
-        tombstones.settlePurges({ ...base, now: temp.now, window: WINDOW, ends });
+        tombstones.settlePurges({ ...base, now: temp.now, at: temp.now, window: WINDOW, ends });
         for (const { tombstone, to } of ends) {
           this.#move(tombstone.id, { to: to === 'prior' ? (tombstone.prior ?? 'moving') : to });
         }

@@ -61,7 +61,7 @@ export class TempCatalog {
     const { catalog, now } = this;
     const exceptions = new Map(ends.map((end) => [end.id, end]));
     catalog.transaction(() =>
-      catalog.tombstones.settleMoves({ store, run, open, exceptions, now, window: WINDOW }),
+      catalog.tombstones.settleMoves({ store, run, open, exceptions, now, at: now, window: WINDOW }),
     );
   }
 

@@ -128,13 +128,15 @@ describe('tombstones in the catalog', () => {
     expect(tombstones.taken(other, 'purging', '', 10)).to.deep.equal([]);
     for (const to of ['purged', 'prior', 'pending'] as const) {
       const ends = taken.map((tombstone) => ({ tombstone, to }));
-      const settle = { store, run: other, now, window: WINDOW, ends };
+      const settle = { store, run: other, now, at: now, window: WINDOW, ends };
       const settled = (): void => temp.catalog.transaction(() => tombstones.settlePurges(settle));
       expect(settled, to).to.throw('changed by another process');
     }
     expect(states()).to.deep.equal(['purging', 'purging']);
     const ends = taken.map((tombstone, i) => ({ tombstone, to: i === 0 ? 'purged' : 'prior' }) as const);
-    temp.catalog.transaction(() => tombstones.settlePurges({ store, run, now, window: WINDOW, ends }));
+    temp.catalog.transaction(() =>
+      tombstones.settlePurges({ store, run, now, at: now, window: WINDOW, ends }),
+    );
     expect(states()).to.deep.equal(['purged', 'pending']);
   });
 
@@ -168,7 +170,7 @@ describe('tombstones in the catalog', () => {
     const [taken] = tombstones.takeForPurge({ store, run, ids, now, window: WINDOW });
     if (taken === undefined) throw new Error('not taken');
     expect(taken.prior).to.equal('restored');
-    const settle = { store, run, now, window: WINDOW };
+    const settle = { store, run, now, at: now, window: WINDOW };
     tombstones.settlePurges({ ...settle, ends: [{ tombstone: taken, to: 'prior' }] });
     expect(one(ids[0])).to.include({ state: 'restored', prior: null, purgeAfter: now });
     const [again] = tombstones.takeForPurge({ store, run, ids, now, window: WINDOW });
@@ -189,7 +191,7 @@ describe('tombstones in the catalog', () => {
       to: 'prior' as const,
       lockedUntil: i === 0 ? now + 1000 : START,
     }));
-    tombstones.settlePurges({ store, run, now, window: WINDOW, ends });
+    tombstones.settlePurges({ store, run, now, at: now, window: WINDOW, ends });
     const [first, second] = taken.map(({ id }) => id);
     expect(one(first)).to.include({ state: 'pending', lockedUntil: now + 1000, purgeAfter: now + 1000 });
     expect(one(second)).to.include({ state: 'pending', lockedUntil: START });
@@ -217,7 +219,7 @@ describe('tombstones in the catalog', () => {
     const now = START + WINDOW;
     const due = { store, run, ids: ids.slice(0, 4), now, window: WINDOW };
     const ends = tombstones.takeForPurge(due).map((tombstone) => ({ tombstone, to: 'purged' as const }));
-    tombstones.settlePurges({ store, run, now, window: WINDOW, ends });
+    tombstones.settlePurges({ store, run, now, at: now, window: WINDOW, ends });
     expect(tombstones.forget(now, 10)).to.equal(0);
     expect(tombstones.forget(now + 1, 3)).to.equal(3);
     expect(states().toSorted()).to.deep.equal(['pending', 'purged']);

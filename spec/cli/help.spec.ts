@@ -24,6 +24,7 @@ const COMMANDS = [
   'with-lease',
   'lease',
   'fence',
+  'clock',
   'doctor',
   'verify',
   'status',

@@ -40,6 +40,14 @@ class IdleClock implements Clock {
     return this.#time;
   }
 
+  sinceBoot(): { boot: string; ms: number } {
+    return { boot: 'spec-boot', ms: this.#time };
+  }
+
+  async isSynced(): Promise<boolean> {
+    return false;
+  }
+
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted === true) return;
     if (++this.#sleeps > 10_000) throw new Error('what was waited for does not happen');

@@ -76,6 +76,8 @@ export class BucketWorld implements Disposable {
       now: () => Date.now() + proxy.dateShift,
       monotonic: () => performance.now() + proxy.dateShift,
       uptime: () => performance.now() + proxy.dateShift,
+      sinceBoot: () => ({ boot: 'spec-boot', ms: performance.now() + proxy.dateShift }),
+      isSynced: async () => false,
       sleep: async (ms) => this.advance(ms),
     };
   }

@@ -113,11 +113,6 @@ export class Scheduler {
     return this.#hosts.every(({ ahead }) => ahead === 0);
   }
 
-  /** Whether any wall clock has jumped. */
-  get hasJumped(): boolean {
-    return this.#jumps > 0;
-  }
-
   add(process: Process): void {
     this.#processes.push(process);
   }
@@ -300,6 +295,8 @@ export class Process {
       now: () => wallOf(this.host, scheduler.now),
       monotonic: () => scheduler.now,
       uptime: () => scheduler.now + this.host.ahead,
+      sinceBoot: () => ({ boot: this.host.boot, ms: scheduler.now }),
+      isSynced: async () => false,
       sleep: async (ms, signal) => this.#sleep(ms, signal),
     };
     scheduler.add(this);

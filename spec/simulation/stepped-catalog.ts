@@ -1,7 +1,7 @@
 import type { Catalog } from '../../lib/catalog/catalog.ts';
 import type { Process } from './scheduler.ts';
 
-const PARTS = ['tombstones', 'sweeps', 'runs', 'events', 'holds', 'leaseWatch', 'schedule'] as const;
+const PARTS = ['tombstones', 'sweeps', 'runs', 'events', 'holds', 'leaseWatch', 'schedule', 'clock'] as const;
 
 /**
  * A catalog as one process has it: each of its calls, and each transaction as a

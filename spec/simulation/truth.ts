@@ -133,9 +133,7 @@ export class Truth {
     if (as.from === 'pending' && as.generation === copy.generation) {
       this.#excused.add(`${copy.key}#${copy.generation}`);
       const age = this.#scheduler.now - copy.at;
-      // By clocks that jump, windows are no longer than the jumps let them.
-      if (age < this.#window && !this.#scheduler.hasJumped)
-        this.break('nothing early', `${name} was purged ${age} ms after it was moved`);
+      if (age < this.#window) this.break('nothing early', `${name} was purged ${age} ms after it was moved`);
     }
     for (const watch of this.watches)
       if (covers(watch, copy.key)) watch.onBroken(`${name} was purged under the claim of ${watch.name}`);

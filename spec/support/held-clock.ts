@@ -23,6 +23,13 @@ export class HeldClock implements Clock {
     return this.mono;
   }
 
+  sinceBoot(): { boot: string; ms: number } {
+    return { boot: 'spec-boot', ms: this.mono };
+  }
+  async isSynced(): Promise<boolean> {
+    return false;
+  }
+
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted === true) return;
     await new Promise<void>((resolve) => {

@@ -22,6 +22,9 @@ export const START = Date.parse('2026-11-22T10:00:00.000Z');
 export class DrivenClock implements Clock {
   wall = START;
   mono = 0;
+  boot = 'spec-boot';
+  booted = 0;
+  synced = false;
   now(): number {
     return this.wall;
   }
@@ -31,12 +34,29 @@ export class DrivenClock implements Clock {
   uptime(): number {
     return this.mono;
   }
+  sinceBoot(): { boot: string; ms: number } {
+    return { boot: this.boot, ms: this.booted };
+  }
+  async isSynced(): Promise<boolean> {
+    return this.synced;
+  }
   async sleep(ms: number): Promise<void> {
     this.advance(ms);
   }
   advance(ms: number): void {
-    this.wall += ms;
     this.mono += ms;
+    this.suspend(ms);
+  }
+  /** Time passes, and this machine sleeps. */
+  suspend(ms: number): void {
+    this.wall += ms;
+    this.booted += ms;
+  }
+  /** The machine is off for so long, and starts again. */
+  restart(off = 0): void {
+    this.wall += off;
+    this.booted = 0;
+    this.boot = `${this.boot}+`;
   }
 }
 

@@ -51,11 +51,12 @@ async function record(
   await checkIdentity(store, row.uuid);
   const gone = ends.filter(({ to }) => to === 'purged').map(({ tombstone }) => tombstone);
   catalog.transaction(() => {
-    const now = clock.now();
-    catalog.tombstones.settlePurges({ store: row.n, run: run.n, now, window: safetyWindow, ends });
+    const at = clock.now();
+    const now = catalog.clock.count(clock);
+    catalog.tombstones.settlePurges({ store: row.n, run: run.n, now, at, window: safetyWindow, ends });
     for (const { id } of gone) {
       const detail = 'its pending copy was missing, before it was due: recorded by verify --repair';
-      catalog.events.add({ store: row.n, run: run.n, now, what: 'copy-missing', tombstone: id, detail });
+      catalog.events.add({ store: row.n, run: run.n, now: at, what: 'copy-missing', tombstone: id, detail });
     }
   });
   await batch.end();

@@ -5,6 +5,7 @@ import { NO_CLAIMS, type StoreClaims } from '../../app/standing-claims.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { PageFilter } from '../../catalog/tombstones.ts';
 import { selectStores } from '../../config/load.ts';
+import { systemClock } from '../../domain/clock.ts';
 import { printable } from '../../domain/key.ts';
 import { formatSize } from '../../domain/quantities.ts';
 import type { State } from '../../domain/state.ts';
@@ -84,11 +85,13 @@ function* standing(
   claims: StoreClaims,
 ): Generator<StandingTombstone> {
   const { safetyWindow } = config;
+  const ahead = catalog.clock.ahead(systemClock);
+  const counted = filter.dueBefore === undefined ? undefined : filter.dueBefore - ahead;
   for (let after = filter.after; ; ) {
-    const page = catalog.tombstones.page({ ...filter, store: row.n, after, limit: PAGE });
+    const page = catalog.tombstones.page({ ...filter, dueBefore: counted, store: row.n, after, limit: PAGE });
     const last = page.at(-1);
     if (last === undefined) return;
-    for (const one of standingOf(catalog, row, { safetyWindow, now: Date.now(), claims }, page)) {
+    for (const one of standingOf(catalog, row, { safetyWindow, clock: systemClock, claims }, page)) {
       // The catalog goes by the recorded time; a longer window today counts too.
       const isDue = filter.dueBefore === undefined || (one.dueAt ?? Infinity) < filter.dueBefore;
       if (isDue) yield one;
@@ -165,6 +168,6 @@ function tableRow(out: Output, one: StandingTombstone, names: number): string {
 function goesText({ dueAt, kept }: StandingTombstone): string {
   const now = Date.now();
   if (dueAt === null) return '-';
-  const keeper = kept.find(({ reason }) => reason === 'hold' || reason === 'lease');
+  const keeper = kept.find(({ reason }) => reason === 'hold' || reason === 'lease' || reason === 'clock');
   return keeper !== undefined && dueAt <= now ? `kept: ${keeper.reason}` : until(dueAt, now);
 }

@@ -4,7 +4,7 @@ import { knownStores, lookAtClaims } from '../../app/known-stores.ts';
 import { realSurroundings } from '../../app/open.ts';
 import { NO_CLAIMS } from '../../app/standing-claims.ts';
 import { selectStores } from '../../config/load.ts';
-import { isoTime } from '../../domain/clock.ts';
+import { isoTime, systemClock } from '../../domain/clock.ts';
 import { TombstonedError } from '../../domain/errors.ts';
 import { parseTombstoneId } from '../../domain/ids.ts';
 import { printable } from '../../domain/key.ts';
@@ -49,7 +49,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
     }
     const looked = await lookAtClaims(catalog, known, realSurroundings(out.report));
     const { safetyWindow, name } = store.config;
-    const moment = { safetyWindow, now: Date.now(), claims: looked.get(name) ?? NO_CLAIMS };
+    const moment = { safetyWindow, clock: systemClock, claims: looked.get(name) ?? NO_CLAIMS };
     const [one] = standingOf(catalog, store.row, moment, [tombstone]);
     if (one === undefined) throw new TypeError(`no standing of ${id}`);
     const events = historyOf(catalog, tombstone);

@@ -7,7 +7,7 @@ import type { RunRow } from '../../catalog/runs.ts';
 import type { Sweep } from '../../catalog/sweeps.ts';
 import type { WaitingPlan } from '../../catalog/waiting.ts';
 import { selectStores } from '../../config/load.ts';
-import { isoTime } from '../../domain/clock.ts';
+import { isoTime, systemClock } from '../../domain/clock.ts';
 import { printable } from '../../domain/key.ts';
 import { formatDuration, formatSize } from '../../domain/quantities.ts';
 import { STATES } from '../../domain/state.ts';
@@ -49,10 +49,10 @@ export async function run(call: Call<typeof options>): Promise<number> {
       realSurroundings(out.report),
       async (store, { name }) => void freed.set(name, await freesSpace(store, name, out.report)),
     );
-    const now = Date.now();
+    const now = catalog.clock.sureTime(systemClock);
     const stores = known.map((store) => {
       const { name } = store.config;
-      return storeStatus(catalog, store, claims.get(name), now, freed.get(name) ?? null);
+      return storeStatus(catalog, store, claims.get(name), systemClock, freed.get(name) ?? null);
     });
     out.result({ type: 'status', stores: stores.map((store) => objectOf(store, now)) }, () =>
       stores.map((store) => textOf(out, store, now)).join('\n\n'),
@@ -73,6 +73,7 @@ function objectOf(status: StoreStatus, now: number) {
     kept: Object.fromEntries(kept),
     nextPurge: isoTime(nextPurge),
     spaceFreed: status.spaceFreed,
+    clock: status.clock,
     leases,
     holds,
     exemptions,
@@ -100,6 +101,7 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
   if (counts.size === 0) lines.push('  no tombstones');
   const keeps = kept.size === 0 ? '' : `  kept: ${byReason(kept)}`;
   lines.push(`  ${'due'.padEnd(10)}  ${String(due).padStart(9)}${keeps}`);
+  if (status.clock !== null) lines.push(`  clock       nothing is purged: ${status.clock}`);
   if (nextPurge !== null && due === 0) lines.push(`  next due    ${until(nextPurge, now)}`);
   if (leases === null || leases + holds + exemptions > 0) {
     const sessions = leases === null ? 'leases not known' : counted(leases, 'lease');

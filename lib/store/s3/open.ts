@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import type { Clock } from '../../domain/clock.ts';
 import { CONTROL_SEGMENT } from '../../domain/key.ts';
 import { IDENTITY_NAME } from '../identity.ts';
@@ -52,10 +53,18 @@ export async function openS3Store(
     pendingPrefix,
     clock,
     concurrency: place.throttle.concurrency,
+    isHere: isThisHost(place.endpoint),
     isPaced: place.throttle.bytesPerSecond !== null,
     ...(settle === undefined ? {} : { settle }),
     ...(place.versions === undefined ? {} : { versions: place.versions }),
   });
+}
+
+/** Whether an endpoint is surely on this host. */
+function isThisHost(endpoint: string | null): boolean {
+  if (endpoint === null) return false;
+  const { hostname: name } = new URL(endpoint);
+  return name === 'localhost' || name === '[::1]' || name.startsWith('127.') || name === hostname();
 }
 
 /** The prefix of a store that this one would be inside of, or undefined. */

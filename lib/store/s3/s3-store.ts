@@ -54,7 +54,7 @@ export class S3Store implements Store {
   readonly control: ControlSpace;
   readonly batch: number;
   readonly removalBatch = REMOVED_AT_ONCE;
-  readonly late = { for: DEAD_MS, time: async () => this.#time(), isQuiet: () => this.#isQuiet() };
+  readonly late: NonNullable<Store['late']>;
   readonly #api: S3Api;
   readonly #clock: Clock;
   readonly #capabilities: (versioning?: Capabilities['versioning']) => Promise<Capabilities>;
@@ -71,6 +71,8 @@ export class S3Store implements Store {
     clock: Clock;
     /** How many requests are in flight. */
     concurrency: number;
+    /** Whether this host serves it. */
+    isHere?: boolean;
     /** Whether bytes are bounded: then others wait for a batch as long as that takes. */
     isPaced?: boolean;
     settle?: number;
@@ -88,6 +90,8 @@ export class S3Store implements Store {
     this.batch = options.concurrency * (options.isPaced === true ? 1 : REQUESTS);
     this.settle = options.settle ?? 0;
     this.#versions = options.versions ?? 'keep';
+    const { isHere = false } = options;
+    this.late = { for: DEAD_MS, time: async () => this.#time(), isQuiet: () => this.#isQuiet(), isHere };
   }
 
   close(): void {
