@@ -16,7 +16,7 @@ import { SweepLedger } from './ledger-thread.ts';
 import { BATCH, type MoveEnd, moveBatches } from './move.ts';
 import { type PlanSummary, type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
 import { finishRequests, noteEnds, planRequests, type RequestPlan } from './requests.ts';
-import { fileWaiting, tidyWaiting, waitingHint } from './waiting.ts';
+import { fileWaiting, tidyWaiting, waitingHint, waitingOf } from './waiting.ts';
 
 /** How many objects that were gone or changed are named: two sweeps at once meet thousands. */
 const MOST_TOLD = 20;
@@ -56,7 +56,7 @@ interface BlockedPolicy {
   readonly isOfRequests?: boolean;
   /** Which limit it is over, in words. */
   readonly over: string;
-  /** Its plan that waits for approval; undefined of a dry run. */
+  /** Its plan that waits for approval; undefined of a dry run, and where one was decided about meanwhile. */
   readonly waiting: WaitingPlan | undefined;
   /** Whether that plan was filed by this sweep, and did not wait already. */
   readonly isNew: boolean;
@@ -184,13 +184,14 @@ async function planOne(
   options: SweepOptions,
 ): Promise<{ plan: PolicyPlan; over: BlockedPolicy | undefined }> {
   const { guards, dryRun, signal, onListed, onRefusal = () => undefined } = options;
+  const before = waitingOf(place, policy.name);
   const plan = await planPolicy(place, ledger, { sweep: n, policy, guards, onRefusal, onListed, signal });
   const { over } = plan;
   if (over === null) return { plan, over: undefined };
   // A dry run shows all of it.
   const filed = dryRun
     ? { plan: undefined, isNew: false }
-    : await fileWaiting(place, run, { sweep: n, plan, over, onListed, signal });
+    : await fileWaiting(place, run, { sweep: n, plan, over, before, onListed, signal });
   const blocked = { policy: policy.name, over: over.limit, waiting: filed.plan, isNew: filed.isNew };
   const { message, hint } = blockedText(place.row.name, blocked);
   place.report('warn', message, { hint, policy: policy.name, sweep: filed.plan?.sweep });
@@ -202,11 +203,12 @@ function blockedText(
   { policy, over, waiting, isNew, isOfRequests = false }: BlockedPolicy,
 ): { message: string; hint: string } {
   const message = `policy ${policy} ${isOfRequests ? 'has requests that wait' : 'moves nothing'}: ${over}`;
-  if (waiting === undefined)
-    return {
-      message,
-      hint: 'see what it names with sweep --dry-run --policy, then raise the limit in the config',
-    };
+  if (waiting === undefined) {
+    const change = isOfRequests
+      ? 'then raise the limit in the config'
+      : 'a sweep lets its plan wait for approval';
+    return { message, hint: `see what it names with sweep --dry-run --policy; ${change}` };
+  }
   const waits = isNew ? 'its plan waits' : 'an earlier plan of it waits';
   return {
     message: `${message}; ${waits} for approval until ${isoTime(waiting.expiresAt)}: ${waiting.sweep}`,

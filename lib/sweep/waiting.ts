@@ -15,6 +15,8 @@ interface FromPlan {
   readonly sweep: number;
   readonly plan: PolicyPlan;
   readonly over: OverLimit;
+  /** The plan of the policy that waited when this was planned. */
+  readonly before: WaitingPlan | undefined;
   /** After each page: the work goes on. */
   readonly onListed: ((selected: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;
@@ -22,7 +24,7 @@ interface FromPlan {
 
 /** A plan that waits, and whether it has been filed just now. */
 export interface Filed {
-  /** Undefined where another process filed one, and somebody has decided about that already. */
+  /** Undefined where somebody has decided meanwhile about a plan of the policy. */
   readonly plan: WaitingPlan | undefined;
   readonly isNew: boolean;
 }
@@ -37,7 +39,9 @@ export async function fileWaiting(place: Place, run: Run, from: FromPlan): Promi
   const { catalog, row, clock, random } = place;
   const { plan, over } = from;
   const known = waitingOf(place, plan.policy);
-  if (known !== undefined) {
+  // What was moved while this was planned is in it still.
+  const isStale = from.before !== undefined && catalog.waiting.get(from.before.sweep)?.state === 'approved';
+  if (known !== undefined || isStale) {
     await takeOut(place, from, null);
     return { plan: known, isNew: false };
   }
@@ -104,7 +108,7 @@ async function takeOut({ catalog }: Place, from: FromPlan, to: number | null): P
 }
 
 /** The plan of a policy that waits, or is just being moved. */
-function waitingOf({ catalog, row, clock }: Place, policy: string): WaitingPlan | undefined {
+export function waitingOf({ catalog, row, clock }: Place, policy: string): WaitingPlan | undefined {
   return catalog.waiting.ofStore(row.n, clock.now()).find((plan) => plan.policy === policy);
 }
 

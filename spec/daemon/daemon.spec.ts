@@ -381,7 +381,9 @@ describe('the daemon', function () {
     await run((line) => (line['type'] === 'sweep' ? 'stop' : undefined));
     const warning = lines.find(({ message }) => /policy old moves nothing/.test(String(message)));
     expect(warning).to.include({ level: 'warn', store: 'main' });
-    expect(of('main', 'sweep')[0]).to.deep.include({ moved: 0, overLimit: ['old'] });
+    const [swept] = of('main', 'sweep');
+    expect(swept).to.deep.include({ moved: 0, overLimit: ['old'], waiting: [warning?.['sweep']] });
+    expect(warning?.['hint']).to.include(`tombstonectl --store main approve ${String(warning?.['sweep'])}`);
     expect(Object.keys(store.live())).to.have.length(3);
   });
 });

@@ -355,6 +355,21 @@ describe('a plan over a limit', () => {
       expect(allTombstones(place).filter(({ state }) => state === 'pending')).to.have.length(4);
     });
 
+    it('is not filed again by a sweep that had planned it before it was moved', async () => {
+      files('a', 'b', 'c');
+      const id = await filed();
+      const other = temp.open({ seed: 23 });
+      const { store } = other;
+      const list = store.list.bind(store);
+      store.list = async function* (...values) {
+        yield* list(...values);
+        await approved(id);
+      };
+      const [blocked] = (await swept({}, other)).blocked;
+      expect(blocked).to.include({ policy: 'old', isNew: false, waiting: undefined });
+      expect([moved(), waiting()]).to.deep.equal([['a', 'b', 'c'], []]);
+    });
+
     it('can be approved again after the process that moved it died', async () => {
       files('a', 'b', 'c');
       const id = await filed();
