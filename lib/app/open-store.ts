@@ -7,17 +7,26 @@ import { LocalStore } from '../store/local/local-store.ts';
 import type { S3Place } from '../store/s3/open.ts';
 import type { Store } from '../store/store.ts';
 
+/** Is told each request to a store in S3: S3's name of it, and how it ended. */
+export type OnRequest = (operation: string, outcome: string) => void;
+
 /** Opens a store as its config says, without a look at whose it is. */
 export async function openStore(
   storeConfig: StoreConfig,
   access: 'read' | 'write',
   clock: Clock = systemClock,
+  onRequest?: OnRequest,
 ): Promise<Store> {
   const { location, pendingPrefix } = storeConfig;
   const settle = storeConfig.settle === 'auto' ? undefined : storeConfig.settle;
   if (location.kind === 's3') {
     const { openS3Store } = await loadS3();
-    return openS3Store(s3PlaceOf(storeConfig, location), { pendingPrefix, clock, settle });
+    return openS3Store(s3PlaceOf(storeConfig, location), {
+      pendingPrefix,
+      clock,
+      settle,
+      onRequest,
+    });
   }
   return LocalStore.open({ path: location.directory, pendingPrefix, access, clock, settle });
 }

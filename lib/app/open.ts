@@ -11,7 +11,7 @@ import type { DropIn, Guards, Policy } from '../policy/policy.ts';
 import { Pace } from '../run/pace.ts';
 import type { Actor, Place, Report } from '../run/place.ts';
 import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/identity.ts';
-import { openStore } from './open-store.ts';
+import { type OnRequest, openStore } from './open-store.ts';
 
 /** Time, randomness and talk: what tests replace. */
 export interface Surroundings {
@@ -20,6 +20,8 @@ export interface Surroundings {
   readonly actor: Actor;
   readonly report: Report;
   readonly isThreaded?: boolean;
+  /** Is told each request to a store in S3, and how it ended. */
+  readonly onRequest?: OnRequest;
 }
 
 /** The real surroundings of a process. */
@@ -71,7 +73,7 @@ export async function openPlace(
       hint: `run \`tombstonectl init --store ${config.name}\``,
     });
   }
-  const store = await openStore(config, 'write', surroundings.clock);
+  const store = await openStore(config, 'write', surroundings.clock, surroundings.onRequest);
   try {
     const identity = await readIdentity(store.control, 'read');
     if (identity !== undefined) checkPendingPrefix(store, identity);

@@ -71,10 +71,11 @@ export class Catalog {
   /**
    * Opens a catalog that exists. Throws `failed`, with a hint, when it can't be
    * relied on. `mayUseReserve` is for purges: on a full disk they go on in the
-   * room that is kept for them. `clockTolerance` is the config's, ms.
+   * room that is kept for them. `clockTolerance` is the config's, ms. `patience`: how
+   * long its statements wait for another process's transaction, ms.
    */
-  static open(file: string, options: CatalogOptions = {}): Catalog {
-    const open = (): Database => openDatabase(file);
+  static open(file: string, options: CatalogOptions & { readonly patience?: number } = {}): Catalog {
+    const open = (): Database => openDatabase(file, undefined, options.patience);
     const db = options.mayUseReserve === true ? withReserve(file, open) : open();
     return Catalog.#over(file, db, options);
   }

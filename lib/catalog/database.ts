@@ -37,9 +37,13 @@ export interface NewCatalog {
  * error. Throws `failed`, with the file as key, and leaves the file as it is, for
  * anything that is no catalog of ours or of a newer program.
  */
-export function openDatabase(file: string, fresh?: NewCatalog): Database.Database {
+export function openDatabase(
+  file: string,
+  fresh?: NewCatalog,
+  patience = BUSY_TIMEOUT_MS,
+): Database.Database {
   try {
-    return open(file, fresh);
+    return open(file, fresh, patience);
   } catch (error) {
     throw catalogError(file, error);
   }
@@ -54,7 +58,7 @@ export function databaseExists(file: string): boolean {
   }
 }
 
-function open(file: string, fresh: NewCatalog | undefined): Database.Database {
+function open(file: string, fresh: NewCatalog | undefined, patience: number): Database.Database {
   if (!isThere(file)) {
     if (fresh === undefined) {
       throw new TombstonedError('failed', `there is no catalog at ${file}`, {
@@ -64,7 +68,7 @@ function open(file: string, fresh: NewCatalog | undefined): Database.Database {
     }
     make(file, fresh);
   }
-  const db = new Database(file, { fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
+  const db = new Database(file, { fileMustExist: true, timeout: patience });
   try {
     check(db, file);
     configure(db);

@@ -279,4 +279,9 @@ CREATE TABLE store_clocks (
   off INTEGER
 ) STRICT;
 `,
+  `
+-- What the store itself keeps, for figures: few of all tombstones, or none.
+CREATE INDEX tombstones_locked ON tombstones (store, locked_until, id, size, gone_at, purge_after, state)
+  WHERE locked_until IS NOT NULL AND state IN ('pending', 'restored');
+`,
 ];

@@ -98,6 +98,17 @@ export class Runs {
     return this.#sql.all(`SELECT ${COLUMNS} FROM runs WHERE id = ?`, id).map(toRun)[0];
   }
 
+  /** When the newest run of a kind ended that did what it was to do, ms; undefined where there is none. */
+  lastDone(store: number, kind: RunKind): number | undefined {
+    const row = this.#sql.all(
+      `SELECT ended_at AS endedAt FROM runs INDEXED BY runs_ended
+       WHERE store = ? AND kind = ? AND ended_at IS NOT NULL AND outcome = 'done' ORDER BY n DESC LIMIT 1`,
+      store,
+      kind,
+    )[0];
+    return row === undefined ? undefined : asNumber(row['endedAt']);
+  }
+
   /** The newest closed run of a kind, or undefined. */
   last(store: number, kind: RunKind): RunRow | undefined {
     return this.#sql

@@ -1,4 +1,4 @@
-import { asNumber, asNumberOrNull, type Sql } from './sql.ts';
+import { asNumber, asNumberOrNull, asText, type Sql } from './sql.ts';
 
 /** How much is due within one span of time. */
 export interface ScheduleBin {
@@ -12,6 +12,19 @@ export interface ScheduleOf {
   readonly bins: readonly ScheduleBin[];
   /** When the first of it is due, ms since 1970; null when nothing waits. */
   readonly first: number | null;
+}
+
+/** How much one part of a count found, and where the next begins; null: there is no more. */
+export interface Part extends ScheduleBin {
+  /** When the first of it was due, ms since 1970; null where none of it is. */
+  readonly first: number | null;
+  readonly next: PartStart | null;
+}
+
+/** Where a part of a count begins: after this time and id. */
+export interface PartStart {
+  readonly at: number;
+  readonly id: string;
 }
 
 /** When something is due: both its recorded time and today's window must have passed (design, section 4). */
@@ -49,5 +62,72 @@ export class Schedule {
       Object.assign(below, { count, bytes });
     }
     return { bins, first: asNumberOrNull(row?.['first'] ?? null) };
+  }
+
+  /** Counts what of a store is due, of so many tombstones whose recorded time has passed: a scrape must not wait for all. */
+  duePart(part: {
+    store: number;
+    now: number;
+    window: number;
+    after: PartStart | null;
+    limit: number;
+  }): Part {
+    const { store, now, window, after, limit } = part;
+    return this.#part({
+      index: 'tombstones_due',
+      at: 'purge_after',
+      among: `purge_after <= @now`,
+      counts: `gone_at <= @now - @window`,
+      values: { store, now, window },
+      after,
+      limit,
+    });
+  }
+
+  /** The same of what the store itself keeps (object lock). */
+  lockedPart(part: { store: number; now: number; after: PartStart | null; limit: number }): Part {
+    const { store, now, after, limit } = part;
+    return this.#part({
+      index: 'tombstones_locked',
+      at: 'locked_until',
+      among: `locked_until > @now`,
+      counts: `locked_until IS NOT NULL`,
+      values: { store, now, window: 0 },
+      after,
+      limit,
+    });
+  }
+
+  #part(of: {
+    index: string;
+    at: string;
+    among: string;
+    counts: string;
+    values: Readonly<Record<string, number>>;
+    after: PartStart | null;
+    limit: number;
+  }): Part {
+    const { index, at, among, counts, after, limit } = of;
+    const values = { ...of.values, at: after?.at ?? -1, id: after?.id ?? '', limit };
+    const page = `SELECT ${at} AS at, id, size, ${counts} AS counts, ${AT} AS due
+      FROM tombstones INDEXED BY ${index}
+      WHERE store = @store AND state IN ('pending', 'restored') AND ${among} AND (${at}, id) > (@at, @id)
+      ORDER BY ${at}, id LIMIT @limit`;
+    const row = this.#sql.all(
+      `SELECT count(*) AS rows, count(*) FILTER (WHERE counts) AS count,
+         coalesce(sum(size) FILTER (WHERE counts), 0) AS bytes, min(due) FILTER (WHERE counts) AS first
+       FROM (${page})`,
+      values,
+    )[0];
+    const last =
+      asNumber(row?.['rows']) < limit
+        ? undefined
+        : this.#sql.all(`SELECT at, id FROM (${page}) LIMIT 1 OFFSET @limit - 1`, values)[0];
+    return {
+      count: asNumber(row?.['count']),
+      bytes: asNumber(row?.['bytes']),
+      first: asNumberOrNull(row?.['first'] ?? null),
+      next: last === undefined ? null : { at: asNumber(last['at']), id: asText(last['id']) },
+    };
   }
 }

@@ -27,6 +27,15 @@ export function environmentUnder(lease: string, url: string): NodeJS.ProcessEnv 
   return { ...env, TOMBSTONED_LEASE: lease, TOMBSTONED_URL: url };
 }
 
+/**
+ * The environment of a command that the operator has asked for: this process's own, with
+ * `variables`, and without what the AWS SDK may take credentials from.
+ */
+export function environmentOfHook(variables: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+  const own = Object.entries(env).filter(([name]) => !name.startsWith('AWS_'));
+  return { ...Object.fromEntries(own), ...variables };
+}
+
 /** What systemd tells a service of `Type=notify` about itself. */
 export interface ServiceManager {
   /** `NOTIFY_SOCKET`: where it listens. */

@@ -68,6 +68,18 @@ export function mapping<const E extends v.ObjectEntries>(entries: E) {
   );
 }
 
+/** A mapping, or null, which is not the mapping without members. */
+export function nullOr<T>(schema: v.GenericSchema<unknown, T>) {
+  const none = v.pipe(
+    v.unknown(),
+    v.transform(() => null),
+  );
+  return v.pipe(v.unknown(), v.description('a mapping, or null'), v.lazy(chosen));
+  function chosen(value: unknown): v.GenericSchema<unknown, T | null> {
+    return value === null ? none : schema;
+  }
+}
+
 /** A misspelt member is unknown, and may be missing too: the misspelling is the one to tell. */
 function first<T>(issues: readonly [v.BaseIssue<T>, ...v.BaseIssue<T>[]]): v.BaseIssue<T> {
   const isOwn = (issue: v.BaseIssue<T>): boolean => issue.type === 'strict_object';

@@ -7,7 +7,7 @@ import { CONFIG_DEFAULTS, STORE_DEFAULTS } from './defaults.ts';
  * default, and no policy in force, so that a fresh store loses nothing.
  */
 export function sampleConfig(given: { url: string; name: string; catalog: string }): string {
-  const { log, clockTolerance } = CONFIG_DEFAULTS;
+  const { log, historyFor, clockTolerance, metrics, notify } = CONFIG_DEFAULTS;
   const { safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge, limits } = STORE_DEFAULTS;
   return `# Config of tombstoned, which deletes from backup stores in two steps: a sweep moves what has
 # expired to pending_deletion/, and a purge removes it for good after a safety window.
@@ -25,8 +25,21 @@ log:
   # A file, or null: the journal under systemd, else the terminal.
   file: ${scalar(log.file)}
 
+# How long the catalog remembers what was purged.
+historyFor: ${formatDuration(historyFor)}
+
 # By how much the clock may be off before nothing is purged: docs/clock.md.
 clockTolerance: ${formatDuration(clockTolerance)}
+
+# Where Prometheus finds figures (/metrics), and others whether all is well (/healthz, /readyz).
+# They name stores, never keys, and ask for no password: keep it on loopback. null is nowhere.
+metrics:
+  listen: ${metrics.listen.host}:${metrics.listen.port}
+
+# A command for /bin/sh that is run when something fails, waits for approval or looks wrong. It
+# is told as JSON on stdin, and in TOMBSTONED_EVENT, TOMBSTONED_STORE and TOMBSTONED_MESSAGE.
+# For example: 'mail -s "tombstoned: $TOMBSTONED_EVENT" root'
+notify: ${scalar(notify)}
 
 stores:
     # What commands call the store: tombstonectl --store NAME.

@@ -11,7 +11,7 @@ import {
   STORE_DEFAULTS,
   THROTTLE_DEFAULTS,
 } from './defaults.ts';
-import { list, mapping, member, oneOf, orNull, Refusal } from './members.ts';
+import { list, mapping, member, nullOr, oneOf, orNull, Refusal } from './members.ts';
 import { NAME, readStoreUrl, STORE_URL } from './store-url.ts';
 import { expected } from './wording.ts';
 
@@ -238,9 +238,11 @@ const configSchema = v.pipe(
   mapping({
     catalog: v.exactOptional(member('an absolute path of a file', readFilePath)),
     metrics: v.exactOptional(
-      mapping({
-        listen: v.exactOptional(orNull('an address and port such as 127.0.0.1:9644', readListen)),
-      }),
+      nullOr(
+        mapping({
+          listen: v.exactOptional(orNull('an address and port such as 127.0.0.1:9644', readListen)),
+        }),
+      ),
     ),
     log: v.exactOptional(
       mapping({
@@ -257,7 +259,7 @@ const configSchema = v.pipe(
     (given): Omit<Config, 'file'> => ({
       ...CONFIG_DEFAULTS,
       ...given,
-      metrics: { ...CONFIG_DEFAULTS.metrics, ...given.metrics },
+      metrics: given.metrics === null ? { listen: null } : { ...CONFIG_DEFAULTS.metrics, ...given.metrics },
       log: { ...CONFIG_DEFAULTS.log, ...given.log },
     }),
   ),

@@ -1,3 +1,4 @@
+import { BlockList, isIP } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import { formatDuration } from '../domain/quantities.ts';
 import type { Config, StoreConfig } from './config.ts';
@@ -7,11 +8,32 @@ const HOUR = 3_600_000;
 
 /** What is allowed in a config and may surprise, as lines that begin with the member's path. */
 export function warnings(config: Config): string[] {
-  return [...unused('', config, CONFIG_DEFAULTS, IDLE), ...config.stores.flatMap(storeWarnings)];
+  return [
+    ...unused('', config, CONFIG_DEFAULTS, IDLE),
+    ...metricsWarnings(config.metrics),
+    ...config.stores.flatMap(storeWarnings),
+  ];
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+function metricsWarnings({ listen }: Config['metrics']): string[] {
+  if (listen === null || isLoopback(listen.host)) return [];
+  return [
+    `metrics.listen: ${listen.host} is no loopback address: whoever reaches port ${listen.port} sees the figures of every store, without a password`,
+  ];
+}
+
+/** A name other than localhost may lead anywhere, so it is none. */
+function isLoopback(host: string): boolean {
+  if (isIP(host) === 0) return host.toLowerCase() === 'localhost';
+  return LOOPBACK.check(host, isIP(host) === 6 ? 'ipv6' : 'ipv4');
 }
 
 /** Members that are checked, and that nothing in this version acts on. */
-const IDLE = ['metrics', 'notify'] as const;
+const IDLE = [] as const;
 
 function unused<K extends string>(
   path: string,

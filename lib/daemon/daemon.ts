@@ -10,6 +10,7 @@ import type { Log } from './log.ts';
 import { serveStore } from './serve-store.ts';
 import { Service } from './service.ts';
 import { Turns } from './turns.ts';
+import { Witness } from './witness.ts';
 
 export interface DaemonOptions extends Omit<Surroundings, 'report'> {
   readonly config: Config;
@@ -27,7 +28,7 @@ export interface DaemonOptions extends Omit<Surroundings, 'report'> {
  * can't be used is logged, and tried again.
  */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
-  const { config, log, version, signal, clock, random, actor } = options;
+  const { config, log, version, clock, actor } = options;
   const { service = new Service({ manager: undefined, clock, log }) } = options;
   if (!existsSync(config.catalog)) openCatalog(config).close(); // says what is wrong
   const release = takeDaemonLock(config.catalog, actor.pid, (level, message, fields) =>
@@ -43,28 +44,43 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       stores: config.stores.map(({ name }) => name),
     });
     for (const line of warnings(config)) log.write('warn', line, { key: config.file });
-    // A loop ends only when it is told to; should one break, the others end too, each after its batch.
-    const broken = new AbortController();
-    const stop = AbortSignal.any([signal, broken.signal]);
-    setMaxListeners(0, stop); // every store waits on it
-    const watched = config.stores.map((store) => ({ store, watch: service.watch(store.name) }));
-    const loops = watched.map(async ({ store, watch }) => {
-      log.write('info', planOf(store), { store: store.name, url: store.url });
-      const surroundings = { clock: watch.clock, random, actor };
-      try {
-        await serveStore({ config, store, surroundings, log, watch, signal: stop }, new Turns());
-      } finally {
-        watch.end();
-        broken.abort();
-      }
-    });
-    const ends = await Promise.allSettled(loops);
-    noteTime(options);
-    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    const witness = new Witness({ config, clock, actor, log, version });
+    try {
+      await runLoops(options, service, witness);
+    } finally {
+      await witness.close();
+    }
     log.write('info', 'tombstoned has stopped', { pid: actor.pid });
   } finally {
     release();
   }
+}
+
+/** Resolves when every store's loop has ended. */
+async function runLoops(options: DaemonOptions, service: Service, witness: Witness): Promise<void> {
+  const { config, log, signal, random, actor } = options;
+  await witness.use(config);
+  // A loop ends only when it is told to; should one break, the others end too, each after its batch.
+  const broken = new AbortController();
+  const stop = AbortSignal.any([signal, broken.signal]);
+  setMaxListeners(0, stop); // every store waits on it
+  const watched = config.stores.map((store) => ({ store, watch: service.watch(store.name) }));
+  const loops = watched.map(async ({ store, watch }) => {
+    log.write('info', planOf(store), { store: store.name, url: store.url });
+    const seen = witness.of(store, watch.clock);
+    const surroundings = { clock: seen.clock, random, actor };
+    try {
+      const of = { config, store, surroundings, log, watch, witness: seen, signal: stop };
+      await serveStore(of, new Turns());
+    } finally {
+      seen.leave();
+      watch.end();
+      broken.abort();
+    }
+  });
+  const ends = await Promise.allSettled(loops);
+  noteTime(options);
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
 }
 
 /** Time is counted to the end: what is between this and the next start may be a restart's. */

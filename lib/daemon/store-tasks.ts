@@ -7,6 +7,7 @@ import {
   policiesOf,
   type Surroundings,
 } from '../app/open.ts';
+import type { OnRequest } from '../app/open-store.ts';
 import { recover } from '../app/recover.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { messageOf } from '../domain/errors.ts';
@@ -14,12 +15,15 @@ import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import { formatSize } from '../domain/quantities.ts';
 import { purge } from '../purge/purge.ts';
+import { LEASE_DIED } from '../run/leases.ts';
+import type { Report } from '../run/place.ts';
 import { hasNewRequests } from '../sweep/requests.ts';
 import { type SweepOptions, sweep } from '../sweep/sweep.ts';
 import { BoundedReport } from './bounded-report.ts';
 import type { Log } from './log.ts';
 import type { StoreWatch } from './service.ts';
 import type { Task } from './store-loop.ts';
+import type { Job, StoreWitness, TurnEnd } from './witness.ts';
 
 export interface StoreTasks {
   readonly config: Config;
@@ -28,6 +32,8 @@ export interface StoreTasks {
   readonly log: Log;
   /** Whose clock `surroundings` have. */
   readonly watch: StoreWatch;
+  /** Is told what each turn came to. */
+  readonly witness: StoreWitness;
   /** Ends a task after the batch that is under way. */
   readonly signal: AbortSignal;
 }
@@ -54,16 +60,16 @@ export function tasksOf(of: StoreTasks): Task[] {
   };
   if (dropInsOf(store).length === 0) return [sweeping, purging];
   // A sweep looks into the directories too: what no event has told of is found then.
-  const requests = { name: REQUESTS, every: Infinity, run: async () => inPlace(of, 'sweep', serveOnce) };
+  const requests = { name: REQUESTS, every: Infinity, run: async () => inPlace(of, 'sweep', serveOnce, REQUESTS) };
   return [sweeping, purging, requests];
 }
 
 /** Serves the requests that have come, if any have. */
-async function serveOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
+async function serveOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd | undefined> {
   await of.surroundings.clock.sleep(GATHER_MS, of.signal);
-  if (of.signal.aborted) return;
+  if (of.signal.aborted) return undefined;
   const dropIns = dropInsOf(of.store).filter((dropIn) => hasNewRequests(place, dropIn));
-  if (dropIns.length > 0) await sweepFor(of, place, { policies: [], dropIns, isOnlyNew: true });
+  return dropIns.length === 0 ? undefined : sweepFor(of, place, { policies: [], dropIns, isOnlyNew: true });
 }
 
 /**
@@ -74,17 +80,31 @@ async function serveOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
 async function inPlace(
   of: StoreTasks,
   doing: 'sweep' | 'purge',
-  work: (of: StoreTasks, place: OpenPlace) => Promise<void>,
+  work: (of: StoreTasks, place: OpenPlace) => Promise<TurnEnd | undefined>,
+  job: Job = doing,
 ): Promise<void> {
   const bounded = new BoundedReport(of.log.reportFor(of.store.name));
+  const { witness } = of;
+  const { clock } = of.surroundings;
+  const begun = clock.monotonic();
+  const report: Report = (level, message, fields) => {
+    bounded.report(level, message, fields);
+    const { event, lease } = fields ?? {};
+    if (event === LEASE_DIED && typeof lease === 'string') witness.leaseDied(lease, message);
+  };
+  let isRecovered = false;
   try {
     const catalog = openCatalog(of.config, { mayUseReserve: doing === 'purge' });
     try {
-      const place = await openPlace(catalog, of.store, { ...of.surroundings, report: bounded.report });
+      const onRequest: OnRequest = (op, outcome) => witness.requested(op, outcome);
+      const place = await openPlace(catalog, of.store, { ...of.surroundings, report, onRequest });
       try {
         await recover(place);
         of.watch.isRecovered();
-        if (!of.signal.aborted) await work(of, place);
+        isRecovered = true;
+        witness.recovered(true);
+        const end = of.signal.aborted ? undefined : await work(of, place);
+        if (end !== undefined) witness.ended(job, end, clock.monotonic() - begun);
       } finally {
         place.store.close();
       }
@@ -94,21 +114,23 @@ async function inPlace(
   } catch (error) {
     of.log.failure(error, { store: of.store.name, during: doing });
     of.watch.says(`${doing} failed: ${messageOf(error)}`);
+    witness.failed(job, error, clock.monotonic() - begun);
   } finally {
+    if (!isRecovered) witness.recovered(false);
     of.watch.isRecovered(); // or can't be, for now: the other stores don't wait for this one
     bounded.finish();
   }
 }
 
-async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
-  await sweepFor(of, place, { policies: policiesOf(of.store), dropIns: dropInsOf(of.store) });
+async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd> {
+  return sweepFor(of, place, { policies: policiesOf(of.store), dropIns: dropInsOf(of.store) });
 }
 
 async function sweepFor(
   of: StoreTasks,
   place: OpenPlace,
   what: Pick<SweepOptions, 'policies' | 'dropIns' | 'isOnlyNew'>,
-): Promise<void> {
+): Promise<TurnEnd> {
   const { store, log, watch, signal, surroundings } = of;
   const begun = surroundings.clock.monotonic();
   const result = await sweep(place, {
@@ -149,16 +171,20 @@ async function sweepFor(
     interrupted: isCut,
     ms: Math.round(surroundings.clock.monotonic() - begun),
   });
+  return { failed, isCut, blocked };
 }
 
-async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
+async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd> {
+  const amounts = new Map<KeptReason, { count: number; bytes: number }>();
   const { config, store, log, watch, signal, surroundings } = of;
   const begun = surroundings.clock.monotonic();
   const result = await purge(place, {
     dryRun: false,
     historyFor: config.historyFor,
     signal,
-    onKept: ({ key, id }, reason, detail) => {
+    onKept: ({ key, id, size }, reason, detail) => {
+      const { count, bytes } = amounts.get(reason) ?? { count: 0, bytes: 0 };
+      amounts.set(reason, { count: count + 1, bytes: bytes + size });
       // A hold is no failure: the figures say how many there are.
       if (reason !== 'hold') place.report('warn', about(key, 'is not purged', detail), { key, id, reason });
     },
@@ -167,7 +193,7 @@ async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
       log.write('debug', `purge: ${done} done`, { store: store.name });
     },
   });
-  const { due, purged, failed, bytes, kept, isCut } = result;
+  const { due, purged, failed, bytes, kept, missing, isCut } = result;
   const counts = [
     ...(failed > 0 ? [`${failed} failed`] : []),
     ...keptWords(kept),
@@ -187,6 +213,7 @@ async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<void> {
     interrupted: isCut,
     ms: Math.round(surroundings.clock.monotonic() - begun),
   });
+  return { failed, isCut, missing, kept: amounts };
 }
 
 /** `KEY stays: WHY`; errors about a key begin with it already. */

@@ -42,6 +42,8 @@ export interface PurgeResult {
   readonly bytes: number;
   /** How many are purged of which the store keeps something, as it was told of each. */
   readonly left: number;
+  /** How many had no pending copy any more: somebody else removed it. */
+  readonly missing: number;
   /** Due, and kept, by reason. */
   readonly kept: ReadonlyMap<KeptReason, number>;
   /** Whether the signal ended it before all was removed. */
@@ -68,6 +70,7 @@ class Purger {
   #failed = 0;
   #bytes = 0;
   #left = 0;
+  #missing = 0;
 
   constructor(place: Place, options: PurgeOptions) {
     this.#place = place;
@@ -119,6 +122,7 @@ class Purger {
       failed: this.#failed,
       bytes: this.#bytes,
       left: this.#left,
+      missing: this.#missing,
       kept: this.#kept,
       isCut,
     };
@@ -219,6 +223,7 @@ class Purger {
       }
     }
     for (const end of outcomes) {
+      if (end.outcome === 'gone') this.#missing++;
       if (end.outcome === 'removed' && end.left !== undefined) this.#left++;
       // The file system went read-only: nothing more can be removed.
       if (end.outcome === 'failed' && errnoOf(end.error.cause) === 'EROFS') throw end.error;

@@ -12,6 +12,9 @@ import {
 import { isNews } from './news.ts';
 import type { Place } from './place.ts';
 
+/** `event` of the report of a lease that was taken as dead; its `lease` is the id. */
+export const LEASE_DIED = 'lease-died';
+
 /** What a look at leases needs of a place. */
 export type LeasePlace = Pick<Place, 'store' | 'catalog' | 'row' | 'clock' | 'actor' | 'report'>;
 
@@ -91,7 +94,10 @@ async function takeAsDead({ store, clock, actor, report }: LeasePlace, lease: Le
   const at = isoTime(clock.now()) ?? '';
   await markBroken(store.control, id, { by: actor.by, reason, at });
   await buryLease({ store, clock }, name);
-  report('warn', `lease ${id} of ${holder} on ${host} was ${reason}: it is taken as dead`, { lease: id });
+  report('warn', `lease ${id} of ${holder} on ${host} was ${reason}: it is taken as dead`, {
+    lease: id,
+    event: LEASE_DIED,
+  });
 }
 
 /** The lease that keeps a key from being moved (`sweep`) or purged, or undefined. */

@@ -178,7 +178,8 @@ stores:
   });
 
   it('may turn metrics off', () => {
-    expect(load({ metrics: { listen: null }, stores: [store()] }).metrics).to.deep.equal({ listen: null });
+    for (const metrics of [null, { listen: null }])
+      expect(load({ metrics, stores: [store()] }).metrics).to.deep.equal({ listen: null });
   });
 
   it('may share a part through an anchor', () => {

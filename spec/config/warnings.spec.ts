@@ -42,10 +42,22 @@ describe('warnings about a config', () => {
     ]);
   });
 
+  it('tells of metrics that others than this host may see', () => {
+    const at = (host: string): string[] =>
+      warnings(config({ metrics: { listen: { host, port: 9644 } } }, {}));
+    for (const host of ['127.0.0.1', '127.1.2.3', '::1', '0:0:0:0:0:0:0:1', 'localhost', 'LOCALHOST'])
+      expect(at(host), host).to.deep.equal([]);
+    expect(warnings(config({ metrics: { listen: null } }, {}))).to.deep.equal([]);
+    for (const host of ['0.0.0.0', '::', '10.0.0.1', '128.0.0.1', 'localhost.example', '::ffff:10.0.0.1'])
+      expect(at(host), host).to.deep.equal([
+        `metrics.listen: ${host} is no loopback address: whoever reaches port 9644 sees the figures of every store, without a password`,
+      ]);
+  });
+
   it('tells what this version does not act on', () => {
     const throttle = { ...THROTTLE_DEFAULTS, concurrency: 1 };
-    expect(warnings(config({ notify: 'true' }, { settle: 1000, throttle }))).to.deep.equal([
-      'notify: has no effect in this version',
+    expect(warnings(config({ clockTolerance: 1 }, { settle: 1000, throttle }))).to.deep.equal([
+      'clockTolerance: has no effect in this version',
       'stores[0].throttle.concurrency: has no effect on a local store, which has one batch at a time',
     ]);
   });

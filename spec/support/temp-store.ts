@@ -56,6 +56,7 @@ export class TempStore {
   configure(stores: Readonly<Record<string, StoreSettings>>, members: StoreSettings = {}): void {
     const config = {
       catalog: this.catalogFile,
+      metrics: null, // daemons of specs run side by side
       ...members,
       stores: Object.entries(stores).map(([name, settings]) => ({
         name,

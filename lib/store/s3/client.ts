@@ -45,6 +45,8 @@ export interface S3ClientOptions {
   /** From 0 to 1, for pauses. */
   readonly random?: () => number;
   readonly limits?: Partial<S3Limits>;
+  /** Is told each request, and how it ended. */
+  readonly onRequest?: (operation: string, outcome: string) => void;
 }
 
 /** What specs make smaller. */
@@ -86,6 +88,7 @@ export class S3Client implements S3Api {
       clock,
       random: options.random ?? Math.random,
       patience: limits.patience,
+      ...(options.onRequest === undefined ? {} : { onRequest: options.onRequest }),
     });
     return new S3Client(options.url, sender, limits);
   }

@@ -29,10 +29,15 @@ export interface S3Place {
 /** Opens a store in S3. Makes no request: what is wrong shows with the first. */
 export async function openS3Store(
   place: S3Place,
-  options: { pendingPrefix: string; clock: Clock; settle?: number | undefined },
+  options: {
+    pendingPrefix: string;
+    clock: Clock;
+    settle?: number | undefined;
+    onRequest?: ((operation: string, outcome: string) => void) | undefined;
+  },
 ): Promise<S3Store> {
-  const { pendingPrefix, clock, settle } = options;
-  const api = await clientOf(place, place.prefix, clock);
+  const { pendingPrefix, clock, settle, onRequest } = options;
+  const api = await clientOf(place, place.prefix, clock, onRequest);
   let probing: Promise<Capabilities> | undefined;
   const probed = async (): Promise<Capabilities> => {
     const one = probe(api, clock);
@@ -86,7 +91,12 @@ export async function storeAbove(place: S3Place, clock: Clock): Promise<string |
   return undefined;
 }
 
-async function clientOf(place: S3Place, prefix: string, clock: Clock): Promise<S3Client> {
+async function clientOf(
+  place: S3Place,
+  prefix: string,
+  clock: Clock,
+  onRequest?: (operation: string, outcome: string) => void,
+): Promise<S3Client> {
   const { url, bucket, endpoint, region, forcePathStyle, throttle } = place;
   return S3Client.open({
     bucket,
@@ -95,5 +105,6 @@ async function clientOf(place: S3Place, prefix: string, clock: Clock): Promise<S
     config: { endpoint, region, forcePathStyle },
     throttle,
     clock,
+    ...(onRequest === undefined ? {} : { onRequest }),
   });
 }

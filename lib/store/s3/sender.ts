@@ -56,6 +56,8 @@ export interface SenderOptions {
   readonly random: () => number;
   /** How long not a byte may come. ms */
   readonly patience: number;
+  /** Is told each request, and how it ended: as an outcome of `Outcome`. */
+  readonly onRequest?: (operation: string, outcome: string) => void;
 }
 
 /** What became of one attempt. */
@@ -91,6 +93,7 @@ export class Sender {
   readonly #throttle: Throttle;
   readonly #random: () => number;
   readonly #patience: number;
+  readonly #onRequest: (operation: string, outcome: string) => void;
 
   static async open(options: SenderOptions): Promise<Sender> {
     const answered: { by?: (answer: Answer) => void } = {};
@@ -108,6 +111,7 @@ export class Sender {
     this.clock = options.clock;
     this.#random = options.random;
     this.#patience = options.patience;
+    this.#onRequest = options.onRequest ?? (() => undefined);
     this.#throttle = new Throttle(options.throttle, options.clock);
     this.#sdk = sdk;
     this.#direct = direct;
@@ -234,6 +238,7 @@ export class Sender {
       outcome = await this.#outcome(call, attempt);
       return { isTooFast: attempt.answer !== undefined && isTooFast(readRefusalOf(attempt.answer)) };
     }, call.signal);
+    if (outcome !== undefined) this.#onRequest(call.operation, outcome.kind);
     if (outcome === undefined) throw new TypeError('a request ended without an outcome');
     return { outcome, attempt };
   }
