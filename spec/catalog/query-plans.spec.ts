@@ -120,6 +120,8 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   for (const filter of filters(store, ids[0] ?? '', now)) tombstones.page(filter);
   tombstones.tallies(store);
   schedule.of(store, DAY, [now, now + DAY]);
+  schedule.duePart({ store, now: now + DAY, window: 0, after: null, limit: 1 });
+  schedule.lockedPart({ store, now, after: null, limit: 1 });
   tombstones.forget(now, 10);
   const event = { store, run, what: 'moved' as const, now, tombstone: tombstone.id };
   events.add(event);
@@ -167,6 +169,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   runs.actsAgain(run);
   runs.end(run, 'done', now);
   runs.last(store, 'purge');
+  runs.lastDone(store, 'purge');
 }
 
 /** Filters with every choice of members. */

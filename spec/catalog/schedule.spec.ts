@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { Part, PartStart } from '../../lib/catalog/schedule.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { bringBack, FAST, purgeDue, sweepOld } from '../support/phases.ts';
 import { DAY, HOUR, TempPlace } from '../support/place.ts';
@@ -66,4 +67,73 @@ describe('the schedule of what goes when', () => {
     expect(bins).to.deep.equal([{ count: 1, bytes: 2 }]);
     expect(first).to.equal(temp.clock.wall + DAY - HOUR);
   });
+
+  it('counts what is due in parts, of any size, as it does at once', async () => {
+    for (const key of ['a', 'b', 'c', 'd', 'e']) {
+      await swept(key, key.repeat(3));
+      temp.clock.advance(HOUR);
+    }
+    const { schedule } = place.catalog;
+    const since = temp.clock.wall - 5 * HOUR;
+    for (const window of [0, 2 * DAY, 2 * DAY + HOUR]) {
+      const now = since + 2 * DAY + 3 * HOUR;
+      const { bins, first } = schedule.of(place.row.n, window, [now + 1]);
+      for (const limit of [1, 2, 3, 4, 100]) {
+        const parts = partsOf((after) => schedule.duePart({ store: place.row.n, now, window, after, limit }));
+        const sum = (of: 'count' | 'bytes'): number => parts.reduce((total, part) => total + part[of], 0);
+        expect({ count: sum('count'), bytes: sum('bytes') }, `${window} ${limit}`).to.deep.equal(bins[0]);
+        expect(Math.min(...parts.map((part) => part.first ?? Number.POSITIVE_INFINITY))).to.equal(first);
+        expect(parts.length).to.be.at.most(4 / limit + 2);
+      }
+    }
+  });
+
+  it('counts what the store keeps until its lock ends, and while it waits', async () => {
+    for (const key of ['a', 'b', 'c']) await swept(key, key.repeat(2));
+    const { tombstones, schedule } = place.catalog;
+    temp.clock.advance(3 * DAY);
+    const now = temp.clock.wall;
+    const { n: store } = place.row;
+    const [a, b, c] = tombstones.duePage({ store, now, window: 0, after: undefined, limit: 3 });
+    if (a === undefined || b === undefined || c === undefined) throw new Error('not due');
+    const run = place.catalog.runs.begin({
+      id: 'r-1',
+      store,
+      kind: 'purge',
+      pid: 1,
+      host: '',
+      boot: '',
+      by: '',
+      now,
+    });
+    const ids = [a.id, b.id, c.id];
+    const [x, y, z] = tombstones.takeForPurge({ store, run, ids, now, window: 0 });
+    if (x === undefined || y === undefined || z === undefined) throw new Error('not taken');
+    const ends = [
+      { tombstone: x, to: 'prior' as const, lockedUntil: now + DAY },
+      { tombstone: y, to: 'prior' as const, lockedUntil: now + 2 * DAY },
+      { tombstone: z, to: 'prior' as const },
+    ];
+    tombstones.settlePurges({ store, run, now, window: 0, ends });
+    const locked = (at: number): number[] =>
+      [1, 2, 100].map((limit) =>
+        partsOf((after) => schedule.lockedPart({ store, now: at, after, limit })).reduce(
+          (total, { count, bytes }) => total + count * 1000 + bytes,
+          0,
+        ),
+      );
+    expect(locked(now)).to.deep.equal([2004, 2004, 2004]);
+    expect(locked(now + DAY)).to.deep.equal([1002, 1002, 1002]);
+    expect(locked(now + 2 * DAY)).to.deep.equal([0, 0, 0]);
+  });
 });
+
+function partsOf(look: (after: PartStart | null) => Part): Part[] {
+  const parts: Part[] = [];
+  for (let after: PartStart | null = null; ; ) {
+    const part = look(after);
+    parts.push(part);
+    if (part.next === null) return parts;
+    after = part.next;
+  }
+}
