@@ -30,18 +30,27 @@ export function openForFigures({ catalog, clockTolerance }: Config): Catalog {
   return Catalog.open(catalog, { clockTolerance, patience: PATIENCE_MS });
 }
 
+export interface QuickFigures {
+  readonly states: ReadonlyMap<State, ScheduleBin>;
+  readonly isPaused: boolean;
+  /** Plans that wait for approval, and what they name. */
+  readonly waiting: ScheduleBin & { readonly plans: number };
+}
+
 /** What costs nothing to read. */
-export function quickFigures(
-  catalog: Catalog,
-  { row }: KnownStore,
-  now: number,
-): { readonly states: ReadonlyMap<State, ScheduleBin>; readonly isPaused: boolean } {
+export function quickFigures(catalog: Catalog, { row }: KnownStore, now: number): QuickFigures {
   const tallies = catalog.tombstones.tallies(row.n);
+  const waiting = catalog.waiting.ofStore(row.n, now);
   return {
     states: new Map(tallies.map(({ state, count, bytes }) => [state, { count, bytes }])),
     isPaused: catalog.holds
       .inForce(row.n, now)
       .some(({ kind, scope, prefix }) => kind === 'hold' && scope === 'prefix' && prefix === ''),
+    waiting: {
+      plans: waiting.length,
+      count: waiting.reduce((sum, { objects }) => sum + objects, 0),
+      bytes: waiting.reduce((sum, { bytes }) => sum + bytes, 0),
+    },
   };
 }
 

@@ -20,6 +20,7 @@ import { Metrics, type Outcome } from '../metrics/metrics.ts';
 import { type Page, PageServer } from '../metrics/server.ts';
 import type { Amount, CatalogSnapshot, StoreSnapshot } from '../metrics/snapshot.ts';
 import type { Actor } from '../run/place.ts';
+import { type BlockedPolicy, blockedText } from '../sweep/sweep.ts';
 import { Hook } from './hook.ts';
 import { Life } from './life.ts';
 import type { Log } from './log.ts';
@@ -37,7 +38,7 @@ export interface TurnEnd {
   /** Pending copies that were gone; of a purge. */
   readonly missing?: number;
   /** Policies over a limit; of a sweep. */
-  readonly blocked?: readonly { readonly policy: string; readonly over: string }[];
+  readonly blocked?: readonly BlockedPolicy[];
 }
 
 /** How old what is cheap to read may be in a scrape. ms */
@@ -58,7 +59,6 @@ interface Standing {
   quick: ReturnType<typeof quickFigures> | undefined;
   counts: Awaited<ReturnType<typeof dueFigures>>;
   purgeKept: ReadonlyMap<KeptReason, Amount>;
-  waiting: number | null;
   look: StoreLook | undefined;
   lookedAt: number;
   isClockWrong: boolean;
@@ -183,7 +183,6 @@ export class Witness {
         quick: undefined,
         counts: undefined,
         purgeKept: new Map(),
-        waiting: null,
         look: undefined,
         lookedAt: Number.NEGATIVE_INFINITY,
         isClockWrong: false,
@@ -222,7 +221,6 @@ export class Witness {
     if (outcome === 'success') standing.lastSuccess.set(job, this.#options.clock.now());
     if (kept !== undefined) standing.purgeKept = kept;
     if (job === 'purge') standing.isClockWrong = kept?.has('clock') === true;
-    if (blocked !== undefined) standing.waiting = blocked.length;
     if (missing > 0) this.#metrics.foundMissing(name, missing);
     const tell = this.#hook.tell.bind(this.#hook);
     if (missing > 0) {
@@ -241,10 +239,11 @@ export class Witness {
         detail: { job, failed },
       });
     }
-    for (const { policy, over } of blocked ?? []) {
-      const message = `policy ${policy} moves nothing: ${over}`;
-      const hint = 'see tombstonectl sweeps';
-      tell({ event: 'limit', store: name, about: policy, message, hint, detail: { policy } });
+    for (const one of blocked ?? []) {
+      const { policy, waiting, isNew } = one;
+      if (waiting !== undefined && !isNew) continue; // told when it was filed
+      const detail = { policy, sweep: waiting?.sweep ?? null };
+      tell({ event: 'limit', store: name, about: policy, ...blockedText(name, one), detail });
     }
     this.#turned();
   }
@@ -411,14 +410,14 @@ export class Witness {
 }
 
 function snapshotOf(standing: Standing): StoreSnapshot {
-  const { quick, counts, look, waiting, isClockWrong, lastSuccess, room } = standing;
+  const { quick, counts, look, isClockWrong, lastSuccess, room } = standing;
   const claims = look?.standing === 'ours' ? look.claims : undefined;
   const leases = claims?.leases.filter(({ isDead }) => isDead !== true);
   return {
     states: quick?.states ?? null,
     due: counts?.due ?? null,
     kept: keptOf(standing),
-    waiting,
+    waiting: quick?.waiting.plans ?? null,
     isPaused: quick?.isPaused ?? null,
     leases: leases === undefined ? null : { count: leases.length, oldest: oldest(leases.map(leaseSince)) },
     oldestFence: oldest((claims?.fences ?? []).map(fenceSince)),
@@ -442,6 +441,7 @@ function keptOf({ quick, counts, purgeKept, isClockWrong }: Standing): Map<KeptR
     if (isClockWrong) kept.set('clock', due);
     if (locked.count > 0) kept.set('object-lock', locked);
   }
+  if (quick !== undefined && quick.waiting.plans > 0) kept.set('limit', quick.waiting);
   return kept;
 }
 

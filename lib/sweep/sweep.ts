@@ -50,7 +50,8 @@ export interface SweepOptions {
   readonly batchSize?: number;
 }
 
-interface BlockedPolicy {
+/** A policy over a limit. */
+export interface BlockedPolicy {
   readonly policy: string;
   /** Whether it takes requests, of which only some may wait. */
   readonly isOfRequests?: boolean;
@@ -198,7 +199,8 @@ async function planOne(
   return { plan, over: blocked };
 }
 
-function blockedText(
+/** What a policy over a limit means, and what to do. */
+export function blockedText(
   store: string,
   { policy, over, waiting, isNew, isOfRequests = false }: BlockedPolicy,
 ): { message: string; hint: string } {

@@ -336,8 +336,11 @@ describe('metrics of the daemon', function () {
     for (const key of ['a', 'b', 'c']) store.write(key, key, 2 * HOUR);
     await setUp({ policies: [{ ...OLD, limits: { maxObjects: 2 } }] });
     await turn('sweep');
+    clock.ahead += 2 * HOUR;
+    await turn('sweep');
     expect(await scrape()).to.include({
       'tombstoned_waiting_sweeps{store="main"}': 1,
+      'tombstoned_kept_objects{reason="limit",store="main"}': 3,
       'tombstoned_runs_total{job="sweep",outcome="failure",store="main"}': 0,
     });
     expect(told().map(({ event, about }) => [event, about])).to.deep.equal([['limit', 'old']]);
