@@ -60,7 +60,11 @@ export function tasksOf(of: StoreTasks): Task[] {
   };
   if (dropInsOf(store).length === 0) return [sweeping, purging];
   // A sweep looks into the directories too: what no event has told of is found then.
-  const requests = { name: REQUESTS, every: Infinity, run: async () => inPlace(of, 'sweep', serveOnce, REQUESTS) };
+  const requests = {
+    name: REQUESTS,
+    every: Infinity,
+    run: async () => inPlace(of, 'sweep', serveOnce, REQUESTS),
+  };
   return [sweeping, purging, requests];
 }
 

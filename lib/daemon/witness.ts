@@ -25,7 +25,8 @@ import { Hook } from './hook.ts';
 import { Life } from './life.ts';
 import type { Log } from './log.ts';
 
-export type Job = 'sweep' | 'purge';
+/** `requests` is a sweep of what came into drop-in directories, between two others. */
+export type Job = 'sweep' | 'purge' | 'requests';
 
 /** What a turn came to. */
 export interface TurnEnd {
@@ -130,7 +131,9 @@ export class Witness {
     this.#config = config;
     this.#hook.use(config.notify);
     for (const { name, policies } of config.stores) {
-      this.#metrics.begin(name, policies.length === 0 ? ['purge'] : ['sweep', 'purge']);
+      const hasRequests = policies.some(({ type }) => type === 'drop-in');
+      const jobs = [...(policies.length > 0 ? ['sweep'] : []), 'purge', ...(hasRequests ? ['requests'] : [])];
+      this.#metrics.begin(name, jobs);
     }
     await this.#listen();
   }
@@ -229,7 +232,7 @@ export class Witness {
       tell({ event: 'missing', store: name, about: '', message, hint, detail: { missing } });
     }
     if (failed > 0) {
-      const message = `a ${job} left ${failed} objects as they are: they could not be ${job === 'sweep' ? 'moved' : 'removed'}`;
+      const message = `a ${job} left ${failed} objects as they are: they could not be ${job === 'purge' ? 'removed' : 'moved'}`;
       tell({
         event: 'failure',
         store: name,
