@@ -8,6 +8,7 @@ import type { Clock } from '../domain/clock.ts';
 import { errnoOf } from '../domain/errors.ts';
 import type { State } from '../domain/state.ts';
 import { refreshHolds } from '../run/batch.ts';
+import { whyNotTrusted } from '../run/clock.ts';
 import { readIdentity } from '../store/identity.ts';
 import { inParts } from './in-parts.ts';
 import type { KnownStore } from './known-stores.ts';
@@ -33,12 +34,15 @@ export function openForFigures({ catalog, clockTolerance }: Config): Catalog {
 export interface QuickFigures {
   readonly states: ReadonlyMap<State, ScheduleBin>;
   readonly isPaused: boolean;
+  /** Why the clock keeps purges away, or null. */
+  readonly clock: string | null;
   /** Plans that wait for approval, and what they name. */
   readonly waiting: ScheduleBin & { readonly plans: number };
 }
 
 /** What costs nothing to read. */
-export function quickFigures(catalog: Catalog, { row }: KnownStore, now: number): QuickFigures {
+export function quickFigures(catalog: Catalog, { row }: KnownStore, clock: Clock): QuickFigures {
+  const now = catalog.clock.sureTime(clock);
   const tallies = catalog.tombstones.tallies(row.n);
   const waiting = catalog.waiting.ofStore(row.n, now);
   return {
@@ -46,6 +50,7 @@ export function quickFigures(catalog: Catalog, { row }: KnownStore, now: number)
     isPaused: catalog.holds
       .inForce(row.n, now)
       .some(({ kind, scope, prefix }) => kind === 'hold' && scope === 'prefix' && prefix === ''),
+    clock: whyNotTrusted(catalog, row, clock),
     waiting: {
       plans: waiting.length,
       count: waiting.reduce((sum, { objects }) => sum + objects, 0),
@@ -68,7 +73,8 @@ export async function dueFigures(
   { clock }: Pick<Surroundings, 'clock'>,
   signal: AbortSignal,
 ): Promise<DueFigures | undefined> {
-  const now = clock.now();
+  const now = catalog.clock.counted(clock);
+  const sure = catalog.clock.sureTime(clock);
   const { safetyWindow: window } = config;
   const monotonic = (): number => clock.monotonic();
   const due = { count: 0, bytes: 0, first: Number.POSITIVE_INFINITY };
@@ -87,7 +93,7 @@ export async function dueFigures(
     )) &&
     (await inParts<PartStart>(
       (after, limit) => {
-        const part = catalog.schedule.lockedPart({ store: row.n, now, after, limit });
+        const part = catalog.schedule.lockedPart({ store: row.n, now: sure, after, limit });
         locked.count += part.count;
         locked.bytes += part.bytes;
         return part.next;
@@ -96,7 +102,8 @@ export async function dueFigures(
       signal,
     ));
   if (!isWhole) return undefined;
-  return { due: { ...due, first: due.count === 0 ? null : due.first }, locked };
+  const first = due.count === 0 ? null : due.first + catalog.clock.ahead(clock);
+  return { due: { ...due, first }, locked };
 }
 
 /** What a store itself says; `claims` only of one that is ours. */

@@ -1,18 +1,13 @@
 import { BlockList, isIP } from 'node:net';
-import { isDeepStrictEqual } from 'node:util';
 import { formatDuration } from '../domain/quantities.ts';
 import type { Config, StoreConfig } from './config.ts';
-import { CONFIG_DEFAULTS, THROTTLE_DEFAULTS } from './defaults.ts';
+import { THROTTLE_DEFAULTS } from './defaults.ts';
 
 const HOUR = 3_600_000;
 
 /** What is allowed in a config and may surprise, as lines that begin with the member's path. */
 export function warnings(config: Config): string[] {
-  return [
-    ...unused('', config, CONFIG_DEFAULTS, IDLE),
-    ...metricsWarnings(config.metrics),
-    ...config.stores.flatMap(storeWarnings),
-  ];
+  return [...metricsWarnings(config.metrics), ...config.stores.flatMap(storeWarnings)];
 }
 
 const LOOPBACK = new BlockList();
@@ -30,20 +25,6 @@ function metricsWarnings({ listen }: Config['metrics']): string[] {
 function isLoopback(host: string): boolean {
   if (isIP(host) === 0) return host.toLowerCase() === 'localhost';
   return LOOPBACK.check(host, isIP(host) === 6 ? 'ipv6' : 'ipv4');
-}
-
-/** Members that are checked, and that nothing in this version acts on. */
-const IDLE = [] as const;
-
-function unused<K extends string>(
-  path: string,
-  given: Readonly<Record<K, unknown>>,
-  defaults: Readonly<Record<K, unknown>>,
-  members: readonly K[],
-): string[] {
-  return members
-    .filter((member) => !isDeepStrictEqual(given[member], defaults[member]))
-    .map((member) => `${path}${member}: has no effect in this version`);
 }
 
 function storeWarnings(store: StoreConfig, index: number): string[] {

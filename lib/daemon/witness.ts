@@ -62,7 +62,6 @@ interface Standing {
   purgeKept: ReadonlyMap<KeptReason, Amount>;
   look: StoreLook | undefined;
   lookedAt: number;
-  isClockWrong: boolean;
   readonly lastSuccess: Map<Job, number>;
   room: StoreSnapshot['room'];
 }
@@ -155,7 +154,7 @@ export class Witness {
         if (isDone || standing.recovery === 'recovering') standing.recovery = isDone ? 'recovered' : 'failed';
       },
       ended: (job, end, ms) => this.#ended(name, standing, job, end, ms),
-      failed: (job, error, ms) => this.#failed(name, standing, job, error, ms),
+      failed: (job, error, ms) => this.#failed(name, job, error, ms),
       leaseDied: (id, message) => this.#hook.tell({ event: 'lease', store: name, about: id, message }),
       requested: (op, outcome) => this.#metrics.requested(name, op, outcome),
       leave: () => {
@@ -188,7 +187,6 @@ export class Witness {
         purgeKept: new Map(),
         look: undefined,
         lookedAt: Number.NEGATIVE_INFINITY,
-        isClockWrong: false,
         lastSuccess: new Map(),
         room: null,
       };
@@ -223,7 +221,6 @@ export class Witness {
     this.#metrics.ended(name, job, outcome, ms);
     if (outcome === 'success') standing.lastSuccess.set(job, this.#options.clock.now());
     if (kept !== undefined) standing.purgeKept = kept;
-    if (job === 'purge') standing.isClockWrong = kept?.has('clock') === true;
     if (missing > 0) this.#metrics.foundMissing(name, missing);
     const tell = this.#hook.tell.bind(this.#hook);
     if (missing > 0) {
@@ -251,11 +248,10 @@ export class Witness {
     this.#turned();
   }
 
-  #failed(name: string, standing: Standing, job: Job, error: unknown, ms: number): void {
+  #failed(name: string, job: Job, error: unknown, ms: number): void {
     this.#metrics.ended(name, job, 'failure', ms);
     const known = error instanceof TombstonedError ? error : undefined;
     const isClock = known?.reason === 'clock';
-    if (isClock || job === 'purge') standing.isClockWrong = isClock;
     this.#hook.tell({
       event: isClock ? 'clock' : 'failure',
       store: name,
@@ -311,7 +307,7 @@ export class Witness {
   /** Reads from the catalog; one that can't be read now is a figure too, and its turns tell why. */
   #withCatalog(work: (catalog: Catalog) => void): void {
     try {
-      const catalog = openForFigures(this.#config.catalog);
+      const catalog = openForFigures(this.#config);
       try {
         work(catalog);
       } finally {
@@ -338,10 +334,10 @@ export class Witness {
   }
 
   #readQuick(catalog: Catalog): void {
-    const now = this.#options.clock.now();
+    const { clock } = this.#options;
     for (const { known, standing } of this.#known(catalog))
-      standing.quick = quickFigures(catalog, known, now);
-    this.#quickAt = this.#options.clock.monotonic();
+      standing.quick = quickFigures(catalog, known, clock);
+    this.#quickAt = clock.monotonic();
   }
 
   /** Counts and looks, in the background, one time at once. */
@@ -357,7 +353,7 @@ export class Witness {
     const began = clock.monotonic();
     this.#countedAt = began;
     try {
-      const catalog = openForFigures(this.#config.catalog);
+      const catalog = openForFigures(this.#config);
       try {
         for (const { known, standing } of this.#known(catalog))
           await this.#countOne(catalog, known, standing);
@@ -413,7 +409,7 @@ export class Witness {
 }
 
 function snapshotOf(standing: Standing): StoreSnapshot {
-  const { quick, counts, look, isClockWrong, lastSuccess, room } = standing;
+  const { quick, counts, look, lastSuccess, room } = standing;
   const claims = look?.standing === 'ours' ? look.claims : undefined;
   const leases = claims?.leases.filter(({ isDead }) => isDead !== true);
   return {
@@ -425,14 +421,14 @@ function snapshotOf(standing: Standing): StoreSnapshot {
     leases: leases === undefined ? null : { count: leases.length, oldest: oldest(leases.map(leaseSince)) },
     oldestFence: oldest((claims?.fences ?? []).map(fenceSince)),
     standing: look?.standing ?? null,
-    isClockWrong,
+    isClockWrong: typeof quick?.clock === 'string',
     lastSuccess,
     room,
   };
 }
 
 /** What stays, each object under one reason: its window, or what keeps what is due. */
-function keptOf({ quick, counts, purgeKept, isClockWrong }: Standing): Map<KeptReason, Amount> {
+function keptOf({ quick, counts, purgeKept }: Standing): Map<KeptReason, Amount> {
   const kept = new Map(purgeKept);
   if (counts !== undefined && quick !== undefined) {
     const { due, locked } = counts;
@@ -441,7 +437,7 @@ function keptOf({ quick, counts, purgeKept, isClockWrong }: Standing): Map<KeptR
       return Math.max(0, waits - due[of] - locked[of]);
     };
     kept.set('window', { count: left('count'), bytes: left('bytes') });
-    if (isClockWrong) kept.set('clock', due);
+    if (quick.clock !== null) kept.set('clock', due);
     if (locked.count > 0) kept.set('object-lock', locked);
   }
   if (quick !== undefined && quick.waiting.plans > 0) kept.set('limit', quick.waiting);

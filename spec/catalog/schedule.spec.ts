@@ -114,7 +114,7 @@ describe('the schedule of what goes when', () => {
       { tombstone: y, to: 'prior' as const, lockedUntil: now + 2 * DAY },
       { tombstone: z, to: 'prior' as const },
     ];
-    tombstones.settlePurges({ store, run, now, window: 0, ends });
+    tombstones.settlePurges({ store, run, now, at: now, window: 0, ends });
     const locked = (at: number): number[] =>
       [1, 2, 100].map((limit) =>
         partsOf((after) => schedule.lockedPart({ store, now: at, after, limit })).reduce(

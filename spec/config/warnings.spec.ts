@@ -54,10 +54,9 @@ describe('warnings about a config', () => {
       ]);
   });
 
-  it('tells what this version does not act on', () => {
+  it('tells what has no effect on a local store', () => {
     const throttle = { ...THROTTLE_DEFAULTS, concurrency: 1 };
-    expect(warnings(config({ clockTolerance: 1 }, { settle: 1000, throttle }))).to.deep.equal([
-      'clockTolerance: has no effect in this version',
+    expect(warnings(config({}, { settle: 1000, throttle }))).to.deep.equal([
       'stores[0].throttle.concurrency: has no effect on a local store, which has one batch at a time',
     ]);
   });

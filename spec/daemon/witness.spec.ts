@@ -41,14 +41,23 @@ const PROMISED = {
 /** Real time, and more of it when a spec says so. */
 class AheadClock implements Clock {
   ahead = 0;
+  /** By how much wall time is wrong. */
+  wrong = 0;
   now(): number {
-    return systemClock.now() + this.ahead;
+    return systemClock.now() + this.ahead + this.wrong;
   }
   monotonic(): number {
     return systemClock.monotonic() + this.ahead;
   }
   uptime(): number {
     return systemClock.uptime() + this.ahead;
+  }
+  sinceBoot(): ReturnType<Clock['sinceBoot']> {
+    const { boot, ms } = systemClock.sinceBoot();
+    return { boot, ms: ms + this.ahead };
+  }
+  async isSynced(): Promise<boolean> {
+    return false;
   }
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     await systemClock.sleep(ms, signal);
@@ -361,6 +370,30 @@ describe('metrics of the daemon', function () {
       'lease: an old lease keeps purges away: lease ',
       'fence: an old fence makes claims wait: a swee',
     ]);
+  });
+
+  it('tell of a clock that jumps, once, and of what it keeps', async () => {
+    store.write('a', 'a', 2 * HOUR);
+    await setUp();
+    await turn('sweep');
+    clock.ahead += 2 * DAY;
+    clock.wrong = HOUR;
+    await turn('purge');
+    await turn('sweep');
+    await turn('purge');
+    expect(await scrape()).to.include({
+      'tombstoned_clock_wrong{store="main"}': 1,
+      'tombstoned_due_objects{store="main"}': 1,
+      'tombstoned_kept_objects{reason="clock",store="main"}': 1,
+    });
+    expect(told().map(({ event }) => event)).to.deep.equal(['clock']);
+    expect(told()[0]?.['hint']).to.match(/tombstonectl clock/);
+    clock.wrong = 0;
+    await turn('purge');
+    expect(await scrape()).to.include({
+      'tombstoned_clock_wrong{store="main"}': 0,
+      'tombstoned_objects{state="purged",store="main"}': 1,
+    });
   });
 
   it('tell of a lease that is taken as dead', async () => {
