@@ -68,6 +68,10 @@ stores:
     # Nothing younger than this is ever tombstoned, whatever a policy says.
     minimumAge: ${formatDuration(minimumAge)}
 
+    # How long both sides wait before they look, where a listing may be stale: auto is 65s on
+    # network file systems, and no time elsewhere.
+    settle: ${STORE_DEFAULTS.settle}
+
     # A policy that names more than this moves nothing until somebody approves its plan: see
     # tombstonectl sweeps. maxFraction is of the live objects that its prefix and match select;
     # maxBytes is a size such as 10GiB. null is no limit. A policy may have limits of its own.
