@@ -411,6 +411,8 @@ export class SteppedProcess {
       now: () => world.wall(),
       monotonic: () => world.now,
       uptime: () => world.now,
+      sinceBoot: () => ({ boot: ACTOR.boot, ms: world.now }),
+      isSynced: async () => false,
       sleep: async (ms, signal) => this.#sleep(ms, signal),
     };
   }
