@@ -222,32 +222,39 @@ describe('verify', function () {
       },
       restores: async (other) => bringBack(other, [other.catalog.tombstones.page({ limit: 1 })[0]]),
     };
-    for (const [what, work] of Object.entries(WORKS)) {
-      it(`takes nothing of ${what} at any moment for a difference`, async () => {
-        let moments = 1;
-        for (let at = 0; at < moments; at++) {
-          const own = await TempPlace.make(FAST);
-          const before = temp;
-          temp = own;
-          try {
-            for (const [i, key] of KEYS.entries()) own.write(key, key, 3 * DAY + i * 1000);
-            const one = own.open();
-            await sweepOld(one);
-            const other = own.open({ seed: 9 });
-            moments = 0;
-            const store = interrupted(one.store, async () => {
-              if (moments++ === at) await work(other);
-            });
-            // All are suspects: so each is looked at again, and the work comes between every two looks.
-            const suspicious = { ...one, store };
-            const { problems } = await verified(suspicious);
-            expect(problems, `at moment ${at}`).to.deep.equal([]);
-          } finally {
-            temp = before;
-            own.remove();
+    for (const [first, second, apartBy] of [
+      ['sweeps', 'purges', [1, 2, 4]],
+      ['sweeps', 'restores', [1]],
+      ['purges', 'sweeps', [1]],
+      ['restores', 'purges', [1]],
+    ] as const) {
+      it(`takes ${first}, and ${second} soon after, at any moment for no difference`, async () => {
+        for (const apart of apartBy) {
+          let moments = 1;
+          for (let at = 0; at < moments; at++) {
+            const own = await TempPlace.make(FAST);
+            const before = temp;
+            temp = own;
+            try {
+              for (const [i, key] of KEYS.slice(0, 2).entries()) own.write(key, key, 3 * DAY + i * 1000);
+              const one = own.open();
+              await sweepOld(one);
+              const other = own.open({ seed: 9 });
+              moments = 0;
+              const store = interrupted(one.store, async () => {
+                const moment = moments++;
+                if (moment === at) await WORKS[first]?.(other);
+                if (moment === at + apart) await WORKS[second]?.(other);
+              });
+              const { problems } = await verified({ ...one, store });
+              expect(problems, `at moments ${at} and ${at + apart}`).to.deep.equal([]);
+            } finally {
+              temp = before;
+              own.remove();
+            }
           }
+          expect(moments).to.be.greaterThan(5);
         }
-        expect(moments).to.be.greaterThan(5);
       });
     }
 
