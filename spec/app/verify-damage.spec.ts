@@ -172,6 +172,32 @@ describe('verify of a bucket in memory', () => {
     expect((await verified(place, { checksums: true })).problems).to.deep.equal(['wrong-checksum k/3']);
   });
 
+  /** As of a store that encrypts copies with a key of its own: their ETags are no MD5s. */
+  function encryptCopies(): void {
+    const { api } = damaged;
+    const head = api.head.bind(api);
+    api.head = async (name, ...rest) => {
+      const found = await head(name, ...rest);
+      return found === undefined || !name.startsWith(PENDING) ? found : { ...found, md5: undefined };
+    };
+  }
+
+  for (const isEncrypted of [true, false]) {
+    it(`takes another ETag of ${isEncrypted ? 'an encrypted copy for no difference, and purges it' : 'a copy for other bytes, and leaves them'}`, async () => {
+      const { clock, place } = damaged;
+      const name = await copyAt(3);
+      await damaged.write(name, 'CONTENT of k/3');
+      if (isEncrypted) encryptCopies();
+      expect((await verified(place)).problems).to.deep.equal(isEncrypted ? [] : ['changed-copy k/3']);
+      clock.advance(2 * place.safetyWindow);
+      const { purged, kept } = await purgeDue(place);
+      expect({ purged, changed: kept.get('changed') ?? 0 }).to.deep.equal(
+        isEncrypted ? { purged: COUNT, changed: 0 } : { purged: COUNT - 1, changed: 1 },
+      );
+      expect((await damaged.contents()).has(name)).to.equal(!isEncrypted);
+    });
+  }
+
   it('clears what probes have left, once it is a day old, and nothing else in tmp/', async () => {
     const { api, clock, place } = damaged;
     const probe = '.tombstoned/tmp/probe-00000000-0000-4000-8000-000000000000/1';

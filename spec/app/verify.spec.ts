@@ -372,8 +372,7 @@ describe('verify', function () {
     mkdirSync(path.join(temp.root, '.tombstoned/tmp/copy-20261122T101500123Z-k3v0q8tzm2xj4d'));
     await control.create('tmp/copy-20261122T101500123Z-k3v0q8tzm2xj4d/copy', 'half');
     place.catalog.leaseWatch.seen({ ...WATCHED, store: row.n, boot: place.actor.boot });
-    temp.clock.wall = Math.max(temp.clock.wall, Date.now()) + 3 * DAY; // files have the real time
-    temp.clock.mono += 3 * DAY;
+    temp.clock.advance(Math.max(0, Date.now() - temp.clock.wall) + 3 * DAY); // files have the real time
   }
 
   const LEFT = [
@@ -491,6 +490,15 @@ describe('verify', function () {
       const gone = files.filter((name) => !now().includes(name));
       for (const name of gone) expect(name).to.match(/\.runs\/|tmp\/(links|copy)-|holds\/h-.*-000001/);
       expect(gone).to.have.length(5);
+    });
+
+    it('leaves what only a clock says is old while that clock is not trusted', async () => {
+      await leaveAll();
+      await purgeDue(place); // looks at the clock
+      temp.clock.wall += 30 * DAY;
+      const { told } = await verified(place, { repair: 'yes' });
+      expect(told.filter(({ problem }) => SAFE.includes(problem))).to.have.length(6);
+      for (const { repair } of told) expect(repair).to.equal(null);
     });
 
     it('records that a copy is gone, in the history, before it is due', async () => {

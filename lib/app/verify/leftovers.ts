@@ -4,6 +4,7 @@ import { isoTime } from '../../domain/clock.ts';
 import { messageOf } from '../../domain/errors.ts';
 import { plainIdTime } from '../../domain/ids.ts';
 import { formatDuration } from '../../domain/quantities.ts';
+import { whyNotTrusted } from '../../run/clock.ts';
 import type { Place } from '../../run/place.ts';
 import { type ClaimPlace, ctlOf } from '../claim-place.ts';
 import { shellWord } from '../explanation.ts';
@@ -37,11 +38,13 @@ export async function* leftovers(
 ): AsyncGenerator<Leftover> {
   yield* deadRuns(place, remedies);
   yield* stuckRows(place, remedies);
-  yield* leftLocks(place, remedies, isFirst);
-  yield* temporaries(place, remedies);
   yield* fences(place, remedies);
   yield* leases(place, remedies);
-  yield* holds(place, remedies);
+  // How old these are is told by the clock: where that is wrong they are told, and left.
+  const isTrusted = whyNotTrusted(place.catalog, place.row, place.clock) === null;
+  for (const left of leftLocks(place, remedies, isFirst)) yield isTrusted ? left : told(left.difference);
+  for await (const left of temporaries(place, remedies)) yield isTrusted ? left : told(left.difference);
+  for await (const left of holds(place, remedies)) yield isTrusted ? left : told(left.difference);
 }
 
 function* deadRuns({ catalog, row }: Place, remedies: Remedies): Generator<Leftover> {
