@@ -3,7 +3,13 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
-import { LIMITS_DEFAULTS, POLICY_DEFAULTS, S3_DEFAULTS, STORE_DEFAULTS } from '../../lib/config/defaults.ts';
+import {
+  CONFIG_DEFAULTS,
+  LIMITS_DEFAULTS,
+  POLICY_DEFAULTS,
+  S3_DEFAULTS,
+  STORE_DEFAULTS,
+} from '../../lib/config/defaults.ts';
 import { readSample } from '../../scripts/manual/config-page.ts';
 import { helpsOfTombstonectl, optionsOf } from '../../scripts/manual/helps.ts';
 import { builtProgram } from '../support/built-cli.ts';
@@ -75,6 +81,8 @@ describe('the manual', function () {
       ...Object.keys(POLICY_DEFAULTS).map((name) => `policies[].${name}`),
     ];
     expect(paths).to.include.members(defaults.map((name) => `stores[].${name}`));
+    const tops = paths.map((name) => name.replace(/\..*$/, ''));
+    expect(tops).to.include.members(Object.keys(CONFIG_DEFAULTS));
     for (const { members, says } of settings) {
       for (const member of members) expect(page).to.include(`\n.B ${member.path}`);
       if (members.some((member) => member.path === 'stores[].safetyWindow')) {
