@@ -74,6 +74,12 @@ export class ClockWatch {
     return Math.min(wall, vouched);
   }
 
+  /** The wall time that is most likely, ms: the clock's while that is right, else what counted time vouches for. */
+  likelyTime(clock: Clock): number {
+    const { isRight, wall, vouched } = this.standing(clock);
+    return isRight ? wall : vouched;
+  }
+
   /** Counted time as wall time is this plus that, ms. */
   ahead(clock: Clock): number {
     return this.#known(clock).ahead;

@@ -22,10 +22,10 @@ const HINT = 'if the clock is right now: tombstonectl clock accept; see tombston
 export async function lookAtClock(place: ClockPlace): Promise<ClockStanding> {
   const { catalog, clock } = place;
   let look = catalog.clock.look(clock, null);
-  const asksAgain = (catalog.clock.syncedFor(clock) ?? ASK_EVERY_MS) >= ASK_EVERY_MS;
   const isInDoubt = !look.standing.isRight && look.standing.isRestarted;
-  if (isInDoubt || (look.standing.isRight && asksAgain)) {
+  if (isInDoubt || (look.standing.isRight && isTimeToAsk(catalog, clock))) {
     const { before } = look;
+    askedAt.set(clock, clock.monotonic());
     const witness = (await clock.isSynced()) ? 'ntp' : null;
     const vouches = witness ?? (isInDoubt ? await storeVouches(place) : null);
     if (vouches !== null) look = { ...catalog.clock.look(clock, vouches), before };
@@ -39,6 +39,15 @@ export async function lookAtClock(place: ClockPlace): Promise<ClockStanding> {
     place.report('info', 'the clock is right again: purges go on');
   }
   return standing;
+}
+
+/** When this process last asked about NTP. */
+const askedAt = new WeakMap<Clock, number>();
+
+function isTimeToAsk(catalog: Catalog, clock: Clock): boolean {
+  if ((catalog.clock.syncedFor(clock) ?? ASK_EVERY_MS) < ASK_EVERY_MS) return false;
+  const last = askedAt.get(clock);
+  return last === undefined || clock.monotonic() - last >= ASK_EVERY_MS;
 }
 
 /** Throws `blocked` (clock) where the wall clock, or by it the store's, can't be trusted: nothing is purged then. */

@@ -94,7 +94,9 @@ export class CatalogLedger implements Ledger {
 
   #intend(sweep: number, items: readonly Intent[]): OpenBatch {
     const { catalog, row, clock, random } = this.#book;
-    const intents = { store: row.n, run: this.#run, sweep, items, now: clock.now(), random };
+    // Ids grow: one from a clock that is ahead would put all later ones there too.
+    const now = catalog.clock.likelyTime(clock);
+    const intents = { store: row.n, run: this.#run, sweep, items, now, random };
     return catalog.tombstones.intend(intents);
   }
 

@@ -273,7 +273,7 @@ async function verdicts(
   lines: readonly OpenLine[],
   guards: Guards,
 ): Promise<(LiveObject | KeyOutcome)[]> {
-  const now = place.clock.now();
+  const now = place.catalog.clock.sureTime(place.clock);
   const looks: (LiveObject | KeyOutcome)[] = [];
   for (let from = 0; from < lines.length; from += AT_ONCE) {
     const some = lines.slice(from, from + AT_ONCE);

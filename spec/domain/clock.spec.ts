@@ -56,3 +56,14 @@ describe('a time in ISO 8601', () => {
     expect(isoTime(null)).to.equal(null);
   });
 });
+
+describe('the time since boot', () => {
+  it('is of this boot, goes on, and says whether NTP keeps the clock', async () => {
+    const first = systemClock.sinceBoot();
+    await systemClock.sleep(30);
+    const second = systemClock.sinceBoot();
+    expect(second.boot).to.equal(first.boot);
+    expect(second.ms - first.ms).to.be.within(10, 10_000);
+    expect(await systemClock.isSynced()).to.be.a('boolean');
+  });
+});

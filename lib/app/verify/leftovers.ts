@@ -224,7 +224,8 @@ async function* leases(place: Place, remedies: Remedies): AsyncGenerator<Leftove
 }
 
 async function* holds(place: Place, remedies: Remedies): AsyncGenerator<Leftover> {
-  const now = place.clock.now();
+  // By a clock that is ahead, one that is in force would seem over, and be taken away.
+  const now = place.catalog.clock.sureTime(place.clock);
   for (const { name, hold } of await holdsIn(place)) {
     const { id, kind, until, problem, reason } = hold;
     const key = `.tombstoned/holds/${name}`;
