@@ -14,6 +14,10 @@ import { asNumber, asNumberOrNull, asText, asTextOrNull, type Row, type Sql } fr
 /** By how much wall time may be off before purges stop, unless the config says so. ms. */
 const TOLERANCE_MS = 300_000;
 
+/** How much time may be lost to a power cut, and how small a step of the clock is worth a note. ms. */
+const NOTED_EVERY_MS = 60_000;
+const NOTED_STEP_MS = 1000;
+
 /** What a look at the clock found, and how it stood before. */
 export interface ClockLook {
   readonly before: ClockRecord;
@@ -51,10 +55,11 @@ export class ClockWatch {
   look(clock: Clock, witness: 'ntp' | 'store' | null): ClockLook {
     return this.#sql.transaction(() => {
       const reading = readingOf(clock);
-      const before = this.#known(clock);
+      const stored = this.#stored();
+      const before = stored ?? this.#first(clock);
       const { tolerance } = this;
       const after = judge(goOn(before, reading), reading, { tolerance, witness });
-      this.#write(after);
+      if (stored === undefined || isNews(stored, after)) this.#write(after);
       return { before, after, standing: standingAt(after, reading, tolerance) };
     });
   }
@@ -117,8 +122,15 @@ export class ClockWatch {
   }
 
   #known(clock: Clock): ClockRecord {
+    return this.#stored() ?? this.#first(clock);
+  }
+
+  #stored(): ClockRecord | undefined {
     const row = this.#sql.all(`SELECT * FROM clock`)[0];
-    if (row !== undefined) return toRecord(row);
+    return row === undefined ? undefined : toRecord(row);
+  }
+
+  #first(clock: Clock): ClockRecord {
     const seen = this.#sql.all(`SELECT max(max(started_at, coalesce(ended_at, 0))) AS at FROM runs`)[0];
     return firstRecord(readingOf(clock), asNumberOrNull(seen?.['at'] ?? null));
   }
@@ -139,6 +151,18 @@ export class ClockWatch {
       synced?.counted ?? null,
     );
   }
+}
+
+/** Whether a look is worth a commit: time that merely went on is written with what uses it, or after a while. */
+function isNews(before: ClockRecord, after: ClockRecord): boolean {
+  return (
+    before.boot !== after.boot ||
+    before.isRestarted !== after.isRestarted ||
+    before.wrongSince !== after.wrongSince ||
+    before.synced?.counted !== after.synced?.counted ||
+    after.sinceBoot - before.sinceBoot >= NOTED_EVERY_MS ||
+    Math.abs(after.ahead - before.ahead) >= NOTED_STEP_MS
+  );
 }
 
 function toRecord(row: Row): ClockRecord {
