@@ -60,7 +60,7 @@ DESCRIPTION
 OPTIONS
     --config FILE
         The config. Otherwise $TOMBSTONED_CONFIG, otherwise
-        /etc/tombstoned/tombstoned.yaml. It is read once, at the start.
+        /etc/tombstoned/tombstoned.yaml. It is read again when it changes.
     --help
         Shows this text.
     --version
@@ -72,7 +72,10 @@ SIGNALS
         second one exits at once; the next start, or the next command, finishes what
         is left.
     SIGHUP
-        Is noted in the log and does nothing.
+        Reads the config again, as a change of its file does. A store that is changed
+        goes on as the new config says after the batch that is under way. A bad config
+        is refused, with an error in the log, and the one before stays in force; so is
+        another catalog, which needs a restart.
 
 SERVICE
     Under systemd (tombstoned.service, Type=notify) it is ready when what dead processes

@@ -1,15 +1,14 @@
-import { setMaxListeners } from 'node:events';
 import { existsSync } from 'node:fs';
 import { openCatalog, type Surroundings } from '../app/open.ts';
 import type { Config } from '../config/config.ts';
 import { warnings } from '../config/warnings.ts';
 import { messageOf } from '../domain/errors.ts';
-import { formatDuration } from '../domain/quantities.ts';
 import { takeDaemonLock } from './lock.ts';
 import type { Log } from './log.ts';
-import { serveStore } from './serve-store.ts';
+import { Reloader } from './reloader.ts';
+import type { Reloads } from './reloads.ts';
 import { Service } from './service.ts';
-import { Turns } from './turns.ts';
+import { StoreServices } from './store-services.ts';
 import { Witness } from './witness.ts';
 
 export interface DaemonOptions extends Omit<Surroundings, 'report'> {
@@ -18,6 +17,8 @@ export interface DaemonOptions extends Omit<Surroundings, 'report'> {
   readonly version: string;
   /** Is told how the loops are; absent where no service manager wants to know. */
   readonly service?: Service;
+  /** By whom the config is read again; without it that stays as it is. */
+  readonly reloads?: Reloads;
   /** Stops the daemon after the batches that are under way. */
   readonly signal: AbortSignal;
 }
@@ -58,29 +59,18 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 
 /** Resolves when every store's loop has ended. */
 async function runLoops(options: DaemonOptions, service: Service, witness: Witness): Promise<void> {
-  const { config, log, signal, random, actor } = options;
+  const { config, log, reloads, signal, clock, random, actor } = options;
   await witness.use(config);
-  // A loop ends only when it is told to; should one break, the others end too, each after its batch.
-  const broken = new AbortController();
-  const stop = AbortSignal.any([signal, broken.signal]);
-  setMaxListeners(0, stop); // every store waits on it
-  const watched = config.stores.map((store) => ({ store, watch: service.watch(store.name) }));
-  const loops = watched.map(async ({ store, watch }) => {
-    log.write('info', planOf(store), { store: store.name, url: store.url });
-    const seen = witness.of(store, watch.clock);
-    const surroundings = { clock: seen.clock, random, actor };
-    try {
-      const of = { config, store, surroundings, log, watch, witness: seen, signal: stop };
-      await serveStore(of, new Turns());
-    } finally {
-      seen.leave();
-      watch.end();
-      broken.abort();
-    }
-  });
-  const ends = await Promise.allSettled(loops);
+  const stores = new StoreServices({ clock, random, actor, log, service, witness, signal });
+  stores.start(config);
+  const reloading = async (): Promise<void> => {
+    if (reloads !== undefined) await new Reloader(config, { log, clock, stores, reloads }).run();
+  };
+  // A reload that breaks ends the daemon, as a loop does.
+  const ends = [stores.end(), reloading().catch((error: unknown) => stores.break(error))];
+  const [ended] = await Promise.allSettled(ends);
   noteTime(options);
-  for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  if (ended?.status === 'rejected') throw ended.reason;
 }
 
 /** Time is counted to the end: what is between this and the next start may be a restart's. */
@@ -95,11 +85,4 @@ function noteTime({ config, clock, log }: DaemonOptions): void {
   } catch (error) {
     log.write('warn', `the time of the end is not noted: ${messageOf(error)}`);
   }
-}
-
-function planOf({ policies, sweepEvery, purgeEvery }: Config['stores'][number]): string {
-  const purges = `purged every ${formatDuration(purgeEvery)}`;
-  return policies.length === 0
-    ? `no policy says what expires, so it is only ${purges}`
-    : `swept every ${formatDuration(sweepEvery)}, ${purges}`;
 }

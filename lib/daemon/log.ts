@@ -22,31 +22,35 @@ export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean };
  */
 export class Log {
   readonly #logger: Logger;
-  readonly #toLine: (entry: Entry) => string;
   readonly #now: () => number;
+  readonly #out: Output;
+  readonly #paint: (of: Level, text: string) => string;
+  #toLine: (entry: Entry) => string = jsonLine;
 
   /** `now` gives wall time, ms. */
   constructor(
     config: Config['log'],
     { out, noColor, now }: { out: Output; noColor: boolean; now: () => number },
   ) {
-    const { level, file } = config;
     const colors = format.colorize({
       colors: { error: 'red', warn: 'yellow', info: 'green', debug: 'gray' },
     });
-    const paint = (of: Level, text: string): string => (noColor ? text : colors.colorize(of, text));
-    const isForPeople = file === null && out.isTTY === true;
-    this.#toLine = isForPeople ? (entry) => readableLine(entry, paint) : jsonLine;
+    this.#paint = (of, text) => (noColor ? text : colors.colorize(of, text));
     this.#now = now;
+    this.#out = out;
+    this.#logger = createLogger({ levels: LEVELS, format: format.printf(({ message }) => String(message)) });
+    this.use(config);
+  }
+
+  /** Goes on as a changed config says. Throws `config`, and nothing changes, when the file can't be written. */
+  use({ level, file }: Config['log']): void {
     if (file !== null) checkFile(file);
-    this.#logger = createLogger({
-      levels: LEVELS,
-      level,
-      format: format.printf(({ message }) => String(message)),
-      transports: [
-        new transports.Stream({ stream: file === null ? out : this.#toFile(file, out), eol: '\n' }),
-      ],
-    });
+    const out = this.#out;
+    const isForPeople = file === null && out.isTTY === true;
+    this.#toLine = isForPeople ? (entry) => readableLine(entry, this.#paint) : jsonLine;
+    const stream = file === null ? out : this.#toFile(file, out);
+    this.#logger.clear().add(new transports.Stream({ stream, eol: '\n' }));
+    this.#logger.level = level;
   }
 
   write(level: Level, message: string, fields: Fields = {}): void {

@@ -44,7 +44,7 @@ export class ProcessEvents {
     this.#listeners = [
       ['SIGTERM', () => this.#onStop('SIGTERM')],
       ['SIGINT', () => this.#onStop('SIGINT')],
-      ['SIGHUP', () => this.#onHangup()],
+      ['SIGHUP', () => this.onHangup()],
       ['uncaughtException', (error) => this.#onFailure(error)],
       ['unhandledRejection', (reason) => this.#onFailure(reason)],
     ];
@@ -52,6 +52,9 @@ export class ProcessEvents {
     // For good: the error of the last line comes after everything else.
     host.stdout.on('error', (error) => this.#onDeafOutput(error));
   }
+
+  /** What a SIGHUP does. */
+  onHangup: () => void = () => undefined;
 
   /** Aborts when the daemon is to stop after the batch that is under way. */
   get signal(): AbortSignal {
@@ -89,10 +92,6 @@ export class ProcessEvents {
     if (this.#closed.signal.aborted) return;
     this.#log.write('error', 'the batch did not end in time: exiting, what is left is for the next start');
     this.#host.exit(1);
-  }
-
-  #onHangup(): void {
-    this.#log.write('info', 'SIGHUP: nothing is done; to use a changed config, restart');
   }
 
   #onFailure(error: unknown): void {

@@ -10,6 +10,7 @@ import { HELP, parseArguments } from './arguments.ts';
 import { runDaemon } from './daemon.ts';
 import { Log } from './log.ts';
 import { ProcessEvents } from './process-events.ts';
+import { Reloads } from './reloads.ts';
 import { Service } from './service.ts';
 
 /** The program: its arguments in, its exit code out. Ends after a signal, or when it can't start. */
@@ -39,10 +40,14 @@ async function run(config: Config): Promise<number> {
   const log = new Log(config.log, { out: process.stdout, noColor, now: () => clock.now() });
   const service = new Service({ manager: takeServiceManager(process.pid), clock, log });
   const events = new ProcessEvents(process, log, clock);
+  const reloads = new Reloads();
+  events.onHangup = () => reloads.ask('SIGHUP');
+  reloads.on('begin', () => service.reloading());
+  reloads.on('end', () => service.reloaded());
   events.signal.addEventListener('abort', () => service.stopping(), { once: true });
   try {
     const version = programVersion();
-    await runDaemon({ config, clock, random, actor, log, version, service, signal: events.signal });
+    await runDaemon({ config, clock, random, actor, log, version, service, reloads, signal: events.signal });
     return events.exitCode;
   } finally {
     await events.close();
