@@ -186,6 +186,27 @@ describe('tombstoned as a service', function () {
     expect(readdirSync(`${store.catalogFile}.runs`)).to.deep.equal([]);
   });
 
+  for (const [what, write] of [
+    ['is in force', () => store.configure({ main: { policies: [OLD], purgeEvery: '80d' } })],
+    ['is refused', () => writeFileSync(store.configFile, 'stores: 7')],
+  ] as const) {
+    it(`tells when it reads its config again, and when that ${what}`, async () => {
+      store.configure({ main: { policies: [OLD], sweepEvery: '90d', purgeEvery: '90d' } });
+      const { socket, messages, start } = bound(await managed());
+      const daemon = await start();
+      await daemon.until(isPurge);
+      const before = messages.length;
+      write();
+      daemon.kill('SIGHUP');
+      const begun = await socket.until(({ RELOADING }) => RELOADING === '1', before);
+      expect(begun['MONOTONIC_USEC']).to.match(/^\d{4,}$/);
+      expect(begun).to.not.have.property('READY');
+      await socket.until(isReady, messages.indexOf(begun) + 1);
+      daemon.kill('SIGTERM');
+      expect(await daemon.ended).to.include({ code: 0 });
+    });
+  }
+
   it('is ready although a store can’t be used, and says so', async () => {
     store.configure({ main: { policies: [OLD] }, other: { policies: [OLD] } });
     const service = await managed(400);
