@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 
 /** How long one part may take, about. ms */
-const PART_MS = 10;
+const PART_MS = 5;
 const FIRST = 1000;
 const LEAST = 100;
 const MOST = 20_000;

@@ -83,6 +83,11 @@ SERVICE
     watchdog as long as the work of every store goes on. It needs notify-exec for that,
     which the unit starts it with.
 
+METRICS
+    /metrics (for Prometheus), /healthz and /readyz are served over HTTP at metrics.listen,
+    127.0.0.1:9644 unless set; null is nowhere. They never name keys. The notify command
+    is run when something fails, waits for approval or looks wrong.
+
 LOG
     One JSON object a line to stdout, or readable lines where stdout is a terminal
     (without colours if NO_COLOR is set). With log.file in the config, JSON lines go
