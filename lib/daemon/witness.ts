@@ -147,7 +147,6 @@ export class Witness {
     const life = new Life(clock, this.#options.clock);
     const standing = this.#standing(name);
     standing.life = life;
-    standing.recovery = 'recovering';
     return {
       clock: life,
       recovered: (isDone) => {
