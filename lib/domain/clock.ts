@@ -28,10 +28,8 @@ export const systemClock: Clock = {
   monotonic: () => performance.now(),
   uptime: () => Number(process.hrtime.bigint() / 1_000_000n),
   sinceBoot: () => {
-    const [seconds] = readFileSync('/proc/uptime', 'utf8').split(' ');
-    const ms = Math.round(Number(seconds) * 1000);
-    if (!Number.isSafeInteger(ms)) throw new Error('/proc/uptime says no time');
-    return { boot: (bootId ??= readBootId()), ms };
+    const monotonic = systemClock.uptime(); // first: what passes between is none that it is ahead
+    return sinceBootOf((bootId ??= bootIn('/proc')), readFileSync('/proc/uptime', 'utf8'), monotonic);
   },
   isSynced: async () =>
     new Promise((resolve) => {
@@ -59,9 +57,31 @@ const SYNCED_TIMEOUT_MS = 3000;
 let bootId: string | undefined;
 
 /** The kernel's id of this boot, and whose count of it this process sees: a time namespace has its own. */
-function readBootId(): string {
-  return `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${readlinkSync('/proc/self/ns/time')}`;
+export function bootIn(proc: string): string {
+  const boot = readFileSync(`${proc}/sys/kernel/random/boot_id`, 'utf8').trim();
+  try {
+    return `${boot} ${readlinkSync(`${proc}/self/ns/time`)}`;
+  } catch (error) {
+    // Linux before 5.6 has no time namespaces, and later ones may be built without: there is one count.
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return boot;
+    throw error;
+  }
 }
+
+/**
+ * Time since boot, as `/proc/uptime` says it. In a container that may be a file of its
+ * own (lxcfs), with the time since the container was started: less than the kernel's
+ * monotonic time. Then that counts, as a count of its own: what two counts differ by
+ * is no time that has passed.
+ */
+export function sinceBootOf(boot: string, uptime: string, monotonic: number): SinceBoot {
+  const ms = Math.round(Number(uptime.split(' ')[0]) * 1000);
+  if (!Number.isSafeInteger(ms)) throw new Error('/proc/uptime says no time');
+  return ms < monotonic - UPTIME_STEP_MS ? { boot: `${boot} monotonic`, ms: monotonic } : { boot, ms };
+}
+
+/** More than /proc/uptime is rounded by. */
+const UPTIME_STEP_MS = 1000;
 
 /** Node ends a longer timer at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;

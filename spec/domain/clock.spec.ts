@@ -1,6 +1,9 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
-import { isoTime, systemClock } from '../../lib/domain/clock.ts';
+import { bootIn, isoTime, sinceBootOf, systemClock } from '../../lib/domain/clock.ts';
 
 describe('the system clock', () => {
   it('tells wall time in ms', () => {
@@ -35,6 +38,30 @@ describe('the system clock', () => {
     controller.abort(new Error('stop'));
     await sleep;
     await systemClock.sleep(60_000, controller.signal);
+  });
+
+  it('tells which boot it counts from, also on a kernel without time namespaces', () => {
+    const proc = mkdtempSync(path.join(tmpdir(), 'proc-'));
+    try {
+      for (const made of ['sys/kernel/random', 'self/ns'])
+        mkdirSync(path.join(proc, made), { recursive: true });
+      writeFileSync(path.join(proc, 'sys/kernel/random/boot_id'), 'an-id\n');
+      expect(bootIn(proc)).to.equal('an-id');
+      symlinkSync('time:[1]', path.join(proc, 'self/ns/time'));
+      expect(bootIn(proc)).to.equal('an-id time:[1]');
+    } finally {
+      rmSync(proc, { recursive: true });
+    }
+    expect(systemClock.sinceBoot().boot.split(' ')[0]).to.match(/^[\da-f-]{36}$/);
+  });
+
+  it("does not take a container's time for the machine's: nothing passes between two counts", () => {
+    expect(sinceBootOf('b', '28897.88 14187.12\n', 28_898_237)).to.deep.equal({ boot: 'b', ms: 28_897_880 });
+    expect(sinceBootOf('b', '99999.00 1.00\n', 28_898_237)).to.deep.equal({ boot: 'b', ms: 99_999_000 });
+    expect(sinceBootOf('b', '100.00 1.00\n', 28_898_237)).to.deep.equal({
+      boot: 'b monotonic',
+      ms: 28_898_237,
+    });
   });
 
   it('sleeps longer than one timer can', async () => {
