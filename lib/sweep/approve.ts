@@ -180,7 +180,8 @@ function take(place: Place, run: Run, plan: WaitingPlan): number {
   const { catalog, row, clock } = place;
   const now = clock.now();
   const isTaken = catalog.transaction(() => {
-    if (!catalog.waiting.take({ plan: plan.n, run: run.n, now })) return false;
+    const sure = catalog.clock.sureTime(clock);
+    if (!catalog.waiting.take({ plan: plan.n, run: run.n, now: sure })) return false;
     const detail = `${plan.sweep}, policy ${plan.policy}: ${plan.over}`;
     const { objects: count, bytes } = plan;
     catalog.events.add({ store: row.n, run: run.n, what: 'plan-approved', now, count, bytes, detail });
@@ -235,7 +236,7 @@ export async function reject(
 ): Promise<Rejected> {
   const { catalog, row, clock } = place;
   const plan = planOf(place, id);
-  switch (waitingStateAt(plan, clock.now())) {
+  switch (waitingStateAt(plan, catalog.clock.sureTime(clock))) {
     case 'rejected':
     case 'expired':
       return { plan, outcome: 'already' };
@@ -248,7 +249,7 @@ export async function reject(
   await inRun(place, 'sweep', async (run) => {
     const isRejected = catalog.transaction(() => {
       const now = clock.now();
-      if (!catalog.waiting.reject(plan.n, reason, now)) return false;
+      if (!catalog.waiting.reject(plan.n, reason, catalog.clock.sureTime(clock))) return false;
       const detail = `${plan.sweep}, policy ${plan.policy}: ${reason}`;
       const { objects: count, bytes } = plan;
       catalog.events.add({ store: row.n, run: run.n, what: 'plan-rejected', now, count, bytes, detail });
@@ -278,9 +279,9 @@ function planOf({ catalog, row }: Place, id: string): WaitingPlan {
 }
 
 /** Why a plan can't be approved, or undefined. */
-function refusalOf({ clock }: Place, plan: WaitingPlan): TombstonedError | undefined {
+function refusalOf({ catalog, clock }: Place, plan: WaitingPlan): TombstonedError | undefined {
   const again = 'the next sweep plans anew; see tombstonectl sweeps';
-  switch (waitingStateAt(plan, clock.now())) {
+  switch (waitingStateAt(plan, catalog.clock.sureTime(clock))) {
     case 'waiting':
       return plan.movedBy === null ? undefined : beingMoved(plan);
     case 'approved':

@@ -60,6 +60,8 @@ export async function fileWaiting(place: Place, run: Run, from: FromPlan): Promi
     const isFiled = catalog.transaction(() => {
       expireIn(place);
       const now = clock.now();
+      // A clock that is wrong neither ends its time early nor makes it last for years.
+      const expiresAt = catalog.clock.sureTime(clock) + WAITS_MS;
       const { objects, bytes, limit } = over;
       const filed = catalog.waiting.file({
         sweep: to,
@@ -70,7 +72,7 @@ export async function fileWaiting(place: Place, run: Run, from: FromPlan): Promi
         objects,
         bytes,
         now,
-        expiresAt: now + WAITS_MS,
+        expiresAt,
       });
       const detail = `${id}, policy ${plan.policy}: ${limit}`;
       if (filed)
@@ -109,7 +111,8 @@ async function takeOut({ catalog }: Place, from: FromPlan, to: number | null): P
 
 /** The plan of a policy that waits, or is just being moved. */
 export function waitingOf({ catalog, row, clock }: Place, policy: string): WaitingPlan | undefined {
-  return catalog.waiting.ofStore(row.n, clock.now()).find((plan) => plan.policy === policy);
+  const now = catalog.clock.sureTime(clock);
+  return catalog.waiting.ofStore(row.n, now).find((plan) => plan.policy === policy);
 }
 
 /** Gives up plans whose time is over, and drops the keys of those that nobody can approve any more. */
@@ -125,7 +128,7 @@ export async function tidyWaiting(place: Place): Promise<void> {
 
 function expireIn({ catalog, row, clock }: Place): WaitingPlan[] {
   const now = clock.now();
-  const expired = catalog.waiting.expire(row.n, now);
+  const expired = catalog.waiting.expire(row.n, catalog.clock.sureTime(clock));
   for (const { sweep, policy, objects, bytes } of expired) {
     const detail = `${sweep}, policy ${policy}`;
     catalog.events.add({ store: row.n, run: null, what: 'plan-expired', now, count: objects, bytes, detail });

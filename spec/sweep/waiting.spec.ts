@@ -11,7 +11,7 @@ import type { Place } from '../../lib/run/place.ts';
 import { createHold } from '../../lib/store/holds.ts';
 import { type ApproveOptions, type ApproveResult, approve, reject } from '../../lib/sweep/approve.ts';
 import type { SweepResult } from '../../lib/sweep/sweep.ts';
-import { tidyWaiting } from '../../lib/sweep/waiting.ts';
+import { tidyWaiting, waitingOf } from '../../lib/sweep/waiting.ts';
 import { dieAt } from '../support/dying.ts';
 import {
   allTombstones,
@@ -410,9 +410,9 @@ describe('a plan over a limit', () => {
       files('a', 'b', 'c');
       const id = await filed();
       const { filedAt = 0 } = waiting()[0] ?? {};
-      temp.clock.wall = filedAt + 7 * DAY - 1;
+      temp.clock.advance(filedAt + 7 * DAY - 1 - temp.clock.wall);
       expect((await approved(id, { dryRun: true })).planned).to.equal(3);
-      temp.clock.wall = filedAt + 7 * DAY;
+      temp.clock.advance(1);
       const error = await failure(approved(id));
       expect([error.code, error.message]).to.deep.equal([
         'conflict',
@@ -424,6 +424,21 @@ describe('a plan over a limit', () => {
       expect(place.catalog.waiting.get(id)?.state).to.equal('expired');
       expect(place.catalog.waiting.leftovers()).to.deep.equal([]);
       expect(moved()).to.deep.equal([]);
+    });
+
+    it('is not given up early, nor kept for years, by a clock that is wrong', async () => {
+      files('a', 'b', 'c');
+      const id = await filed();
+      temp.clock.wall += 3650 * DAY;
+      await tidyWaiting(place);
+      expect(waitingOf(place, 'old')?.sweep).to.equal(id);
+      await reject(place, id, { reason: 'spec', dryRun: false });
+      const late = await filed(); // while it is wrong
+      temp.clock.wall -= 3650 * DAY;
+      expect(place.catalog.waiting.get(late)?.state).to.equal('waiting');
+      temp.clock.advance(7 * DAY);
+      await tidyWaiting(place);
+      expect(place.catalog.waiting.get(late)?.state).to.equal('expired');
     });
 
     it('is dropped when it is rejected, with the reason, and can’t be approved', async () => {

@@ -5,7 +5,7 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import type { Sweep } from '../../catalog/sweeps.ts';
 import { type WaitingPlan, waitingStateAt } from '../../catalog/waiting.ts';
 import { selectStores } from '../../config/load.ts';
-import { isoTime } from '../../domain/clock.ts';
+import { isoTime, systemClock } from '../../domain/clock.ts';
 import { printable } from '../../domain/key.ts';
 import { formatSize } from '../../domain/quantities.ts';
 import { revisionText } from '../../domain/revision.ts';
@@ -47,7 +47,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
   const most = limit === 0 ? Number.MAX_SAFE_INTEGER : limit;
   return withCatalog(config, async (catalog) => {
     const rows = knownStores(catalog, selectStores(config, given.store)).map(({ row }) => row);
-    const now = Date.now();
+    const now = catalog.clock.sureTime(systemClock);
     const shown = (sweep: Sweep): ShownSweep => ({ sweep, plan: catalog.waiting.get(sweep.id) });
     const one = id === undefined ? undefined : catalog.sweeps.get(sweepIdOf(catalog, rows, id));
     if (one !== undefined) {
