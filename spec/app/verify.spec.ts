@@ -476,6 +476,15 @@ describe('verify', function () {
       expect((await verified(place)).problems).to.deep.equal([...still, 'missing-copy b'].toSorted());
     });
 
+    it('clears nothing for old that only a clock that is ahead makes so', async () => {
+      await place.store.control.create('tmp/links-1-2', 'probe');
+      await exempt('exempt', 1, temp.clock.wall + HOUR);
+      await verified(place); // the clock is known
+      temp.clock.wall = Math.max(temp.clock.wall, Date.now()) + 3 * DAY;
+      const { problems, repaired } = await verified(place, { repair: 'yes' });
+      expect([problems, repaired]).to.deep.equal([[], 0]);
+    });
+
     it('touches nothing in a dry run, and nothing but that otherwise', async () => {
       await leaveAll();
       const files = filesBelow(temp.directory).filter((name) => !/catalog\.db(-|$)/.test(name));

@@ -151,9 +151,11 @@ function lockOfEnded(catalog: Place['catalog'], id: string): FileLock | undefine
   return undefined;
 }
 
-async function* temporaries({ store, clock, report }: Place, remedies: Remedies): AsyncGenerator<Leftover> {
+async function* temporaries(place: Place, remedies: Remedies): AsyncGenerator<Leftover> {
+  const { store, catalog, clock, report } = place;
   for (const { name, changedAt, isOurs } of await store.control.temporaries()) {
-    const age = clock.now() - changedAt;
+    // By a clock that is ahead, what is being written would seem left.
+    const age = catalog.clock.sureTime(clock) - changedAt;
     if (age < FRESH_MS) continue;
     const mend = async (): Promise<boolean> => {
       try {
