@@ -65,7 +65,14 @@ export function acceptClock(
         catalog.clock.noteStore(row.n, { accepted: of.ahead ?? 0, off: null });
       const was = state.problem ?? of?.problem ?? 'it was right';
       const detail = `accepted by ${actor.by}${why} (${was})`;
-      catalog.events.add({ store: row.n, run: null, what: 'clock-accepted', now: clock.now(), detail });
+      catalog.events.add({
+        store: row.n,
+        run: null,
+        who: actor,
+        what: 'clock-accepted',
+        now: clock.now(),
+        detail,
+      });
     }
   });
 }

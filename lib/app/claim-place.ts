@@ -53,19 +53,20 @@ export function ctlOfUrl(url: string): string {
   return `tombstonectl --url ${url}`;
 }
 
-/** Writes into the catalog's log, where there is one, what was done by hand; that it can't be is no reason to undo it. */
+/** Writes into the catalog's log, where there is one, what was done by hand; that it can't be is no reason to undo it. `key` is the one that it is about, where it is one. */
 export function note(
   { known, clock, actor, report }: ClaimPlace,
   what: EventWhat,
   about: string,
   reason: string,
+  key?: string,
 ): void {
   if (known === null) return;
   const { catalog, row } = known;
   try {
-    const detail = `${about} by ${actor.by}: ${reason}`;
+    const detail = `${about}: ${reason}`;
     catalog.transaction(() =>
-      catalog.events.add({ store: row.n, run: null, what, now: clock.now(), detail }),
+      catalog.events.add({ store: row.n, run: null, who: actor, what, now: clock.now(), key, detail }),
     );
   } catch (error) {
     report('warn', `${about} is not in the catalog's log: ${messageOf(error)}`);

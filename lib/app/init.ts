@@ -63,7 +63,14 @@ export async function initStore(
       const uuid = (await readIdentity(store.control, 'write'))?.uuid ?? '';
       const owner = await createOwner(store.control, { catalog: catalog.uuid, host: actor.host, since: now });
       await checkOwner(store, catalog.uuid);
-      catalog.addStore({ name: storeConfig.name, uuid, url: storeConfig.url, pendingPrefix });
+      catalog.transaction(() => {
+        const { name, url } = storeConfig;
+        const added = catalog.addStore({ name, uuid, url, pendingPrefix });
+        if (row !== undefined) return;
+        const detail = `${name}: store ${uuid} at ${url}`;
+        const event = { store: added.n, run: null, who: actor, now: clock.now(), detail };
+        catalog.events.add({ ...event, what: 'store-added' });
+      });
       return { uuid, identity, owner, catalog: isNew ? 'created' : 'exists' };
     } finally {
       catalog.close();

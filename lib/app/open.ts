@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { hostname, userInfo } from 'node:os';
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, PolicyConfig, StoreConfig } from '../config/config.ts';
 import { type Clock, systemClock } from '../domain/clock.ts';
@@ -11,6 +9,7 @@ import type { DropIn, Guards, Policy } from '../policy/policy.ts';
 import { Pace } from '../run/pace.ts';
 import type { Actor, Place, Report } from '../run/place.ts';
 import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/identity.ts';
+import { currentActor } from './actor.ts';
 import { type OnRequest, openStore } from './open-store.ts';
 
 /** Time, randomness and talk: what tests replace. */
@@ -27,24 +26,6 @@ export interface Surroundings {
 /** The real surroundings of a process. */
 export function realSurroundings(report: Report): Surroundings {
   return { clock: systemClock, random: systemRandom, actor: currentActor(), report, isThreaded: true };
-}
-
-function currentActor(): Actor {
-  const host = hostname();
-  return {
-    pid: process.pid,
-    host,
-    boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
-    by: `${userName()}@${host}`,
-  };
-}
-
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return `uid ${process.geteuid?.() ?? '?'}`; // a user without an entry in passwd
-  }
 }
 
 /** Opens the catalog that a config names; a purge may use the room that is kept for it. */

@@ -1,9 +1,9 @@
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
-import { commonPrefix } from '../domain/key.ts';
+import { commonPrefix, printable } from '../domain/key.ts';
 import { waitForFences } from '../run/wait-for-fences.ts';
 import { createHold, type Hold, listHolds, readHold } from '../store/holds.ts';
-import type { ClaimPlace } from './claim-place.ts';
+import { type ClaimPlace, note } from './claim-place.ts';
 
 /** What is to be held. Ids keep pending copies from purges, keys and prefixes keep all from sweeps too. */
 export type HeldScope = Hold['scope'];
@@ -132,6 +132,10 @@ export class Holding {
       }
       throw error;
     }
+    const { scope, until, reason } = hold;
+    const ends = until === null ? '' : ` until ${new Date(until).toISOString()}`;
+    const key = scope.by === 'keys' && scope.keys.length === 1 ? scope.keys[0] : undefined;
+    note(this.#place, 'held', `hold ${hold.id} on ${scopeText(scope)}${ends}`, reason, key);
   }
 
   /** A hold that claims the same, or more of it, for the same reason and as long: it is not made twice. */
@@ -177,6 +181,17 @@ export class Holding {
 /** Whether a scope is what `pause` holds. */
 export function isEverything(scope: HeldScope): boolean {
   return scope.by === 'prefix' && scope.prefix === '';
+}
+
+function scopeText(scope: HeldScope): string {
+  switch (scope.by) {
+    case 'prefix':
+      return scope.prefix === '' ? 'everything' : `all below ${printable(scope.prefix)}`;
+    case 'keys':
+      return scope.keys.length === 1 ? printable(scope.keys[0] ?? '') : `${scope.keys.length} keys`;
+    case 'ids':
+      return scope.ids.length === 1 ? (scope.ids[0] ?? '') : `${scope.ids.length} tombstones`;
+  }
 }
 
 function includes(own: HeldScope, other: HeldScope): boolean {

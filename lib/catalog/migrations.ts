@@ -284,4 +284,81 @@ CREATE TABLE store_clocks (
 CREATE INDEX tombstones_locked ON tombstones (store, locked_until, id, size, gone_at, purge_after, state)
   WHERE locked_until IS NOT NULL AND state IN ('pending', 'restored');
 `,
+  `
+-- Who runs: the user that started the process, and by which program and command.
+ALTER TABLE runs ADD COLUMN uid INTEGER;
+ALTER TABLE runs ADD COLUMN via TEXT;
+
+-- The log becomes a chain: each entry has the hash of the one before (log-chain.ts).
+DROP TRIGGER events_append_only;
+DROP INDEX events_by_tombstone;
+DROP INDEX events_by_batch;
+ALTER TABLE events RENAME TO events_before;
+CREATE TABLE events (
+  n INTEGER PRIMARY KEY,               -- without gaps, in the order of commits
+  at INTEGER NOT NULL,
+  store INTEGER,                       -- these two without foreign keys: an entry outlives what it names
+  run INTEGER,
+  by TEXT,
+  uid INTEGER,
+  via TEXT,
+  what TEXT NOT NULL,
+  tombstone TEXT,
+  key TEXT,
+  batch_at INTEGER,
+  count INTEGER,
+  bytes INTEGER,
+  cause TEXT,                          -- the policies, or why by hand
+  detail TEXT,
+  rows BLOB,                           -- a digest over the tombstones that it is about
+  prev BLOB NOT NULL,
+  hash BLOB NOT NULL
+) STRICT;
+
+-- Where the chain ends, and where it begins: after the entries that retention has removed.
+CREATE TABLE log_ends (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  head_n INTEGER NOT NULL,
+  head_hash BLOB NOT NULL,
+  removed_n INTEGER NOT NULL DEFAULT 0,
+  removed_hash BLOB NOT NULL DEFAULT (zeroblob(32)),
+  -- Tombstones that ended before are forgotten: older entries can't be compared with them.
+  forgotten_before INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+INSERT INTO events
+WITH RECURSIVE
+  chain (n, was, at, store, run, by, what, tombstone, batch_at, count, bytes, detail, prev, hash) AS (
+    SELECT 0, 0, 0, NULL, NULL, NULL, '', NULL, NULL, NULL, NULL, NULL, zeroblob(32), zeroblob(32)
+    UNION ALL
+    SELECT c.n + 1, e.n, e.at, e.store, e.run, r.by, e.what, e.tombstone, e.batch_at, e.count, e.bytes, e.detail, c.hash,
+      log_hash(c.n + 1, e.at, e.store, e.run, r.by, NULL, NULL, e.what, e.tombstone, NULL, e.batch_at, e.count,
+        e.bytes, NULL, e.detail, NULL, c.hash)
+    FROM chain c JOIN events_before e ON e.n = (SELECT min(n) FROM events_before WHERE n > c.was) LEFT JOIN runs r ON r.n = e.run
+  )
+SELECT n, at, store, run, by, NULL, NULL, what, tombstone, NULL, batch_at, count, bytes, NULL, detail, NULL, prev, hash
+FROM chain WHERE n > 0;
+INSERT INTO log_ends (one, head_n, head_hash)
+SELECT 1, coalesce(max(n), 0), coalesce((SELECT hash FROM events ORDER BY n DESC LIMIT 1), zeroblob(32)) FROM events;
+DROP TABLE events_before;
+
+CREATE INDEX events_by_tombstone ON events (tombstone, n) WHERE tombstone IS NOT NULL;
+CREATE INDEX events_by_batch ON events (batch_at, n) WHERE batch_at IS NOT NULL;
+CREATE INDEX events_by_key ON events (key, n) WHERE key IS NOT NULL;
+CREATE INDEX events_by_time ON events (at, n);
+CREATE INDEX events_by_store ON events (store, at, n);
+CREATE TRIGGER events_append_only BEFORE UPDATE ON events
+  BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TRIGGER events_in_order BEFORE INSERT ON events
+  WHEN NEW.n IS NOT (SELECT head_n + 1 FROM log_ends) OR NEW.prev IS NOT (SELECT head_hash FROM log_ends)
+  BEGIN SELECT RAISE(ABORT, 'events follow one another'); END;
+CREATE TRIGGER events_stay BEFORE DELETE ON events
+  WHEN OLD.n > (SELECT removed_n FROM log_ends)
+  BEGIN SELECT RAISE(ABORT, 'events go by retention only'); END;
+CREATE TRIGGER log_ends_grow BEFORE UPDATE ON log_ends
+  WHEN NEW.head_n < OLD.head_n OR NEW.removed_n < OLD.removed_n OR NEW.removed_n > NEW.head_n
+  BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+CREATE TRIGGER log_ends_stay BEFORE DELETE ON log_ends
+  BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+`,
 ];

@@ -38,12 +38,15 @@ export class Runs {
     host: string;
     boot: string;
     by: string;
+    /** The user that started the process, and the program with its command. */
+    uid?: number | undefined;
+    via?: string | undefined;
     now: number;
     lock?: string;
   }): number {
     return this.#sql.number(
-      `INSERT INTO runs (id, store, kind, pid, host, boot, by, started_at, lock)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING n`,
+      `INSERT INTO runs (id, store, kind, pid, host, boot, by, started_at, lock, uid, via)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING n`,
       run.id,
       run.store,
       run.kind,
@@ -53,6 +56,8 @@ export class Runs {
       run.by,
       run.now,
       run.lock ?? null,
+      run.uid ?? null,
+      run.via ?? null,
     );
   }
 

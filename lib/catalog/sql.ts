@@ -100,6 +100,15 @@ export function asNumberOrNull(value: unknown): number | null {
   return value === null ? null : asNumber(value);
 }
 
+export function asBytes(value: unknown): Buffer {
+  if (!Buffer.isBuffer(value)) throw damaged(value);
+  return value;
+}
+
+export function asBytesOrNull(value: unknown): Buffer | null {
+  return value === null ? null : asBytes(value);
+}
+
 export function keyOf(value: unknown): Key {
   const key = asKey(asText(value));
   if (key === undefined) throw damaged(value);

@@ -3,6 +3,7 @@ import { idTime, MAX_BATCH, makeTombstoneId, parseTombstoneId, type RandomSource
 import type { Key } from '../domain/key.ts';
 import { type Revision, revisionHash, revisionText } from '../domain/revision.ts';
 import { COPY_STATES, STATES, type State } from '../domain/state.ts';
+import type { DigestRow } from './log-chain.ts';
 import {
   asNumber,
   asNumberOrNull,
@@ -674,13 +675,55 @@ export class Tombstones {
       }));
   }
 
-  /** Forgets tombstones that were purged or abandoned before a time, at most `limit`; says how many. */
+  /** What never changes in tombstones, of those that are known. */
+  rowsById(ids: readonly string[]): DigestRow[] {
+    return this.#sql
+      .all(
+        `SELECT id, key, size, revision FROM tombstones WHERE id IN (SELECT value FROM json_each(?))`,
+        JSON.stringify(ids),
+      )
+      .map(toDigestRow);
+  }
+
+  /** The same of a batch, by its time. */
+  rowsOfBatch(store: number, batchAt: number, limit: number): DigestRow[] {
+    const time = idTime(batchAt);
+    return this.#sql
+      .all(
+        `SELECT id, key, size, revision FROM tombstones WHERE id > ? AND id < ? AND +store = ? ORDER BY id LIMIT ?`,
+        time,
+        `${time}~`,
+        store,
+        limit,
+      )
+      .map(toDigestRow);
+  }
+
+  /** The same of those that a run purged at a time. */
+  rowsPurged(run: number, at: number, limit: number): DigestRow[] {
+    return this.#sql
+      .all(
+        `SELECT id, key, size, revision FROM tombstones INDEXED BY tombstones_ended
+         WHERE ended_at IS NOT NULL AND ended_at = ? AND run = ? AND state = 'purged' LIMIT ?`,
+        at,
+        run,
+        limit,
+      )
+      .map(toDigestRow);
+  }
+
+  /**
+   * Forgets tombstones that were moved, and purged or abandoned, before a time, at most
+   * `limit`; says how many.
+   */
   forget(before: number, limit: number): number {
     const rows = this.#sql.all(
       `DELETE FROM tombstones WHERE id IN
-         (SELECT id FROM tombstones INDEXED BY tombstones_ended WHERE ended_at IS NOT NULL AND ended_at < ? LIMIT ?)
+         (SELECT id FROM tombstones INDEXED BY tombstones_ended
+          WHERE ended_at IS NOT NULL AND ended_at < ? AND +id < ? LIMIT ?)
        RETURNING store, state, size`,
       before,
+      idTime(Math.max(before, 0)),
       limit,
     );
     for (const row of rows)
@@ -721,6 +764,21 @@ function raced(id: string): TombstonedError {
     key: id,
     hint: 'run the command again',
   });
+}
+
+/** What never changes in a tombstone, or in the intent that becomes one. */
+export function digestRowOf(one: Pick<IntendedMove, 'id' | 'key' | 'revision'>): DigestRow {
+  const { id, key, revision } = one;
+  return { id, key, size: revision.size, revision: revisionText(revision) };
+}
+
+function toDigestRow(row: Row): DigestRow {
+  return {
+    id: asText(row['id']),
+    key: asText(row['key']),
+    size: asNumber(row['size']),
+    revision: asText(row['revision']),
+  };
 }
 
 function toTombstone(row: Row): Tombstone {

@@ -8,6 +8,7 @@ const EXIT_STATUS = `EXIT STATUS
     4    A conflict: a live object is in the way, or was changed.
     5    Blocked: by a lease, a hold, a fence, a limit, the owner.
     6    A restore is incomplete: every missing key is on stderr.
+    7    Checked, and not well.
     130, 143
          Stopped by SIGINT or SIGTERM, after the batch that was under way.
     Of several, the first of 1, 6, 5, 4, 3.

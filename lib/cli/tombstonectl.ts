@@ -1,5 +1,6 @@
 import type { Argv } from 'yargs';
 import yargs from 'yargs';
+import { actVia } from '../app/actor.ts';
 import { isNearWord } from '../domain/near-word.ts';
 import { type Command, GLOBALS, givenOf, type OptionTable } from './command.ts';
 import { usageError } from './fail.ts';
@@ -51,6 +52,7 @@ async function understand(words: readonly string[], flags: readonly string[]): P
         const { manual, options, run } = await load();
         task = async (out) => {
           if (read['help'] === true) return show(out, helpOf(names, summary, manual, options));
+          actVia(`tombstonectl ${command}`);
           const values = { ...givenOf(options, read), ...givenOf(GLOBALS, read) };
           return run({ options: values, operands: operandsOf(read).slice(1), out });
         };
@@ -83,6 +85,7 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   add(['clock'], 'whether the clock is trusted; accept it', () => import('./commands/clock.ts'));
   add(['doctor'], 'examine the stores, and how they are guarded', () => import('./commands/doctor.ts'));
   add(['verify'], 'compare the catalog with the store', () => import('./commands/verify.ts'));
+  add(['log'], 'the audit trail: who did what, when', () => import('./commands/log.ts'));
   add(['status'], 'how the stores stand, and what goes when', () => import('./commands/status.ts'));
 
   parser.fail((message: string | null, error: Error | undefined) => {

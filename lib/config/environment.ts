@@ -10,6 +10,8 @@ export interface Environment {
   readonly lease: string | undefined;
   /** `NO_COLOR`: no colours, whatever the terminal. */
   readonly noColor: boolean;
+  /** `SUDO_USER`: whom `sudo` says that it acts for. */
+  readonly sudoUser: string | undefined;
 }
 
 /** Reads the environment as it is now. The rest of the program never reads `process.env`. */
@@ -19,6 +21,7 @@ export function readEnvironment(): Environment {
     url: variable('TOMBSTONED_URL'),
     lease: variable('TOMBSTONED_LEASE'),
     noColor: variable('NO_COLOR') !== undefined,
+    sudoUser: variable('SUDO_USER'),
   };
 }
 

@@ -214,6 +214,8 @@ async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd> {
     kept: Object.fromEntries(kept),
     failed,
     bytes,
+    // Noted outside the catalog, for `log --check --seen`.
+    logHead: place.catalog.events.headText(),
     interrupted: isCut,
     ms: Math.round(surroundings.clock.monotonic() - begun),
   });

@@ -1,3 +1,4 @@
+import { actVia } from '../app/actor.ts';
 import { becomeOwnerOf } from '../app/become-owner.ts';
 import { realSurroundings } from '../app/open.ts';
 import { programVersion } from '../app/version.ts';
@@ -34,6 +35,7 @@ export async function tombstoned(args: readonly string[]): Promise<number> {
 }
 
 async function run(config: Config): Promise<number> {
+  actVia('tombstoned');
   becomeOwnerOf(config.catalog); // before the log's file is opened, which may be made
   const { clock, random, actor } = realSurroundings(() => undefined);
   const { noColor } = readEnvironment();

@@ -1,4 +1,4 @@
-import type { Tombstone } from '../catalog/tombstones.ts';
+import { digestRowOf, type Tombstone } from '../catalog/tombstones.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { commonPrefix, printable } from '../domain/key.ts';
@@ -111,9 +111,19 @@ class Purger {
       let forgotten = 0;
       const before = catalog.clock.sureTime(clock) - historyFor;
       while (forgotten < FORGET) {
-        const count = catalog.transaction(() => catalog.tombstones.forget(before, BATCH));
+        const count = catalog.transaction(() => {
+          const rows = catalog.tombstones.forget(before, BATCH);
+          if (rows > 0) catalog.events.forgotTombstones(before);
+          return rows;
+        });
         forgotten += count;
         if (count < BATCH) break;
+      }
+      const about = { store: row.n, run: run.n, now: clock.now() };
+      for (let removed = 0; removed < FORGET; ) {
+        const count = catalog.events.forget(before, BATCH, about);
+        if (count === 0) break;
+        removed += count;
       }
     }
     return {
@@ -200,7 +210,10 @@ class Purger {
         ends: settled,
       });
       const event = { store: row.n, run: run.n, now: at };
-      if (purged.length > 0) catalog.events.add({ ...event, what: 'purged', count: purged.length, bytes });
+      if (purged.length > 0) {
+        const rows = purged.map(({ tombstone }) => digestRowOf(tombstone));
+        catalog.events.add({ ...event, what: 'purged', count: purged.length, bytes, rows });
+      }
       for (const { tombstone, to, detail } of ends) {
         if (detail === null) continue;
         const what = to === 'purged' ? 'purged' : 'purge-kept';

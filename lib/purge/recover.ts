@@ -45,6 +45,7 @@ export async function recoverPurges(
         catalog.events.add({
           store: row.n,
           run: dead.n,
+          who: place.actor,
           now: at,
           what: 'recovered',
           tombstone: tombstone.id,

@@ -286,6 +286,7 @@ export function settleRestores(
       catalog.events.add({
         store: row.n,
         run,
+        who: place.actor,
         now: at,
         what: isBack ? 'restored' : 'restore-failed',
         tombstone: tombstone.id,

@@ -12,6 +12,10 @@ export interface Actor {
   readonly boot: string;
   /** As `user@host`. */
   readonly by: string;
+  /** The user that started this process, whoever it has become; undefined where that is not known. */
+  readonly uid?: number | undefined;
+  /** The program, and its command. */
+  readonly via?: string | undefined;
 }
 
 /** Where talk goes: the daemon's log, or the CLI's stderr. One line a call. */

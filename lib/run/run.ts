@@ -65,8 +65,8 @@ function begin(place: Place, kind: RunKind): { run: Run; lock: FileLock } {
   if (lock === undefined)
     throw new TombstonedError('failed', `run ${id} exists already`, { hint: 'try again' });
   try {
-    const { pid, host, boot, by } = actor;
-    const of = { id, store: row.n, kind, pid, host, boot, by, now, lock: lock.identity };
+    const { pid, host, boot, by, uid, via } = actor;
+    const of = { id, store: row.n, kind, pid, host, boot, by, uid, via, now, lock: lock.identity };
     return { run: { id, n: catalog.runs.begin(of), fences: new RunFences(id) }, lock };
   } catch (error) {
     lock.release(); // and its file stays: the row may have been written after all
@@ -83,7 +83,13 @@ async function end(place: Place, run: Run, lock: FileLock, outcome: string): Pro
       return;
     }
     await run.fences.takeDownAll(place.store);
-    place.catalog.runs.end(run.n, outcome, place.clock.now());
+    const { catalog, row, clock } = place;
+    catalog.transaction(() => {
+      const now = clock.now();
+      catalog.runs.end(run.n, outcome, now);
+      if (outcome !== 'done')
+        catalog.events.add({ store: row.n, run: run.n, what: 'run-failed', now, detail: outcome });
+    });
   } catch (error) {
     lock.release();
     throw error;

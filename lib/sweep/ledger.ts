@@ -1,5 +1,12 @@
+import type { NewEvent, Who } from '../catalog/events.ts';
 import type { PlanItem } from '../catalog/sweeps.ts';
-import type { Intent, OpenBatch, Settled } from '../catalog/tombstones.ts';
+import {
+  digestRowOf,
+  type IntendedMove,
+  type Intent,
+  type OpenBatch,
+  type Settled,
+} from '../catalog/tombstones.ts';
 import { type Keeper, keepersOf } from '../run/claims.ts';
 import { firstOf } from '../run/pace.ts';
 import type { Place } from '../run/place.ts';
@@ -53,10 +60,14 @@ export type Book = Pick<Place, 'catalog' | 'row' | 'clock' | 'random' | 'safetyW
 export class CatalogLedger implements Ledger {
   readonly #book: Book;
   readonly #run: number;
+  readonly #who: Who | undefined;
+  readonly #causes = new Map<number, string>();
 
-  constructor(book: Book, run: number) {
+  /** `who`: whoever acts for the run, where that is not the run's own process. */
+  constructor(book: Book, run: number, who?: Who) {
     this.#book = book;
     this.#run = run;
+    this.#who = who;
   }
 
   async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {
@@ -117,19 +128,46 @@ export class CatalogLedger implements Ledger {
       const now = catalog.clock.count(clock);
       catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, at, window });
       catalog.sweeps.count(sweep, counts);
-      const event = { store: row.n, run, now: at };
+      const event = { store: row.n, run, who: this.#who, now: at };
+      const events: NewEvent[] = [];
+      const about = (move: IntendedMove): Pick<NewEvent, 'tombstone' | 'cause'> => ({
+        tombstone: move.id,
+        cause: this.#causeOf([move]),
+      });
       if (left > 0) {
         // The batch's own line will tell of those that are left.
-        for (const { id } of moved) catalog.events.add({ ...event, what: 'moved', tombstone: id });
+        for (const move of moved)
+          events.push({ ...event, what: 'moved', ...about(move), rows: [digestRowOf(move)] });
       } else if (moved.length > 0) {
-        catalog.events.add({ ...event, what: 'moved', batchAt, count: moved.length, bytes });
+        const [cause, rows] = [this.#causeOf(moved), moved.map(digestRowOf)];
+        events.push({ ...event, what: 'moved', batchAt, count: moved.length, bytes, cause, rows });
       }
-      for (const end of ends) {
-        if (end.to === 'open' || end.to === 'dropped' || end.to === 'untried') continue;
+      for (const move of exceptions.size === 0 ? [] : moves) {
+        const end = exceptions.get(move.id);
+        if (end === undefined || end.to === 'open' || end.to === 'dropped' || end.to === 'untried') continue;
         const what = end.to === 'restored' ? 'put-back' : end.to === 'pending' ? 'moved-other' : 'abandoned';
         const detail = end.to === 'abandoned' ? end.why : 'another revision than planned was at the key';
-        catalog.events.add({ ...event, what, tombstone: end.id, detail });
+        const revision = 'revision' in end ? end.revision : move.revision;
+        const rows = [digestRowOf({ ...move, revision })];
+        events.push({ ...event, what, ...about(move), detail, rows });
       }
+      catalog.events.addAll(events);
     });
+  }
+
+  /** Why objects go, in words. */
+  #causeOf(moves: readonly IntendedMove[]): string {
+    const texts = new Set<string>();
+    for (const { cause } of moves) {
+      let text = this.#causes.get(cause);
+      if (text === undefined) {
+        const { policy, reason } = this.#book.catalog.sweeps.causeOf(cause);
+        const why = reason === null ? 'by hand' : `by hand: ${reason}`;
+        text = policy === null ? why : `policy ${policy}`;
+        this.#causes.set(cause, text);
+      }
+      texts.add(text);
+    }
+    return [...texts].join(', ');
   }
 }

@@ -81,7 +81,7 @@ async function finish(
     if (outcome === undefined) throw new TypeError('an outcome is missing');
     return outcome instanceof Error ? { outcome: 'failed', error: outcome } : outcome;
   });
-  const ledger = new CatalogLedger(place, dead.n);
+  const ledger = new CatalogLedger(place, dead.n, place.actor);
   for (const { outcome } of await settle(place, ledger, open, outcomes, true)) {
     if (outcome === 'moved') sum.moved++;
     else if (outcome === 'failed') sum.left++;

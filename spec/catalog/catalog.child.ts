@@ -13,6 +13,7 @@ export type Task =
   | { readonly do: 'create' }
   | { readonly do: 'settings' }
   | { readonly do: 'hold-transaction'; readonly ms: number }
+  | { readonly do: 'log'; readonly store: number; readonly times: number }
   | { readonly do: 'move-and-take'; readonly store: number; readonly now: number };
 
 export interface Answer {
@@ -20,6 +21,7 @@ export interface Answer {
   readonly settings?: unknown[];
   readonly batches?: number[];
   readonly taken?: string[];
+  readonly logged?: number[];
 }
 
 process.once('message', (task: Task) => {
@@ -41,6 +43,8 @@ function answer(task: Task): Answer {
             catalog.pragma(name),
           ),
         };
+      case 'log':
+        return { logged: log(catalog, task.store, task.times) };
       case 'move-and-take':
         return { batches: move(catalog, task.store, task.now), taken: take(catalog, task.store, task.now) };
     }
@@ -73,6 +77,20 @@ function begin(catalog: Catalog, store: number): number {
     by: '',
     now: 1,
   });
+}
+
+/** Adds entries to the log, each in a transaction of its own; gives their numbers. */
+function log(catalog: Catalog, store: number, times: number): number[] {
+  const who = { by: `child ${seed}` };
+  return Array.from({ length: times }, (_, i) =>
+    catalog.transaction(() => {
+      catalog.events.addAll([
+        { store, run: null, who, what: 'held', now: i },
+        { store, run: null, who, what: 'hold-released', now: i },
+      ]);
+      return catalog.events.ends().head.n;
+    }),
+  );
 }
 
 /** Makes batches of intents; gives their times. */

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { expect } from 'chai';
+import { checkLog } from '../../lib/app/check-log.ts';
 import { Catalog } from '../../lib/catalog/catalog.ts';
 import { Child } from '../run/child.ts';
 import { START } from '../support/place.ts';
@@ -63,6 +64,19 @@ describe('several processes at one catalog', function () {
     const catalog = Catalog.open(file);
     expect(catalog.uuid).to.equal(uuids[0]);
     catalog.close();
+  });
+
+  it('add to one chain of log entries, in the order of their commits', async () => {
+    const store = temp.addStore('a').n;
+    await start(3);
+    const answers = await all({ do: 'log', store, times: 100 });
+    const logged = answers.flatMap((answer) => answer.logged ?? []);
+    expect(logged.toSorted((a, b) => a - b)).to.deep.equal(
+      Array.from({ length: 300 }, (_, i) => 2 * (i + 1)),
+    );
+    const writers = temp.catalog.events.following(0, 1000).map(({ by }) => by);
+    expect(writers.filter((by, i) => by !== (writers[i - 1] ?? by)).length, 'turns').to.be.greaterThan(2);
+    expect(await checkLog(temp.catalog)).to.deep.include({ entries: 600, broken: null });
   });
 
   it('never move in one batch time, and never take one tombstone twice', async () => {

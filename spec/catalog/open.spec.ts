@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { expect } from 'chai';
+import { checkLog } from '../../lib/app/check-log.ts';
 import { Catalog } from '../../lib/catalog/catalog.ts';
 import { MIGRATIONS } from '../../lib/catalog/migrations.ts';
 import { TombstonedError } from '../../lib/domain/errors.ts';
@@ -91,6 +92,35 @@ describe('opening a catalog', () => {
       expect(catalog.pragma('user_version')).to.equal(MIGRATIONS.length);
       expect(catalog.uuid).to.equal(UUID);
       expect(catalog.storeByName('a')?.pendingPrefix).to.equal('p/');
+    } finally {
+      catalog.close();
+    }
+  });
+
+  it('makes a chain of the log of an older schema', async () => {
+    const old = new Database(file);
+    const before = MIGRATIONS.findIndex((step) => step.includes('log_ends'));
+    for (const step of MIGRATIONS.slice(0, before)) old.exec(step);
+    old.exec(`
+      INSERT INTO catalog (uuid, created_at) VALUES ('${UUID}', 1);
+      INSERT INTO stores (name, uuid, url, pending_prefix) VALUES ('a', 'a-uuid', 'file:///a', 'p/');
+      INSERT INTO runs (id, store, kind, pid, host, boot, by, started_at)
+        VALUES ('r-1', 1, 'sweep', 1, 'h', 'b', 'ops@h', 1);
+      INSERT INTO events (n, at, store, run, what, batch_at, count, bytes) VALUES (1, 5, 1, 1, 'moved', 5, 2, 20);
+      INSERT INTO events (n, at, store, run, what, tombstone, detail)
+        WITH RECURSIVE i (n) AS (SELECT 3 UNION ALL SELECT n + 1 FROM i WHERE n < 2000)
+        SELECT n, n, 1, CASE WHEN n % 2 = 0 THEN 1 END, 'restored', 't' || n, 'back' FROM i`);
+    old.pragma(`application_id = ${APPLICATION_ID}`);
+    old.pragma(`user_version = ${before}`);
+    old.close();
+    const catalog = Catalog.open(file);
+    try {
+      expect(await checkLog(catalog)).to.deep.include({ entries: 1999, removed: 0, broken: null });
+      const [first, second] = catalog.events.following(0, 2);
+      expect(first).to.include({ n: 1, at: 5, what: 'moved', run: 'r-1', by: 'ops@h', count: 2, bytes: 20 });
+      expect(second).to.include({ n: 2, at: 3, tombstone: 't3', by: null, prev: first?.hash });
+      catalog.events.add({ store: 1, run: null, what: 'held', now: 1 });
+      expect(await checkLog(catalog)).to.deep.include({ entries: 2000, broken: null });
     } finally {
       catalog.close();
     }

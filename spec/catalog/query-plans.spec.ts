@@ -6,8 +6,8 @@ import type { PageFilter } from '../../lib/catalog/tombstones.ts';
 import { DAY, seeded } from '../support/place.ts';
 import { intent, revision, TempCatalog, WINDOW } from './temp-catalog.ts';
 
-/** What may be read from end to end: a list that was bound, stores, and batches in flight, a row each. */
-const SMALL = /^SCAN (json_each|i|o|b|s|stores|catalog)\b/;
+/** What may be read from end to end: a list that was bound, stores, batches in flight, a row each, the log’s ends. */
+const SMALL = /^SCAN (json_each|i|m|o|b|s|stores|catalog|log_ends)\b/;
 /** What sorts by its nature: the ranking of a plan, and few rows that another index has found. */
 const SORTS = [
   /ORDER BY max\(modified_at\)/,
@@ -127,6 +127,10 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   events.add(event);
   events.of(tombstone);
   events.lastDetail(tombstone.id, 'purge-kept');
+  useLog(catalog, store, run, now);
+  tombstones.rowsById([tombstone.id]);
+  tombstones.rowsOfBatch(store, now, 10);
+  tombstones.rowsPurged(run, now, 10);
   const hold = { kind: 'hold', blocks: 'sweep', scope: 'keys', prefix: null, until: null } as const;
   const text = { name: 'h.json', reason: '', by: '', host: '', createdAt: '', problem: null };
   holds.add(store, { ...hold, ...text }, ['a/b']);
@@ -170,6 +174,30 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   runs.end(run, 'done', now);
   runs.last(store, 'purge');
   runs.lastDone(store, 'purge');
+}
+
+/** Calls what the log can do beside. */
+function useLog({ events }: Catalog, store: number, run: number, now: number): void {
+  const rows = [{ id: 'one', tombstonedAt: now, run, endedAt: now, state: 'purged' as const }];
+  events.addAll([{ store, run, what: 'purged', now, count: 1, key: 'a/b' }]);
+  for (const bits of [0, 1, 2, 3, 4, 5, 6, 7]) {
+    const filter = {
+      ...((bits & 1) === 0 ? {} : { store }),
+      ...((bits & 2) === 0 ? {} : { since: now }),
+      ...((bits & 4) === 0 ? {} : { until: now + 1 }),
+      head: events.ends().head.n,
+    };
+    events.page({ ...filter, after: events.placeBefore(filter, 1), limit: 10 });
+    events.page({ ...filter, after: undefined, limit: 10 });
+  }
+  events.about({ store, tombstones: rows, key: 'a/b', after: 0, limit: 10 });
+  events.following(0, 10);
+  events.headText();
+  for (const entry of events.chain(0, 10)) events.hasTwin(entry);
+  events.hasStrays();
+  events.begunApart(['one']);
+  events.forgotTombstones(now);
+  events.forget(now + 2 * DAY, 10, { store, run, now: now + 2 * DAY });
 }
 
 /** Filters with every choice of members. */

@@ -27,6 +27,7 @@ const COMMANDS = [
   'clock',
   'doctor',
   'verify',
+  'log',
   'status',
 ];
 
