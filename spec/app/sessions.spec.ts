@@ -25,13 +25,13 @@ describe('the library', () => {
       await finished(stream);
       expect(Buffer.concat(chunks).toString()).to.equal('content');
       await session.close();
-      expect(fds()).to.equal(before);
+      expect(fds()).to.be.at.most(before); // what others left may be closed meanwhile
       expect(readdirSync(path.join(temp.root, '.tombstoned/leases'))).to.deep.equal([]);
       const error: unknown = await openSession({ url: 'file:///nowhere', prefixes: [''] }).catch(
         (e: unknown) => e,
       );
       expect(error).to.have.property('code', 'failed');
-      expect(fds()).to.equal(before);
+      expect(fds()).to.be.at.most(before); // what others left may be closed meanwhile
     } finally {
       temp.remove();
     }
