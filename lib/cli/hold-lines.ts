@@ -1,3 +1,4 @@
+import type { ClaimPlace } from '../app/claim-place.ts';
 import type { PutHold } from '../app/put-hold.ts';
 import type { ListedHold } from '../app/release-holds.ts';
 import { isoTime } from '../domain/clock.ts';
@@ -31,6 +32,18 @@ export function untilOf(text: string | undefined): number | null {
   const time = timeOf('--until', text, 'ahead');
   if (time > Date.now()) return time;
   throw usageError(`--until ${JSON.stringify(text)} is over already`, 'such as 2031-01-01 or 7d', text);
+}
+
+/** That in a place: what is so long from now would end too soon by a clock that is behind. */
+export function untilIn(
+  { known, clock }: Pick<ClaimPlace, 'known' | 'clock'>,
+  text: string | undefined,
+  until: number | null,
+): number | null {
+  if (until === null || text === undefined || parseDuration(text) === undefined) return until;
+  const standing = known?.catalog.clock.standing(clock);
+  if (standing === undefined || standing.isRight) return until;
+  return until + Math.max(0, standing.vouched - standing.wall);
 }
 
 /** `--reason TEXT`, which a command needs. */

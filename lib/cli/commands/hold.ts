@@ -9,7 +9,7 @@ import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';
 import type { Problem } from '../failures.ts';
 import { prefixOf } from '../filters.ts';
-import { fenceTimeoutOf, HOLD_OPTIONS, reasonOf, tellHold, untilOf } from '../hold-lines.ts';
+import { fenceTimeoutOf, HOLD_OPTIONS, reasonOf, tellHold, untilIn, untilOf } from '../hold-lines.ts';
 import { sweepIdOf } from '../sweep-choice.ts';
 import { needTargets, type Target, type Targets, targetsOf } from '../targets.ts';
 import { counted } from '../wording.ts';
@@ -50,10 +50,11 @@ export async function run(call: Call<Options>): Promise<number> {
   const { out, options: given } = call;
   const targets = await targetsOf(call, given['from-file']);
   const choice = choiceOf(call, targets);
-  const until = untilOf(given.until);
+  const asked = untilOf(given.until);
   const reason = reasonOf(given.reason, 'hold');
   const fenceTimeout = fenceTimeoutOf(given['fence-timeout']);
   return inClaimPlace(call, async (place, signal) => {
+    const until = untilIn(place, given.until, asked);
     const holding = new Holding(place, { until, reason, fenceTimeout, dryRun: given['dry-run'], signal });
     const problems = await gather(place, choice, holding, signal);
     const put = await holding.end((text) => out.talk(text));

@@ -1,7 +1,7 @@
 import { Holding } from '../../app/put-hold.ts';
 import { inClaimPlace } from '../claim-places.ts';
 import { type Call, type Page, refuseOperands } from '../command.ts';
-import { fenceTimeoutOf, HOLD_OPTIONS, reasonOf, tellHold, untilOf } from '../hold-lines.ts';
+import { fenceTimeoutOf, HOLD_OPTIONS, reasonOf, tellHold, untilIn, untilOf } from '../hold-lines.ts';
 
 export const manual = {
   synopsis: ['pause [--until T] --reason TEXT', '--url URL pause [--until T] --reason TEXT'],
@@ -21,10 +21,11 @@ export const options = HOLD_OPTIONS;
 export async function run(call: Call<typeof options>): Promise<number> {
   refuseOperands(call, 'pause');
   const { out, options: given } = call;
-  const until = untilOf(given.until);
+  const asked = untilOf(given.until);
   const reason = reasonOf(given.reason, 'pause');
   const fenceTimeout = fenceTimeoutOf(given['fence-timeout']);
   return inClaimPlace(call, async (place, signal) => {
+    const until = untilIn(place, given.until, asked);
     const holding = new Holding(place, { until, reason, fenceTimeout, dryRun: given['dry-run'], signal });
     await holding.prefix('');
     for (const one of await holding.end((text) => out.talk(text))) tellHold(out, place.name, one);
