@@ -59,13 +59,13 @@ export async function lookAtLeases(
 }
 
 /** For how long a lease's number, which was read since `began` (uptime), is known to have stood still; notes this look. ms. */
-export function stillFor({ catalog, row, clock, actor }: WatchPlace, lease: Lease, began: number): number {
+export function stillFor({ catalog, row, clock }: WatchPlace, lease: Lease, began: number): number {
   const { name, renewal } = lease;
   return catalog.leaseWatch.seen({
     store: row.n,
     name,
     renewal,
-    boot: actor.boot,
+    boot: clock.sinceBoot().boot, // and whose count of it: in a time namespace the monotonic clock is another
     began,
     done: clock.uptime(),
   });
