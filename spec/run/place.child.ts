@@ -4,6 +4,7 @@ import path from 'node:path';
 import { recover } from '../../lib/app/recover.ts';
 import { Catalog } from '../../lib/catalog/catalog.ts';
 import { runLockFile, takeDeadLock } from '../../lib/catalog/run-lock.ts';
+import { TombstonedError } from '../../lib/domain/errors.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { inRun } from '../../lib/run/run.ts';
 import { nodeFs } from '../../lib/store/local/local-fs.ts';
@@ -56,6 +57,17 @@ function open(): Place {
   return { store, catalog, row, safetyWindow: 7 * DAY, clock, random: seeded(process.pid), actor, report };
 }
 
+/** What a sweep moved, or that it ended because the store is another catalog's by now. */
+async function swept(place: Place, prefix: string): Promise<{ moved: number } | { error: string }> {
+  try {
+    const { moved } = await sweepOld(place, { policies: [age({ prefix })] });
+    return { moved };
+  } catch (error) {
+    if (error instanceof TombstonedError && error.reason === 'owner') return { error: error.message };
+    throw error;
+  }
+}
+
 async function main(): Promise<void> {
   if (errand.do === 'try-lock') {
     const lock = takeDeadLock(runLockFile(path.join(errand.directory, 'catalog.db'), errand.run ?? ''), null);
@@ -65,7 +77,7 @@ async function main(): Promise<void> {
   const place = open();
   switch (errand.do) {
     case 'sweep':
-      say({ moved: (await sweepOld(place, { policies: [age({ prefix: errand.prefix ?? '' })] })).moved });
+      say(await swept(place, errand.prefix ?? ''));
       break;
     case 'purge':
       say({ purged: (await purgeDue(place)).purged });
