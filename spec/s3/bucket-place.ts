@@ -168,6 +168,7 @@ export class BucketPlace implements AsyncDisposable {
     const connection = [`endpoint: "${this.endpoint}"`, `region: ${this.server.region}`, ...s3];
     const lines = [
       `catalog: ${path.join(this.directory, 'catalog.db')}`,
+      'metrics: null',
       'stores:',
       '  - name: b',
       `    url: ${this.url}`,

@@ -18,6 +18,9 @@ import { type BucketPlace, PENDING } from './bucket-place.ts';
 const STORE_UUID = '00000000-0000-4000-8000-000000000001';
 const CATALOG_UUID = '00000000-0000-4000-8000-00000000000a';
 
+/** How long a store has been there, by everybody's clocks, when it is made: longer than any case takes. ms. */
+const MADE_MS = 5 * 60_000;
+
 /** What befalls a request of a process, counted from 1; an outage befalls all after it too. */
 export interface RequestFault {
   readonly at: number;
@@ -56,7 +59,7 @@ export class BucketWorld implements Disposable {
   ): Promise<BucketWorld> {
     const world = new BucketWorld(bucket, options);
     bucket.prefix = `${name}/`;
-    bucket.proxy.dateShift = 10_000; // what is put now has been there for a while
+    bucket.proxy.dateShift = MADE_MS;
     const catalog = Catalog.create(world.#file, CATALOG_UUID, 0);
     catalog.addStore({ name: 'spec', uuid: STORE_UUID, url: bucket.url, pendingPrefix: PENDING });
     catalog.close();
@@ -72,11 +75,12 @@ export class BucketWorld implements Disposable {
     this.bucket = bucket;
     this.window = options.window;
     this.#capabilities = options.capabilities;
+    const began = Date.now();
     this.clock = {
-      now: () => Date.now() + proxy.dateShift,
-      monotonic: () => performance.now() + proxy.dateShift,
-      uptime: () => performance.now() + proxy.dateShift,
-      sinceBoot: () => ({ boot: 'spec-boot', ms: performance.now() + proxy.dateShift }),
+      now: () => began + proxy.dateShift,
+      monotonic: () => proxy.dateShift,
+      uptime: () => proxy.dateShift,
+      sinceBoot: () => ({ boot: ACTOR.boot, ms: proxy.dateShift }),
       isSynced: async () => false,
       sleep: async (ms) => this.advance(ms),
     };

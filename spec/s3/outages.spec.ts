@@ -39,7 +39,7 @@ describe('the daemon on a bucket', function () {
     minute.catch(() => undefined); // its spec tells
   });
   after(async () => {
-    await minute;
+    await minute.catch(() => undefined);
     await own.stop();
   });
 
@@ -133,6 +133,8 @@ async function outage({ says, begin, end }: Outage, server = s3Server()): Promis
     place.proxy.dateShift += DEAD_MS;
     await daemon.until(isEnd, daemon.lines().length);
     for (const line of daemon.lines().filter(({ level }) => level === 'error')) {
+      // The store's time was put on, and so it contradicts the daemon's.
+      if (line.message.startsWith('nothing is purged: the clock is ')) continue;
       expect(line.message).to.match(says);
       expect(line).to.include.keys('key', 'hint');
     }
