@@ -84,9 +84,9 @@ SERVICE
     which the unit starts it with.
 
 METRICS
-    /metrics (for Prometheus), /healthz and /readyz are served over HTTP at metrics.listen,
-    127.0.0.1:9644 unless set; null is nowhere. They never name keys. The notify command
-    is run when something fails, waits for approval or looks wrong.
+    /metrics (for Prometheus), /healthz and /readyz are served over HTTP at the address
+    metrics.listen, 127.0.0.1:9644 unless set; null is nowhere. They never name keys. The
+    notify command is run when something fails, waits for approval or looks wrong.
 
 LOG
     One JSON object a line to stdout, or readable lines where stdout is a terminal

@@ -168,6 +168,7 @@ describe('tombstonectl purge', () => {
         store: 'main',
         due: 1,
         purged: 1,
+        left: 0,
         kept: {},
         failed: 0,
         bytes: 2,

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { readEnvironment } from '../../lib/config/environment.ts';
 
 describe('the environment', () => {
-  const names = ['NO_COLOR', 'TOMBSTONED_CONFIG', 'TOMBSTONED_URL', 'TOMBSTONED_LEASE'] as const;
+  const names = ['NO_COLOR', 'TOMBSTONED_CONFIG', 'TOMBSTONED_URL', 'TOMBSTONED_LEASE', 'SUDO_USER'] as const;
   const before = names.map((name) => process.env[name]);
 
   afterEach(() => {
@@ -19,6 +19,7 @@ describe('the environment', () => {
       url: undefined,
       lease: undefined,
       noColor: false,
+      sudoUser: undefined,
     });
   });
 
@@ -29,6 +30,7 @@ describe('the environment', () => {
       url: undefined,
       lease: undefined,
       noColor: false,
+      sudoUser: undefined,
     });
   });
 
@@ -37,11 +39,13 @@ describe('the environment', () => {
     process.env['TOMBSTONED_CONFIG'] = 'a.yaml';
     process.env['TOMBSTONED_URL'] = 'file:///a';
     process.env['TOMBSTONED_LEASE'] = 'l-1';
+    process.env['SUDO_USER'] = 'operator';
     expect(readEnvironment()).to.deep.equal({
       configFile: 'a.yaml',
       url: 'file:///a',
       lease: 'l-1',
       noColor: true,
+      sudoUser: 'operator',
     });
   });
 });
