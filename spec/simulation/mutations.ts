@@ -155,9 +155,9 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: TOMBSTONES,
-        find: "`UPDATE tombstones SET prior = state, state = 'purging', run = ?\n       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored')",
+        find: "`UPDATE tombstones SET prior = state, state = 'purging', run = ?\n       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored')\n         AND +purge_after",
         replace:
-          "`UPDATE tombstones SET prior = coalesce(prior, state), state = 'purging', run = ?\n       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored', 'restoring')",
+          "`UPDATE tombstones SET prior = coalesce(prior, state), state = 'purging', run = ?\n       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored', 'restoring')\n         AND +purge_after",
       },
     ],
   },
@@ -208,8 +208,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: 'lib/sweep/recover.ts',
-        find: 'async (moves) => place.store.move(moves, { resume: true })',
-        replace: "async (moves) => moves.map(() => ({ outcome: 'moved' as const }))",
+        find: 'async (moves) =>\n    place.store.move(moves, { resume: true }),',
+        replace: "async (moves) =>\n    moves.map(() => ({ outcome: 'moved' as const })),",
       },
     ],
   },
