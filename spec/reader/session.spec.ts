@@ -438,6 +438,7 @@ describe('a session', () => {
       const session = await open();
       const look = async (boot: string): Promise<number> => {
         const place = temp.open({ seed: seed++ });
+        temp.clock.boot = boot;
         const found = await lookAtLeases({ ...place, actor: { ...ACTOR, boot } });
         temp.close(place);
         return found.length;
