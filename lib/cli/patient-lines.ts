@@ -23,8 +23,10 @@ export class PatientLines {
     try {
       this.#fd = openSync(`/proc/self/fd/${STDOUT}`, constants.O_WRONLY | constants.O_NONBLOCK);
     } catch (error) {
-      if (errnoOf(error) !== 'ENXIO') return; // without /proc it writes as any command does
-      this.#isClosed = true;
+      const code = errnoOf(error);
+      if (code === 'ENXIO') this.#isClosed = true;
+      // Where /proc is not mounted, or hides this, it writes as any command does.
+      else if (code !== 'ENOENT' && code !== 'EACCES') throw error;
     }
   }
 
