@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { Tombstone } from '../../catalog/tombstones.ts';
+import { inFlight } from '../../domain/in-flight.ts';
 import { checkIdentity } from '../../store/identity.ts';
 import { type Comparison, isSame, unreadable } from './compare.ts';
 import type { Difference } from './difference.ts';
-import { inFlight } from './in-flight.ts';
 
 const PAGE = 200;
 /** How many copies are read at a time. */

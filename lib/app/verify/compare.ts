@@ -2,13 +2,13 @@ import { ScratchCopies } from '../../catalog/scratch.ts';
 import type { Tombstone } from '../../catalog/tombstones.ts';
 import { messageOf, TombstonedError } from '../../domain/errors.ts';
 import { pendingName, splitPendingName } from '../../domain/ids.ts';
+import { inFlight } from '../../domain/in-flight.ts';
 import type { Key } from '../../domain/key.ts';
 import { type Revision, sameRevision } from '../../domain/revision.ts';
 import type { Place } from '../../run/place.ts';
 import { checkIdentity } from '../../store/identity.ts';
 import type { LiveObject, PendingCopy } from '../../store/store.ts';
 import type { Difference, Remedies } from './difference.ts';
-import { inFlight } from './in-flight.ts';
 import { judge } from './judge.ts';
 
 const PAGE = 1000;

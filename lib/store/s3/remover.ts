@@ -1,5 +1,6 @@
 import type { Clock } from '../../domain/clock.ts';
 import { hasOtherMd5, isCopyOf, pendingName } from '../../domain/ids.ts';
+import { inFlight } from '../../domain/in-flight.ts';
 import { commonPrefix, compareKeys } from '../../domain/key.ts';
 import { type S3Revision, sameRevision } from '../../domain/revision.ts';
 import type { Pulse, RemoveItem, RemoveOutcome } from '../store.ts';
@@ -75,11 +76,13 @@ export class Remover {
     };
     if (this.#versions === undefined) {
       const seen = await this.#look(named);
-      await this.#inFlight(named, async (one) => judge(one, this.#judge(one, seen.get(one.name))));
+      await inFlight(this.#concurrency, named, async (one) =>
+        judge(one, this.#judge(one, seen.get(one.name))),
+      );
     } else {
       const versions = this.#versions;
       // Those of one key are about the same versions: one after the other.
-      await this.#inFlight(byKey(named), async (ofKey) => {
+      await inFlight(this.#concurrency, byKey(named), async (ofKey) => {
         for (const one of ofKey) {
           await this.#pulse?.();
           const isBack = async (copy: Newest): Promise<boolean> => this.#isBack(one, copy);
@@ -104,10 +107,10 @@ export class Remover {
         } else judged.set(one.name, end === 'deleted' ? removed(one) : await this.#refused(one, end));
       }
     };
-    await this.#inFlight(pages, removePage, Math.min(PAGES, this.#concurrency));
+    await inFlight(Math.min(PAGES, this.#concurrency), pages, removePage);
     // A hold must not be in force while a removal may still take effect (R5).
     await this.#late.outlast();
-    await this.#inFlight(unclear, async (one) => {
+    await inFlight(this.#concurrency, unclear, async (one) => {
       const isThere = await this.#isThere(one);
       const error = new Error('the store has not answered, and has not removed it');
       judged.set(one.name, isThere ? { outcome: 'failed', error } : removed(one));
@@ -176,7 +179,7 @@ export class Remover {
       if (end !== undefined && compareKeys(end.name, last) >= 0) return seen;
       if (others < 0) {
         const rest = end === undefined ? [] : [...wanted].filter((name) => compareKeys(name, end.name) > 0);
-        await this.#inFlight(rest, async (name) => {
+        await inFlight(this.#concurrency, rest, async (name) => {
           const head = await this.#api.head(name);
           if (head !== undefined) seen.set(name, head);
         });
@@ -184,19 +187,6 @@ export class Remover {
       }
     }
     return seen;
-  }
-
-  async #inFlight<Item>(
-    items: Iterable<Item>,
-    act: (item: Item) => Promise<void>,
-    most = this.#concurrency,
-  ): Promise<void> {
-    const rest = items[Symbol.iterator]();
-    const work = async (): Promise<void> => {
-      for (let next = rest.next(); next.done !== true; next = rest.next()) await act(next.value);
-    };
-    const outcomes = await Promise.allSettled(Array.from({ length: most }, work));
-    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Clock } from '../../domain/clock.ts';
 import { TombstonedError } from '../../domain/errors.ts';
 import { isCopyOf, parseTombstoneId, pendingName, splitPendingName } from '../../domain/ids.ts';
+import { inFlight } from '../../domain/in-flight.ts';
 import { asKey, CONTROL_SEGMENT, isBelowPrefix, type Key, printable } from '../../domain/key.ts';
 import { revisionHash, type S3Revision } from '../../domain/revision.ts';
 import { IDENTITY_NAME } from '../identity.ts';
@@ -355,24 +356,14 @@ export class S3Store implements Store {
     worker: { outlast(): Promise<void> },
     act: (item: Item) => Promise<Outcome>,
   ): Promise<Outcome[]> {
-    const outcomes: Outcome[] = [];
-    const items = batch.entries();
-    let failure: { readonly error: unknown } | undefined;
-    const work = async (): Promise<void> => {
-      for (const [i, item] of items) {
-        if (failure !== undefined) return;
-        try {
-          await pulse?.();
-          outcomes[i] = await act(item);
-        } catch (error) {
-          failure ??= { error };
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: this.#concurrency }, work));
-    await worker.outlast();
-    if (failure !== undefined) throw failure.error;
-    return outcomes;
+    try {
+      return await inFlight(this.#concurrency, batch, async (item) => {
+        await pulse?.();
+        return act(item);
+      });
+    } finally {
+      await worker.outlast();
+    }
   }
 }
 

@@ -1,11 +1,11 @@
 /** What `act` makes of each, in their order, so many at a time. Throws the first failure when none is under way any more. */
 export async function inFlight<Item, Result>(
   count: number,
-  items: readonly Item[],
+  items: Iterable<Item>,
   act: (item: Item) => Promise<Result>,
 ): Promise<Result[]> {
   const results: Result[] = [];
-  const rest = items.entries();
+  const rest = entriesOf(items);
   let failure: { readonly error: unknown } | undefined;
   const work = async (): Promise<void> => {
     for (const [i, item] of rest) {
@@ -20,4 +20,9 @@ export async function inFlight<Item, Result>(
   await Promise.all(Array.from({ length: count }, work));
   if (failure !== undefined) throw failure.error;
   return results;
+}
+
+function* entriesOf<Item>(items: Iterable<Item>): Generator<[number, Item]> {
+  let i = 0;
+  for (const item of items) yield [i++, item];
 }
