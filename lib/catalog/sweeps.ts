@@ -1,6 +1,7 @@
 import type { Key } from '../domain/key.ts';
 import type { Revision } from '../domain/revision.ts';
 import { revisionText } from '../domain/revision.ts';
+import { dropItems } from './drop-items.ts';
 import {
   asNumber,
   asNumberOrNull,
@@ -217,22 +218,7 @@ export class Sweeps {
 
   /** Drops some of a plan that is done with; says whether there is more. */
   dropPlan(sweep: number, limit: number): boolean {
-    // One transaction: what another process plans between the two statements is not ours to drop.
-    return this.#sql.transaction(() => {
-      const others = this.#sql.all(
-        `SELECT 1 FROM plan_items WHERE sweep < @sweep UNION ALL SELECT 1 FROM plan_items WHERE sweep > @sweep LIMIT 1`,
-        { sweep },
-      );
-      if (others.length === 0) {
-        this.#sql.run(`DELETE FROM plan_items`); // frees the table's pages, without a look at its rows
-        return false;
-      }
-      const dropped = this.#sql.change(
-        `DELETE FROM plan_items WHERE sweep = @sweep AND key IN (SELECT key FROM plan_items WHERE sweep = @sweep LIMIT @limit)`,
-        { sweep, limit },
-      );
-      return dropped === limit;
-    });
+    return dropItems(this.#sql, 'plan_items', sweep, limit);
   }
 
   /** Row numbers of sweeps that a run has left open. */

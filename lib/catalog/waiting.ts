@@ -1,5 +1,6 @@
 import type { Key } from '../domain/key.ts';
 import type { Revision } from '../domain/revision.ts';
+import { dropItems } from './drop-items.ts';
 import {
   asNumber,
   asNumberOrNull,
@@ -260,21 +261,7 @@ export class Waiting {
 
   /** Drops some of the keys of a plan that is done with; says whether there are more. */
   dropKeys(plan: number, limit: number): boolean {
-    return this.#sql.transaction(() => {
-      const others = this.#sql.all(
-        `SELECT 1 FROM waiting_items WHERE sweep < @plan UNION ALL SELECT 1 FROM waiting_items WHERE sweep > @plan LIMIT 1`,
-        { plan },
-      );
-      if (others.length === 0) {
-        this.#sql.run(`DELETE FROM waiting_items`); // frees the table's pages, without a look at its rows
-        return false;
-      }
-      const dropped = this.#sql.change(
-        `DELETE FROM waiting_items WHERE sweep = @plan AND key IN (SELECT key FROM waiting_items WHERE sweep = @plan LIMIT @limit)`,
-        { plan, limit },
-      );
-      return dropped === limit;
-    });
+    return dropItems(this.#sql, 'waiting_items', plan, limit);
   }
 }
 
