@@ -8,10 +8,9 @@ import { requireOwnClock, requireRightClock } from '../run/clock.ts';
 import { lookAtLeases } from '../run/leases.ts';
 import { waitForPace } from '../run/pace.ts';
 import type { Place } from '../run/place.ts';
-import { inRun, type Run } from '../run/run.ts';
+import { checkPlace, inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
 import type { Lease } from '../store/leases.ts';
-import { checkOwner } from '../store/owner.ts';
 import type { RemoveItem, RemoveOutcome } from '../store/store.ts';
 
 /** How many pending copies one batch removes. */
@@ -52,9 +51,7 @@ export interface PurgeResult {
 
 /** Phase two: removes the pending copies whose window is over, by their unique names (R1), in batches. */
 export async function purge(place: Place, options: PurgeOptions): Promise<PurgeResult> {
-  await checkIdentity(place.store, place.row.uuid);
-  await checkOwner(place.store, place.catalog.uuid);
-  if (!options.dryRun) await place.store.checkWritable();
+  await checkPlace(place, options.dryRun);
   return inRun(place, 'purge', async (run) => {
     await requireRightClock(place);
     return new Purger(place, options).run(run);

@@ -2,6 +2,8 @@ import { type FileLock, runLockFile, takeLock } from '../catalog/run-lock.ts';
 import type { RunKind } from '../catalog/runs.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
+import { checkIdentity } from '../store/identity.ts';
+import { checkOwner } from '../store/owner.ts';
 import { lookAtClock } from './clock.ts';
 import type { Place } from './place.ts';
 import { RunFences } from './run-fences.ts';
@@ -12,6 +14,13 @@ export interface Run {
   /** Its row number. */
   readonly n: number;
   readonly fences: RunFences;
+}
+
+/** What a run asks before it begins: it is the store meant (R10), of this catalog, and can be written unless nothing is to be. */
+export async function checkPlace({ store, row, catalog }: Place, dryRun: boolean): Promise<void> {
+  await checkIdentity(store, row.uuid);
+  await checkOwner(store, catalog.uuid);
+  if (!dryRun) await store.checkWritable();
 }
 
 /**

@@ -6,13 +6,19 @@ import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Place } from '../run/place.ts';
-import { inRun, type Run } from '../run/run.ts';
-import { checkIdentity } from '../store/identity.ts';
-import { checkOwner } from '../store/owner.ts';
-import { SweepLedger } from './ledger-thread.ts';
+import { checkPlace, inRun, type Run } from '../run/run.ts';
+import type { SweepLedger } from './ledger-thread.ts';
 import { BATCH } from './move.ts';
 import { type PolicyPlan, planPolicy } from './plan.ts';
-import { movePlan, planItems, type SweepOptions, settleError, tellWhatIsOpen, tryTo } from './sweep.ts';
+import {
+  inLedger,
+  movePlan,
+  planItems,
+  type SweepOptions,
+  settleError,
+  tellWhatIsOpen,
+  tryTo,
+} from './sweep.ts';
 import { dropKeys } from './waiting.ts';
 
 /** `policies` are the store's, as the config has them today. */
@@ -63,17 +69,8 @@ export async function approve(place: Place, id: string, options: ApproveOptions)
       },
     );
   }
-  await checkIdentity(place.store, place.row.uuid);
-  await checkOwner(place.store, place.catalog.uuid);
-  if (!options.dryRun) await place.store.checkWritable();
-  return inRun(place, 'sweep', async (run) => {
-    const ledger = new SweepLedger(place, run.n);
-    try {
-      return await approveIn(place, run, ledger, { plan, policy, options });
-    } finally {
-      await ledger.close();
-    }
-  });
+  await checkPlace(place, options.dryRun);
+  return inLedger(place, async (run, ledger) => approveIn(place, run, ledger, { plan, policy, options }));
 }
 
 const NOTHING = {

@@ -3,9 +3,7 @@ import { makePlainId } from '../domain/ids.ts';
 import { commonPrefix, type Key } from '../domain/key.ts';
 import { type Guards, guard, type Limits } from '../policy/policy.ts';
 import type { Place } from '../run/place.ts';
-import { inRun, type Run } from '../run/run.ts';
-import { checkIdentity } from '../store/identity.ts';
-import { checkOwner } from '../store/owner.ts';
+import { checkPlace, inRun, type Run } from '../run/run.ts';
 import type { LiveObject, Store } from '../store/store.ts';
 import { ended, GUARD_TEXT, type HandOutcome, outcomeOf } from './hand-outcome.ts';
 import { CatalogLedger } from './ledger.ts';
@@ -26,9 +24,7 @@ export interface ByHand {
 
 /** Tombstones keys that an operator names, as one sweep. Gives the sweep's id, or null of a dry run. */
 export async function tombstoneByHand(place: Place, options: ByHand): Promise<string | null> {
-  await checkIdentity(place.store, place.row.uuid);
-  await checkOwner(place.store, place.catalog.uuid);
-  if (!options.dryRun) await place.store.checkWritable();
+  await checkPlace(place, options.dryRun);
   return inRun(place, 'sweep', async (run) => byHandIn(place, run, options));
 }
 

@@ -9,9 +9,7 @@ import type { DropIn, Guards, Policy } from '../policy/policy.ts';
 import { reasonOf } from '../run/claims.ts';
 import { isNews } from '../run/news.ts';
 import type { Place } from '../run/place.ts';
-import { inRun, type Run } from '../run/run.ts';
-import { checkIdentity } from '../store/identity.ts';
-import { checkOwner } from '../store/owner.ts';
+import { checkPlace, inRun, type Run } from '../run/run.ts';
 import { SweepLedger } from './ledger-thread.ts';
 import { BATCH, type MoveEnd, moveBatches } from './move.ts';
 import { type PlanSummary, type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
@@ -79,13 +77,19 @@ export interface SweepResult extends SweepCounts {
 
 /** Phase one: plan (streamed into the catalog), guards, move in batches. */
 export async function sweep(place: Place, options: SweepOptions): Promise<SweepResult> {
-  await checkIdentity(place.store, place.row.uuid);
-  await checkOwner(place.store, place.catalog.uuid);
-  if (!options.dryRun) await place.store.checkWritable();
+  await checkPlace(place, options.dryRun);
+  return inLedger(place, async (run, ledger) => sweepIn(place, run, ledger, options));
+}
+
+/** Does `work` as a run of phase one, with a ledger of its own. */
+export async function inLedger<T>(
+  place: Place,
+  work: (run: Run, ledger: SweepLedger) => Promise<T>,
+): Promise<T> {
   return inRun(place, 'sweep', async (run) => {
     const ledger = new SweepLedger(place, run.n);
     try {
-      return await sweepIn(place, run, ledger, options);
+      return await work(run, ledger);
     } finally {
       await ledger.close();
     }
