@@ -82,15 +82,21 @@ function begin(catalog: Catalog, store: number): number {
 /** Adds entries to the log, each in a transaction of its own; gives their numbers. */
 function log(catalog: Catalog, store: number, times: number): number[] {
   const who = { by: `child ${seed}` };
-  return Array.from({ length: times }, (_, i) =>
-    catalog.transaction(() => {
+  return Array.from({ length: times }, (_, i) => {
+    pause(3); // for others to have their turns, however quick this one is
+    return catalog.transaction(() => {
       catalog.events.addAll([
         { store, run: null, who, what: 'held', now: i },
         { store, run: null, who, what: 'hold-released', now: i },
       ]);
       return catalog.events.ends().head.n;
-    }),
-  );
+    });
+  });
+}
+
+/** Blocks this process. */
+function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 /** Makes batches of intents; gives their times. */
