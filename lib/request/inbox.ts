@@ -12,7 +12,7 @@ import {
   readSync,
   renameSync,
   unlinkSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -178,7 +178,7 @@ export class Inbox {
           remove(temporary);
           const fd = openSync(temporary, 'wx', 0o644);
           open.push(fd);
-          for (const page of pages()) writeSync(fd, page);
+          for (const page of pages()) writeFileSync(fd, page); // all of it, or an error
         });
       }
       // All are written before the first is waited for: the disk takes many at once.
@@ -243,7 +243,7 @@ export class Inbox {
     this.#doing(() => {
       const fd = openSync(file, 'wx', 0o644);
       try {
-        writeSync(fd, text);
+        writeFileSync(fd, text);
         fsyncSync(fd);
       } finally {
         closeSync(fd);
