@@ -4,7 +4,7 @@ import { readEnvironment } from '../config/environment.ts';
 import type { Actor } from '../run/place.ts';
 
 // Seen when the program begins: as root it becomes the catalog's owner later.
-const started = { uid: process.getuid?.(), user: userName() };
+const started = { uid: process.getuid?.(), user: userName() ?? `uid ${process.geteuid?.() ?? '?'}` };
 let via: string | undefined;
 
 /** Says which program this process is, and what it was told to do: `tombstonectl restore`. */
@@ -28,10 +28,11 @@ export function currentActor(): Actor {
   };
 }
 
-function userName(): string {
+/** Whom this process acts as now; undefined of a user without an entry in passwd. */
+export function userName(): string | undefined {
   try {
     return userInfo().username;
   } catch {
-    return `uid ${process.geteuid?.() ?? '?'}`; // a user without an entry in passwd
+    return undefined;
   }
 }

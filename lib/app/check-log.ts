@@ -182,6 +182,22 @@ class LogChecker {
   }
 }
 
+/** What is wrong with the log's newest entries, as many as are read at once, and with the end on record; or null. */
+export function problemOfLogTail({ events }: Pick<Catalog, 'events'>): string | null {
+  const { head, removed } = events.ends();
+  const from = Math.max(removed.n, head.n - PAGE);
+  let last: Link = from === removed.n ? removed : (events.chain(from - 1, 1)[0] ?? removed);
+  for (const entry of events.chain(last.n, head.n - last.n)) {
+    const problem = brokenAfter(last, entry);
+    if (problem !== undefined) return `entry ${last.n + 1}: ${problem}`;
+    last = entry;
+  }
+  if (last.n < head.n) return `entry ${last.n + 1}: ${missing(last.n, head.n)}`;
+  if (!last.hash.equals(head.hash))
+    return `entry ${last.n}: its hash is not the one on record beside the log`;
+  return events.hasStrays() ? `entry ${head.n + 1}: it is beyond the end on record beside the log` : null;
+}
+
 /** What is wrong with an entry that should follow another. */
 function brokenAfter(last: Link, entry: ChainedEvent): string | undefined {
   if (entry.n !== last.n + 1) return missing(last.n, entry.n - 1);

@@ -1,7 +1,14 @@
 import type { Database } from 'better-sqlite3';
 import { TombstonedError } from '../domain/errors.ts';
 import { ClockWatch } from './clock-watch.ts';
-import { databaseExists, keepReserve, openDatabase, withReserve } from './database.ts';
+import {
+  databaseExists,
+  keepReserve,
+  openDatabase,
+  openToLook,
+  requireNewest,
+  withReserve,
+} from './database.ts';
 import { Events } from './events.ts';
 import { Holds } from './holds.ts';
 import { LeaseWatch } from './lease-watch.ts';
@@ -77,6 +84,18 @@ export class Catalog {
   static open(file: string, options: CatalogOptions & { readonly patience?: number } = {}): Catalog {
     const open = (): Database => openDatabase(file, undefined, options.patience);
     const db = options.mayUseReserve === true ? withReserve(file, open) : open();
+    return Catalog.#over(file, db, options);
+  }
+
+  /** Opens a catalog to look at it: nothing is written. Throws as `open` does, and where its schema is an older one. */
+  static openToLook(file: string, options: Pick<CatalogOptions, 'clockTolerance'> = {}): Catalog {
+    const db = openToLook(file);
+    try {
+      requireNewest(db, file);
+    } catch (error) {
+      db.close();
+      throw error;
+    }
     return Catalog.#over(file, db, options);
   }
 

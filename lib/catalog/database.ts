@@ -23,8 +23,10 @@ const APPLICATION_ID = 0x54_4d_42_53;
 const HEADER_BYTES = 100;
 /** How long a statement waits for another process's transaction, ms. */
 const BUSY_TIMEOUT_MS = 30_000;
+/** The same of who only looks, and waits for nobody but at the very start. ms. */
+const LOOK_TIMEOUT_MS = 5000;
 /** Room kept beside the catalog, so that a purge can commit when the disk is full. Bytes. */
-const RESERVE_BYTES = 8 * 1024 * 1024;
+export const RESERVE_BYTES = 8 * 1024 * 1024;
 
 /** What a catalog that is made is called, and when it is made (ms). */
 export interface NewCatalog {
@@ -50,6 +52,39 @@ export function openDatabase(
   }
 }
 
+/**
+ * Opens a catalog's database to look at it: nothing is written, and the schema stays
+ * as it is, be it older or newer. Throws as `openDatabase` does.
+ */
+export function openToLook(file: string): Database.Database {
+  try {
+    if (!isThere(file)) throw noCatalog(file);
+    const db = new Database(file, { fileMustExist: true, timeout: LOOK_TIMEOUT_MS });
+    try {
+      db.pragma('query_only = ON');
+      keepSettings(db);
+      checkId(db, file);
+      return db;
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  } catch (error) {
+    throw catalogError(file, error);
+  }
+}
+
+/** Throws `failed` unless a catalog has the schema of this program. */
+export function requireNewest(db: Database.Database, file: string): void {
+  check(db, file);
+  if (versionOf(db) === MIGRATIONS.length) return;
+  throw new TombstonedError(
+    'failed',
+    `the catalog ${file} has schema ${versionOf(db)}, and this program writes ${MIGRATIONS.length}`,
+    { key: file, hint: 'the next sweep or purge brings it up to date; keep a copy of it first' },
+  );
+}
+
 /** Whether there is a file for `openDatabase`. Throws as it does for what can be no database. */
 export function databaseExists(file: string): boolean {
   try {
@@ -61,12 +96,7 @@ export function databaseExists(file: string): boolean {
 
 function open(file: string, fresh: NewCatalog | undefined, patience: number): Database.Database {
   if (!isThere(file)) {
-    if (fresh === undefined) {
-      throw new TombstonedError('failed', `there is no catalog at ${file}`, {
-        key: file,
-        hint: 'run `tombstonectl init --store NAME`, or set `catalog` in the config',
-      });
-    }
+    if (fresh === undefined) throw noCatalog(file);
     make(file, fresh);
   }
   const db = new Database(file, { fileMustExist: true, timeout: patience });
@@ -79,6 +109,13 @@ function open(file: string, fresh: NewCatalog | undefined, patience: number): Da
     db.close();
     throw error;
   }
+}
+
+function noCatalog(file: string): TombstonedError {
+  return new TombstonedError('failed', `there is no catalog at ${file}`, {
+    key: file,
+    hint: 'run `tombstonectl init --store NAME`, or set `catalog` in the config',
+  });
 }
 
 /** Makes a catalog under another name, whole, and links it into place where there is still none. */
@@ -115,11 +152,16 @@ function make(file: string, { uuid, now }: NewCatalog): void {
 
 function configure(db: Database.Database): void {
   db.pragma('journal_mode = WAL');
+  keepSettings(db);
+  db.pragma('cache_size = -16384');
+  db.pragma('journal_size_limit = 67108864');
+}
+
+/** What is no part of the file, and so is said on each connection. */
+function keepSettings(db: Database.Database): void {
   db.pragma('synchronous = FULL');
   db.pragma('foreign_keys = ON');
   db.pragma('trusted_schema = OFF');
-  db.pragma('cache_size = -16384');
-  db.pragma('journal_size_limit = 67108864');
 }
 
 /** Whether there is a file; throws for what can't be a database: SQLite would take a file of no bytes as a new one. */
@@ -151,13 +193,7 @@ function isThere(file: string): boolean {
 
 /** Throws unless it is a catalog that this program knows; reads only. */
 function check(db: Database.Database, file: string): void {
-  const id = numberOf(db, 'application_id');
-  if (id !== APPLICATION_ID) {
-    throw new TombstonedError('failed', `${file} is an SQLite database, but not a tombstoned catalog`, {
-      key: file,
-      hint: 'set `catalog` in the config to another path',
-    });
-  }
+  checkId(db, file);
   const version = versionOf(db);
   if (version > MIGRATIONS.length) {
     throw new TombstonedError(
@@ -166,6 +202,14 @@ function check(db: Database.Database, file: string): void {
       { key: file, hint: 'use the newer tombstoned that wrote it' },
     );
   }
+}
+
+function checkId(db: Database.Database, file: string): void {
+  if (numberOf(db, 'application_id') === APPLICATION_ID) return;
+  throw new TombstonedError('failed', `${file} is an SQLite database, but not a tombstoned catalog`, {
+    key: file,
+    hint: 'set `catalog` in the config to another path',
+  });
 }
 
 /** Does the steps that are left; in a transaction, for another process may be at it. */

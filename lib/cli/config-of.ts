@@ -5,11 +5,15 @@ import type { Call } from './command.ts';
 import { usageError } from './fail.ts';
 
 /** The config that a call names; what may surprise in it is told. */
-export function configOf({ options, out }: Call): Config {
-  if (options.url !== undefined) {
-    throw usageError('this command needs a config and takes no --url', 'name the store with --store NAME');
-  }
-  const config = loadConfig(configPath(options.config));
+export function configOf(call: Call): Config {
+  const config = quietConfigOf(call);
+  const { out } = call;
   if (!out.isJson) for (const line of warnings(config)) out.talk(`warning: ${config.file}: ${line}`);
   return config;
+}
+
+/** The same for who tells those warnings otherwise. */
+export function quietConfigOf({ options }: Call): Config {
+  if (options.url === undefined) return loadConfig(configPath(options.config));
+  throw usageError('this command needs a config and takes no --url', 'name the store with --store NAME');
 }

@@ -83,7 +83,7 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   add(['lease'], 'leases of restores: list them, break one', () => import('./commands/lease.ts'));
   add(['fence'], 'announced batches: list them, break one', () => import('./commands/fence.ts'));
   add(['clock'], 'whether the clock is trusted; accept it', () => import('./commands/clock.ts'));
-  add(['doctor'], 'examine the stores, and how they are guarded', () => import('./commands/doctor.ts'));
+  add(['doctor'], 'examine this host, the catalog and the stores', () => import('./commands/doctor.ts'));
   add(['verify'], 'compare the catalog with the store', () => import('./commands/verify.ts'));
   add(['log'], 'the audit trail: who did what, when', () => import('./commands/log.ts'));
   add(['status'], 'how the stores stand, and what goes when', () => import('./commands/status.ts'));

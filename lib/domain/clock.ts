@@ -31,14 +31,7 @@ export const systemClock: Clock = {
     const monotonic = systemClock.uptime(); // first: what passes between is none that it is ahead
     return sinceBootOf((bootId ??= bootIn('/proc')), readFileSync('/proc/uptime', 'utf8'), monotonic);
   },
-  isSynced: async () =>
-    new Promise((resolve) => {
-      const asked = ['show', '--property=NTPSynchronized', '--value'];
-      // Where it is missing, or there is no systemd, nothing is known of it.
-      execFile('timedatectl', asked, { timeout: SYNCED_TIMEOUT_MS }, (error, said) => {
-        resolve(error === null && said.trim() === 'yes');
-      });
-    }),
+  isSynced: async () => (await askedOfNtp()) === 'yes',
   sleep: async (ms, signal) => {
     try {
       let left = ms;
@@ -51,6 +44,18 @@ export const systemClock: Clock = {
     }
   },
 };
+
+/** Whether wall time is kept right by NTP, as the system says it; `unknown` where nothing does. */
+export async function askedOfNtp(): Promise<'yes' | 'no' | 'unknown'> {
+  return new Promise((resolve) => {
+    const asked = ['show', '--property=NTPSynchronized', '--value'];
+    // Where it is missing, or there is no systemd, nothing is known of it.
+    execFile('timedatectl', asked, { timeout: SYNCED_TIMEOUT_MS }, (error, output) => {
+      const said = output.trim();
+      resolve(error === null && (said === 'yes' || said === 'no') ? said : 'unknown');
+    });
+  });
+}
 
 const SYNCED_TIMEOUT_MS = 3000;
 

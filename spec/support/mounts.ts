@@ -39,13 +39,18 @@ export class Mounts {
   }
 
   /** A file system of a type, in a file; undefined where it can't be made or mounted. */
-  image(type: 'btrfs' | 'ext4' | 'xfs', directory: string, megabytes: number): string | undefined {
+  image(
+    type: 'btrfs' | 'ext2' | 'ext4' | 'xfs',
+    directory: string,
+    megabytes: number,
+    options: readonly string[] = [],
+  ): string | undefined {
     const file = `${directory}.img`;
     mkdirSync(directory, { recursive: true });
     writeFileSync(file, '');
     this.#images.push(file);
     truncateSync(file, megabytes * 1024 * 1024);
-    if (spawnSync(`mkfs.${type}`, ['-q', file]).status !== 0) return undefined;
+    if (spawnSync(`mkfs.${type}`, ['-q', ...options, file]).status !== 0) return undefined;
     if (spawnSync('mount', ['-o', 'loop', file, directory]).status !== 0) return undefined;
     this.#points.push(directory);
     return directory;

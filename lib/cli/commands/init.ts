@@ -2,11 +2,11 @@ import { becomeOwnerOf } from '../../app/become-owner.ts';
 import { initStore } from '../../app/init.ts';
 import { lookBeforeInit } from '../../app/look-before-init.ts';
 import { realSurroundings } from '../../app/open.ts';
+import { dropInFor, isServiceInstalled } from '../../app/service-drop-in.ts';
 import { messageOf } from '../../domain/errors.ts';
 import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';
 import { type Chosen, chooseForInit } from '../new-config.ts';
-import { dropInFor, isServiceInstalled } from '../service-drop-in.ts';
 
 export const manual = {
   synopsis: ['init URL [--store NAME] [--catalog FILE] [--dry-run]', 'init --store NAME [--dry-run]'],

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { type BigIntStats, constants } from 'node:fs';
 import type { Clock } from '../../domain/clock.ts';
@@ -139,7 +140,7 @@ export class LocalStore implements Store {
     }
     const store = new LocalStore({ path, root, device, pendingPrefix, fs, clock, settle });
     try {
-      if (access === 'write') store.#checkPending();
+      if (access === 'write') store.checkPending();
       return store;
     } catch (error) {
       store.close();
@@ -147,7 +148,8 @@ export class LocalStore implements Store {
     }
   }
 
-  #checkPending(): void {
+  /** Throws where the pending directory is none, or on another mount than the store: nothing can be renamed into it. */
+  checkPending(): void {
     const pending = this.pendingPrefix.replace(/\/$/, '');
     this.#withDirectories(pending, (directories) => {
       const fd = directories.open(pending);
@@ -173,6 +175,32 @@ export class LocalStore implements Store {
     const name = `tmp/links-${process.pid}-${this.#clock.now()}`;
     await this.control.create(name, 'probe\n'); // made by link(2)
     await this.control.remove(name);
+  }
+
+  /**
+   * Whether what is written here can be made durable, and how long that takes, ms: writes
+   * a scratch name below `.tombstoned/tmp/`, fsyncs, renames, fsyncs the directory, reads
+   * it again and removes it.
+   */
+  async checkSync(): Promise<number> {
+    const name = `tmp/${randomUUID()}`;
+    const begun = this.#clock.monotonic();
+    let took: number;
+    let found: Buffer | undefined;
+    try {
+      await this.control.replace(name, 'probe\n');
+      took = this.#clock.monotonic() - begun;
+      found = await this.control.read(name);
+    } catch (error) {
+      await this.control.remove(name).catch(() => undefined); // that it failed comes first
+      throw error;
+    }
+    await this.control.remove(name);
+    if (found?.toString() === 'probe\n') return took;
+    throw new TombstonedError('failed', `${this.#path}: what was written is not what is read`, {
+      key: this.#path,
+      hint: "look at the kernel's log: the disk or its controller fails",
+    });
   }
 
   async checkWritable(): Promise<void> {

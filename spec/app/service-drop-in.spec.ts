@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { dropInFor } from '../../lib/cli/service-drop-in.ts';
+import { dropInFor } from '../../lib/app/service-drop-in.ts';
 
 const local = (directory: string) =>
   dropInFor({ name: 'main', location: { kind: 'local', directory } }).lines;
