@@ -2,6 +2,7 @@ import type { KeptReason } from '../domain/kept-reason.ts';
 import { KEPT_REASONS } from '../domain/kept-reason.ts';
 import type { Key } from '../domain/key.ts';
 import { asNumber, asNumberOrNull, asText, asTextOrNull, keyOf, type Row, type Sql } from './sql.ts';
+import { type WaitingState, waitingStateOf } from './waiting.ts';
 
 /**
  * `reading` until all of its lines are here; `waiting`: it is over a limit; `done`
@@ -19,8 +20,11 @@ export interface RequestRow {
   /** The file's name, without `.keys`. */
   readonly name: string;
   readonly state: RequestState;
-  /** The last sweep that was to move its keys. */
+  /** The last sweep that was to move its keys: its row number, and its id. */
   readonly sweep: number | null;
+  readonly sweepId: string | null;
+  /** How its plan stands, where it was over a limit and waits for approval, or waited. */
+  readonly plan: WaitingState | null;
 }
 
 /** A line as it was read. */
@@ -36,6 +40,12 @@ export interface RequestLine {
 export interface OpenLine extends RequestLine {
   /** The revision when it was first planned. */
   readonly seen: string | null;
+}
+
+/** A line that stays open for a while, and why. */
+export interface KeptLine extends LineOf {
+  readonly detail: string | null;
+  readonly reason: KeptReason | null;
 }
 
 /** Which line of which request. */
@@ -63,10 +73,16 @@ export interface KeyOutcome {
   readonly reason: KeptReason | null;
 }
 
-const COLUMNS = 'n, id, policy, directory, name, state, sweep';
+const COLUMNS = `n, id, policy, directory, name, state, sweep,
+  (SELECT w.id FROM sweeps w WHERE w.n = requests.sweep) AS sweepId,
+  (SELECT q.state FROM waiting_plans q WHERE q.sweep = requests.sweep) AS plan`;
+
+/** Those whose plan waits are the plan's: who takes that has them. */
+const IS_OF_NO_PLAN = `NOT EXISTS (SELECT 1 FROM waiting_plans q WHERE q.sweep = requests.sweep AND q.state = 'waiting')`;
 
 /** Rows that no living run has: `@run` itself may go on with its own. */
-const IS_FREE = 'r.run = @run OR EXISTS (SELECT 1 FROM runs u WHERE u.n = r.run AND u.ended_at IS NOT NULL)';
+const IS_FREE =
+  'run = @run OR EXISTS (SELECT 1 FROM runs u WHERE u.n = requests.run AND u.ended_at IS NOT NULL)';
 
 /** All statements about requests of drop-in directories. */
 export class Requests {
@@ -101,12 +117,16 @@ export class Requests {
       .map(toRequest);
   }
 
-  /** A policy's requests that no other living run has, oldest first; they are this run's from here on. */
+  /**
+   * A policy's requests that no other living run has, and no plan that waits,
+   * oldest first; they are this run's from here on.
+   */
   claim(of: { store: number; run: number; policy: string; directory: string }): RequestRow[] {
     return this.#sql
       .all(
-        `UPDATE requests AS r SET run = @run
+        `UPDATE requests SET run = @run
          WHERE store = @store AND policy = @policy AND directory = @directory AND dry = 0 AND (${IS_FREE})
+           AND ${IS_OF_NO_PLAN}
          RETURNING ${COLUMNS}`,
         of,
       )
@@ -133,6 +153,22 @@ export class Requests {
         JSON.stringify(requests),
       )
       .map(toRequest);
+  }
+
+  /** The requests that a plan which waits, or waited, is made of, oldest first. */
+  ofPlan(sweep: number): RequestRow[] {
+    return this.#sql
+      .all(
+        `SELECT ${COLUMNS} FROM requests WHERE sweep = ? AND dry = 0 AND EXISTS (
+           SELECT 1 FROM waiting_plans q WHERE q.sweep = requests.sweep) ORDER BY n`,
+        sweep,
+      )
+      .map(toRequest);
+  }
+
+  /** Gives the requests of a plan to the run that has taken it. */
+  handOver(sweep: number, run: number): void {
+    this.#sql.run(`UPDATE requests SET run = ? WHERE sweep = ? AND dry = 0`, run, sweep);
   }
 
   /** Whether a name in a directory is in use. */
@@ -165,11 +201,12 @@ export class Requests {
     );
   }
 
-  /** Says which sweep is to move their keys. */
-  bind(requests: readonly number[], sweep: number): void {
+  /** Says which sweep is to move their keys: at once, or when its plan is approved. */
+  bind(requests: readonly number[], sweep: number, state: 'taken' | 'waiting'): void {
     this.#sql.run(
-      `UPDATE requests SET sweep = ?, state = 'taken' WHERE n IN (SELECT value FROM json_each(?))`,
+      `UPDATE requests SET sweep = ?, state = ? WHERE n IN (SELECT value FROM json_each(?))`,
       sweep,
+      state,
       JSON.stringify(requests),
     );
   }
@@ -242,7 +279,8 @@ export class Requests {
     if (lines.length === 0) return;
     this.#sql.run(
       `UPDATE request_keys AS k
-       SET seen = j.value->>2, size = j.value->>3, modified_at = j.value->>4, cause = j.value->>5
+       SET seen = j.value->>2, size = j.value->>3, modified_at = j.value->>4, cause = j.value->>5,
+         kept = NULL, detail = NULL
        FROM json_each(?) j WHERE k.request = j.value->>0 AND k.line = j.value->>1`,
       JSON.stringify(
         lines.map((l) => [l.request, l.line, l.revision, l.size, Math.trunc(l.modifiedAt), l.cause]),
@@ -258,6 +296,16 @@ export class Requests {
        SET outcome = j.value->>2, tombstone = j.value->>3, detail = j.value->>4, kept = j.value->>5
        FROM json_each(?) j WHERE k.request = j.value->>0 AND k.line = j.value->>1 AND k.outcome IS NULL`,
       JSON.stringify(lines.map((l) => [l.request, l.line, l.outcome, l.id, l.detail, l.reason])),
+    );
+  }
+
+  /** Notes why lines are not to be moved for now; what becomes of them stays open. */
+  keep(lines: readonly KeptLine[]): void {
+    if (lines.length === 0) return;
+    this.#sql.run(
+      `UPDATE request_keys AS k SET detail = j.value->>2, kept = j.value->>3
+       FROM json_each(?) j WHERE k.request = j.value->>0 AND k.line = j.value->>1 AND k.outcome IS NULL`,
+      JSON.stringify(lines.map((l) => [l.request, l.line, l.detail, l.reason])),
     );
   }
 
@@ -301,7 +349,7 @@ export class Requests {
     const row = this.#sql.all(
       `SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes FROM (
          SELECT DISTINCT key, size FROM request_keys
-         WHERE request IN (SELECT value FROM json_each(?)) AND outcome IS NULL)`,
+         WHERE request IN (SELECT value FROM json_each(?)) AND outcome IS NULL AND kept IS NULL)`,
       JSON.stringify(requests),
     )[0];
     return { objects: asNumber(row?.['count']), bytes: asNumber(row?.['bytes']) };
@@ -311,7 +359,7 @@ export class Requests {
   span(requests: readonly number[]): { first: Key; last: Key } | undefined {
     const row = this.#sql.all(
       `SELECT min(key) AS first, max(key) AS last FROM request_keys
-       WHERE request IN (SELECT value FROM json_each(?)) AND outcome IS NULL`,
+       WHERE request IN (SELECT value FROM json_each(?)) AND outcome IS NULL AND kept IS NULL`,
       JSON.stringify(requests),
     )[0];
     if (row === undefined || row['first'] === null) return undefined;
@@ -320,6 +368,31 @@ export class Requests {
 
   /** Adds some of what a request would move to a sweep's plan; gives the last line, or undefined: there is no more. */
   plan(request: number, sweep: number, after: number, limit: number): number | undefined {
+    return this.#eachPart({ request, after, limit }, (part) =>
+      this.#sql.run(
+        `INSERT OR IGNORE INTO plan_items (sweep, key, size, revision, modified_at, cause, unit, kept)
+         SELECT @sweep, key, size, seen, modified_at, cause, NULL, 0 FROM request_keys WHERE ${TO_MOVE}`,
+        { ...part, sweep },
+      ),
+    );
+  }
+
+  /** The same, to a plan that is being filed. */
+  file(request: number, sweep: number, after: number, limit: number): number | undefined {
+    return this.#eachPart({ request, after, limit }, (part) =>
+      this.#sql.run(
+        `INSERT OR IGNORE INTO waiting_items (sweep, key, size, revision)
+         SELECT @sweep, key, size, seen FROM request_keys WHERE ${TO_MOVE}`,
+        { ...part, sweep },
+      ),
+    );
+  }
+
+  /** Does something with some of the lines that are open. */
+  #eachPart(
+    { request, after, limit }: { request: number; after: number; limit: number },
+    work: (part: { request: number; after: number; to: number }) => void,
+  ): number | undefined {
     const last = this.#sql.all(
       `SELECT max(line) AS last FROM (SELECT line FROM request_keys
          WHERE request = ? AND line > ? AND outcome IS NULL ORDER BY line LIMIT ?)`,
@@ -329,12 +402,7 @@ export class Requests {
     )[0];
     const to = asNumberOrNull(last?.['last'] ?? null);
     if (to === null) return undefined;
-    this.#sql.run(
-      `INSERT OR IGNORE INTO plan_items (sweep, key, size, revision, modified_at, cause, unit, kept)
-       SELECT @sweep, key, size, seen, modified_at, cause, NULL, 0 FROM request_keys
-       WHERE request = @request AND line > @after AND line <= @to AND outcome IS NULL`,
-      { sweep, request, after, to },
-    );
+    work({ request, after, to });
     return to;
   }
 
@@ -349,8 +417,12 @@ export class Requests {
       .map((row) => asNumber(row['n']));
   }
 
-  /** A page of what became of a request's keys, in the order of its lines. */
-  results(request: number, after: number, limit: number): (KeyOutcome & { line: number; key: string })[] {
+  /** A page of what became of a request's keys, in the order of its lines; `outcome` is null of one that is open. */
+  results(
+    request: number,
+    after: number,
+    limit: number,
+  ): (Omit<KeyOutcome, 'outcome'> & { line: number; key: string; outcome: string | null })[] {
     return this.#sql
       .all(
         `SELECT line, key, outcome, tombstone, detail, kept FROM request_keys
@@ -362,13 +434,16 @@ export class Requests {
       .map((row) => ({
         line: asNumber(row['line']),
         key: asText(row['key']),
-        outcome: asText(row['outcome']),
+        outcome: asTextOrNull(row['outcome']),
         id: asTextOrNull(row['tombstone']),
         detail: asTextOrNull(row['detail']),
         reason: KEPT_REASONS.find((reason) => reason === row['kept']) ?? null,
       }));
   }
 }
+
+/** The lines of a part that are to be moved: open, and not kept for now. */
+const TO_MOVE = `request = @request AND line > @after AND line <= @to AND outcome IS NULL AND kept IS NULL`;
 
 const STATES = ['reading', 'taken', 'waiting', 'done', 'told'] as const satisfies RequestState[];
 
@@ -381,5 +456,7 @@ function toRequest(row: Row): RequestRow {
     name: asText(row['name']),
     state: STATES.find((state) => state === row['state']) ?? 'reading',
     sweep: asNumberOrNull(row['sweep']),
+    sweepId: asTextOrNull(row['sweepId']),
+    plan: waitingStateOf(row['plan']),
   };
 }

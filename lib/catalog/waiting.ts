@@ -267,14 +267,19 @@ export class Waiting {
 
 const STATES = ['waiting', 'approved', 'rejected', 'expired'] as const satisfies WaitingState[];
 
+/** A state as it is in a row; null where there is none. What nobody knows is not to be approved. */
+export function waitingStateOf(value: unknown): WaitingState | null {
+  if (value === null) return null;
+  return STATES.find((state) => state === value) ?? 'expired';
+}
+
 function toPlan(row: Row): WaitingPlan {
   return {
     n: asNumber(row['n']),
     sweep: asText(row['sweep']),
     policy: asText(row['policy']),
     cause: asTextOrNull(row['cause']),
-    // What nobody knows is not to be approved.
-    state: STATES.find((state) => state === row['state']) ?? 'expired',
+    state: waitingStateOf(row['state']) ?? 'expired',
     over: asText(row['over']),
     objects: asNumber(row['objects']),
     bytes: asNumber(row['bytes']),

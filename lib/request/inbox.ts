@@ -22,6 +22,9 @@ import { printable } from '../domain/key.ts';
 /** A longer name leaves no room for what stands beside it (`.NAME.done.ID`). Bytes. */
 const LONGEST_NAME = 180;
 
+/** What a request's file is answered by: what became of it, or that it waits. */
+export type Answer = 'done' | 'waiting';
+
 /** A file that is open for reading; `stat` is what it was then. */
 export interface OpenRequest {
   readonly fd: number;
@@ -36,7 +39,7 @@ export interface Left {
 /**
  * A drop-in directory (design, section 8). A request is `NAME.keys` until it is
  * taken, `NAME.taken` until its result is there, then `NAME.done`, or
- * `NAME.rejected` with `NAME.error`. Whoever may write here is not trusted:
+ * `NAME.rejected` with `NAME.error`; `NAME.waiting` says that it waits. Whoever may write here is not trusted:
  * links are not followed, and nothing that stands in the way is replaced.
  */
 export class Inbox {
@@ -168,11 +171,12 @@ export class Inbox {
   /** Writes results under temporary names, durable; one that a crash has left in place stays as it is. */
   async prepare(
     results: readonly { name: string; id: string; pages: () => Iterable<string> }[],
+    as: Answer,
   ): Promise<void> {
     const open: number[] = [];
     try {
       for (const { name, id, pages } of results) {
-        const temporary = this.#temporary(name, id);
+        const temporary = this.#temporary(name, id, as);
         if (this.#isLinked(temporary)) continue;
         this.#doing(() => {
           remove(temporary);
@@ -194,10 +198,10 @@ export class Inbox {
     return this.#doing(() => (lstatOrNone(temporary)?.nlink ?? 0n) > 1n);
   }
 
-  /** Puts a result that is prepared in place as `NAME.done`; false: something else has that name. Durable after `sync`. */
-  tell(name: string, id: string): boolean {
-    const temporary = this.#temporary(name, id);
-    const done = this.#path(`${name}.done`);
+  /** Puts what is prepared in place as `NAME.done` or `NAME.waiting`; false: something else has that name. Durable after `sync`. */
+  tell(name: string, id: string, as: Answer): boolean {
+    const temporary = this.#temporary(name, id, as);
+    const done = this.#path(`${name}.${as}`);
     if (this.#isLinked(temporary)) return true;
     return this.#doing(() => {
       try {
@@ -214,7 +218,14 @@ export class Inbox {
   clear(name: string, id: string): void {
     this.#doing(() => {
       remove(this.#path(`${name}.taken`));
-      remove(this.#temporary(name, id));
+      remove(this.#temporary(name, id, 'done'));
+      const waiting = this.#temporary(name, id, 'waiting');
+      const ours = lstatOrNone(waiting);
+      if (ours === undefined) return;
+      const there = this.#path(`${name}.waiting`);
+      const { ino, dev } = lstatOrNone(there) ?? {};
+      if (ino === ours.ino && dev === ours.dev) remove(there);
+      remove(waiting);
     });
   }
 
@@ -226,8 +237,8 @@ export class Inbox {
     closeSync(this.#fd);
   }
 
-  #temporary(name: string, id: string): string {
-    return this.#path(`.${name}.done.${id}`);
+  #temporary(name: string, id: string, as: Answer): string {
+    return this.#path(`.${name}.${as}.${id}`);
   }
 
   #path(file: string): string {

@@ -1,4 +1,6 @@
 import type { KeyOutcome, RequestRow } from '../catalog/requests.ts';
+import type { WaitingPlan } from '../catalog/waiting.ts';
+import { isoTime } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
 import type { Place } from '../run/place.ts';
@@ -26,9 +28,10 @@ export async function tellRequests(
       some
         .filter(({ state }) => state !== 'told')
         .map((row) => ({ name: row.name, id: row.id, pages: () => resultOf(place, row) })),
+      'done',
     );
     const told = some.filter((row) => {
-      if (row.state === 'told' || inbox.tell(row.name, row.id)) return true;
+      if (row.state === 'told' || inbox.tell(row.name, row.id, 'done')) return true;
       onProblem(inTheWay(row));
       return false;
     });
@@ -41,18 +44,53 @@ export async function tellRequests(
   }
 }
 
-function* resultOf({ catalog }: Place, { n }: RequestRow): Generator<string> {
+/**
+ * Says beside each request of a plan over a limit that it waits, in `NAME.waiting`,
+ * unless something else has that name.
+ */
+export async function tellWaiting(
+  inbox: Inbox,
+  plan: WaitingPlan,
+  rows: readonly RequestRow[],
+): Promise<void> {
+  const { sweep, policy, over, objects, bytes, filedAt, expiresAt } = plan;
+  const since = { filedAt: isoTime(filedAt), expiresAt: isoTime(expiresAt) };
+  const line = `${JSON.stringify({ type: 'waiting', sweep, policy, over, objects, bytes, ...since })}\n`;
+  for (let from = 0; from < rows.length; from += FILES) {
+    const some = rows.slice(from, from + FILES);
+    await inbox.prepare(
+      some.map(({ name, id }) => ({ name, id, pages: () => [line] })),
+      'waiting',
+    );
+    for (const { name, id } of some) inbox.tell(name, id, 'waiting');
+    inbox.sync();
+  }
+}
+
+function* resultOf({ catalog }: Place, { n, sweepId, plan }: RequestRow): Generator<string> {
+  const decision = plan === 'waiting' ? null : plan;
+  const refusal = decision === null || sweepId === null ? undefined : refusalOf(catalog.waiting.get(sweepId));
   for (let after = 0; ; ) {
     const page = catalog.requests.results(n, after, LINES);
     const last = page.at(-1);
     if (last === undefined) return;
-    yield page.map((one) => resultLine(one.key, one)).join('');
+    yield page
+      .map(({ key, outcome, ...of }) => {
+        const end = outcome === null ? refusal : { ...of, outcome };
+        if (end === undefined) throw new TypeError(`what became of ${key} is not known`);
+        const { id, detail, reason } = end;
+        const result = { type: 'tombstoned', key, id, outcome: end.outcome, detail, reason };
+        return `${JSON.stringify({ ...result, sweep: sweepId, decision })}\n`;
+      })
+      .join('');
     after = last.line;
   }
 }
 
-function resultLine(key: string, { id, outcome, detail, reason }: KeyOutcome): string {
-  return `${JSON.stringify({ type: 'tombstoned', key, id, outcome, detail, reason })}\n`;
+/** What became of a key that nobody has moved because its request's plan was not approved. */
+function refusalOf(plan: WaitingPlan | undefined): KeyOutcome {
+  const how = plan?.state === 'rejected' ? `was rejected: ${plan.reason ?? ''}` : 'was not approved in time';
+  return { outcome: 'blocked', id: null, detail: `the plan ${plan?.sweep ?? ''} ${how}`, reason: 'limit' };
 }
 
 function inTheWay({ policy, directory, name }: RequestRow): TombstonedError {

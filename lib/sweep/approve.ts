@@ -1,15 +1,20 @@
+import type { RequestRow } from '../catalog/requests.ts';
 import type { WaitingPlan } from '../catalog/waiting.ts';
 import { waitingStateAt } from '../catalog/waiting.ts';
 import { isoTime } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
+import { commonPrefix } from '../domain/key.ts';
 import type { Policy } from '../policy/policy.ts';
+import { refreshHolds } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { checkPlace, inRun, type Run } from '../run/run.ts';
 import type { SweepLedger } from './ledger-thread.ts';
 import { BATCH } from './move.ts';
 import { type PolicyPlan, planPolicy } from './plan.ts';
+import { addToPlan, lookAtLines, noteMoved } from './requested-lines.ts';
+import { copiesOf, finishRequests } from './requests.ts';
 import {
   inLedger,
   movePlan,
@@ -21,7 +26,7 @@ import {
 } from './sweep.ts';
 import { dropKeys } from './waiting.ts';
 
-/** `policies` are the store's, as the config has them today. */
+/** `policies` and `dropIns` are the store's, as the config has them today. */
 export type ApproveOptions = SweepOptions;
 
 export interface ApproveResult {
@@ -42,13 +47,15 @@ export interface ApproveResult {
   readonly left: number;
   /** Whether the signal ended it before all was moved. */
   readonly isCut: boolean;
+  /** What is wrong with the directory of requests: their results come with a later sweep. */
+  readonly problems: readonly TombstonedError[];
 }
 
 /**
  * Moves a plan that waits, under its own sweep id: what it names, is still the
  * same revision, and passes everything that a sweep would ask of it today, but
  * for the limits. It is planned from a new listing, so that keepLast and whole
- * directories count what is there now. A plan that is cut short, or has something
+ * directories count what is there now; requests are looked at key by key. A plan that is cut short, or has something
  * left that a claim keeps or that failed, waits on. Throws `not-found`, `conflict`
  * or `blocked` where there is nothing to approve.
  */
@@ -57,8 +64,8 @@ export async function approve(place: Place, id: string, options: ApproveOptions)
   if (plan.state === 'approved') return { plan, outcome: 'already', ...NOTHING };
   const refusal = refusalOf(place, plan);
   if (refusal !== undefined) throw refusal;
-  const policy = options.policies.find(({ name }) => name === plan.policy);
-  if (policy === undefined) {
+  const source = sourceOf(place, plan, options);
+  if (source === undefined) {
     throw new TombstonedError(
       'blocked',
       `the plan ${id} is of policy ${plan.policy}, which the config has no more`,
@@ -70,7 +77,7 @@ export async function approve(place: Place, id: string, options: ApproveOptions)
     );
   }
   await checkPlace(place, options.dryRun);
-  return inLedger(place, async (run, ledger) => approveIn(place, run, ledger, { plan, policy, options }));
+  return inLedger(place, async (run, ledger) => approveIn(place, run, ledger, { plan, source, options }));
 }
 
 const NOTHING = {
@@ -83,12 +90,30 @@ const NOTHING = {
   kept: new Map<KeptReason, number>(),
   left: 0,
   isCut: false,
+  problems: [],
 } as const;
+
+/** Who names what a plan is of, as the config has it today. */
+type Source =
+  | { readonly as: 'policy'; readonly policy: Policy }
+  | { readonly as: 'requests'; readonly policy: string; readonly rows: readonly RequestRow[] };
 
 interface Approval {
   readonly plan: WaitingPlan;
-  readonly policy: Policy;
+  readonly source: Source;
   readonly options: ApproveOptions;
+}
+
+/** Undefined where the config has no such policy any more. */
+function sourceOf({ catalog }: Place, plan: WaitingPlan, options: ApproveOptions): Source | undefined {
+  const isPlans = ({ name }: { name: string }): boolean => name === plan.policy;
+  const rows = catalog.requests.ofPlan(plan.n);
+  if (rows.length > 0) {
+    const isThere = options.dropIns?.some(isPlans) === true;
+    return isThere ? { as: 'requests', policy: plan.policy, rows } : undefined;
+  }
+  const policy = options.policies.find(isPlans);
+  return policy === undefined ? undefined : { as: 'policy', policy };
 }
 
 async function approveIn(
@@ -97,41 +122,35 @@ async function approveIn(
   ledger: SweepLedger,
   approval: Approval,
 ): Promise<ApproveResult> {
-  const { plan, policy, options } = approval;
+  const { plan, source, options } = approval;
   const { catalog } = place;
   const n = options.dryRun ? beginDry(place, run) : take(place, run, plan);
-  const movedBefore = catalog.sweeps.get(plan.sweep)?.moved ?? 0;
   const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
   const kept = new Map<KeptReason, number>();
+  const problems: TombstonedError[] = [];
   let isCut = false;
   let plannedBytes = 0;
   let lostBefore = 0;
   try {
-    const limits = { maxObjects: null, maxFraction: null, maxBytes: null };
-    const { guards, signal, onListed, onRefusal = () => undefined } = options;
-    const asked = {
-      sweep: n,
-      policy: { ...policy, limits },
-      guards,
-      approved: plan.n,
-      onRefusal,
-      onListed,
-      signal,
-    };
-    const found = await planPolicy(place, ledger, asked);
+    const found =
+      source.as === 'policy'
+        ? await planAgain(place, ledger, n, { plan, policy: source.policy, options })
+        : await planRequestsAgain(place, run, n, { rows: source.rows, policy: source.policy, options });
     counts.planned = found.planned;
     plannedBytes = found.bytes;
     for (const [reason, times] of found.kept) kept.set(reason, times);
-    const lost = lostOf(place, approval, found, movedBefore);
-    lostBefore = found.changed + lost.gone;
+    lostBefore = found.lost;
     counts.abandoned = lostBefore;
-    if (lost.unselected > 0) kept.set('no-policy', lost.unselected);
     if (options.dryRun) {
       for (const item of planItems(place, n)) options.onPlanned?.(item);
     } else {
       catalog.sweeps.progress(n, 'moving', plan.objects, null);
       if (found.planned > 0) await tellWhatIsOpen(place);
-      isCut = await movePlan(place, run, ledger, n, { ...options, prefixes: [policy.prefix] }, counts, kept);
+      const { prefixes } = found;
+      const dropIns = source.as === 'requests' ? (options.dropIns ?? []) : [];
+      const move = { ...options, dropIns, prefixes, isPatient: true };
+      if (prefixes.length > 0) isCut = await movePlan(place, run, ledger, n, move, counts, kept);
+      else isCut = options.signal?.aborted === true;
     }
   } catch (error) {
     const isStopped = await settleError(place, ledger, error, options.signal);
@@ -140,7 +159,7 @@ async function approveIn(
     isCut = true;
   }
   const left = sum(kept, LEFT) + counts.failed;
-  const result = { plan, ...counts, plannedBytes, kept, left, isCut };
+  const result = { plan, ...counts, plannedBytes, kept, left, isCut, problems };
   if (options.dryRun) {
     end(place, run, n, true);
     return { ...result, outcome: 'dry-run' };
@@ -156,7 +175,84 @@ async function approveIn(
   });
   while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
   await dropKeys(place, n);
+  if (source.as === 'requests')
+    await tellDecided(place, run, source.rows, (problem) => void problems.push(problem));
   return { ...result, outcome: 'moved' };
+}
+
+/** What of a plan may go today. */
+interface PlannedAgain {
+  readonly planned: number;
+  readonly bytes: number;
+  readonly kept: ReadonlyMap<KeptReason, number>;
+  /** How many have changed or gone since. */
+  readonly lost: number;
+  /** What all keys are below; none where there is nothing to move. */
+  readonly prefixes: readonly string[];
+}
+
+/** Plans a policy again from a new listing: of that what its plan names. */
+async function planAgain(
+  place: Place,
+  ledger: SweepLedger,
+  n: number,
+  { plan, policy, options }: { plan: WaitingPlan; policy: Policy; options: ApproveOptions },
+): Promise<PlannedAgain> {
+  const movedBefore = place.catalog.sweeps.get(plan.sweep)?.moved ?? 0;
+  const limits = { maxObjects: null, maxFraction: null, maxBytes: null };
+  const { guards, signal, onListed, onRefusal = () => undefined } = options;
+  const asked = {
+    sweep: n,
+    policy: { ...policy, limits },
+    guards,
+    approved: plan.n,
+    onRefusal,
+    onListed,
+    signal,
+  };
+  const found = await planPolicy(place, ledger, asked);
+  const lost = lostOf(place, { plan, policy }, found, movedBefore);
+  const kept = new Map(found.kept);
+  if (lost.unselected > 0) kept.set('no-policy', lost.unselected);
+  const { planned, bytes } = found;
+  return { planned, bytes, kept, lost: found.changed + lost.gone, prefixes: [policy.prefix] };
+}
+
+/** Looks again at each key of requests that a plan is of. */
+async function planRequestsAgain(
+  place: Place,
+  run: Run,
+  n: number,
+  { rows, policy, options }: { rows: readonly RequestRow[]; policy: string; options: ApproveOptions },
+): Promise<PlannedAgain> {
+  const { requests } = place.catalog;
+  const { guards, signal, onListed, onRefusal = () => undefined } = options;
+  await refreshHolds(place);
+  const open = options.dryRun ? copiesOf(place, run, rows) : rows;
+  for (const row of open) noteMoved(place, row);
+  const look = { policy, guards, isPatient: true, onRefusal, onListed, signal };
+  const { kept, lost } = await lookAtLines(place, open, look);
+  kept.delete('changed'); // those are lost
+  if (signal?.aborted === true) return { planned: 0, bytes: 0, kept, lost, prefixes: [] };
+  const all = open.map((row) => row.n);
+  addToPlan(place, n, all);
+  const { objects, bytes } = requests.planned(all);
+  const span = requests.span(all);
+  const prefixes = span === undefined ? [] : [commonPrefix(span.first, span.last)];
+  return { planned: objects, bytes, kept, lost, prefixes };
+}
+
+/** Puts the results of requests in place whose plan somebody has decided about. */
+async function tellDecided(
+  place: Place,
+  run: Run,
+  rows: readonly RequestRow[],
+  onProblem: (problem: TombstonedError) => void,
+): Promise<void> {
+  for (const directory of new Set(rows.map((row) => row.directory))) {
+    const name = rows[0]?.policy ?? '';
+    await finishRequests(place, run, { name, directory }, onProblem);
+  }
 }
 
 /** What a claim keeps for a while, or could not be moved: it may go when the plan is approved again. */
@@ -179,6 +275,7 @@ function take(place: Place, run: Run, plan: WaitingPlan): number {
   const isTaken = catalog.transaction(() => {
     const sure = catalog.clock.sureTime(clock);
     if (!catalog.waiting.take({ plan: plan.n, run: run.n, now: sure })) return false;
+    catalog.requests.handOver(plan.n, run.n);
     const detail = `${plan.sweep}, policy ${plan.policy}: ${plan.over}`;
     const { objects: count, bytes } = plan;
     catalog.events.add({ store: row.n, run: run.n, what: 'plan-approved', now, count, bytes, detail });
@@ -201,7 +298,7 @@ function end({ catalog, clock }: Place, run: Run, n: number, isDry: boolean): vo
 /** Of what a listing has not found: how many are gone, and how many the policy selects no more. */
 function lostOf(
   { catalog }: Place,
-  { plan, policy }: Approval,
+  { plan, policy }: { plan: WaitingPlan; policy: Policy },
   found: PolicyPlan,
   movedBefore: number,
 ): { gone: number; unselected: number } {
@@ -223,6 +320,8 @@ export interface Rejected {
   readonly plan: WaitingPlan;
   /** `already`: nothing waits there any more, and nothing was moved. */
   readonly outcome: 'rejected' | 'already' | 'dry-run';
+  /** What is wrong with the directory of requests: their results come with a later sweep. */
+  readonly problems: readonly TombstonedError[];
 }
 
 /** Drops a plan that waits. Throws `not-found`, or `conflict` or `blocked` where it is moved, or was. */
@@ -236,13 +335,14 @@ export async function reject(
   switch (waitingStateAt(plan, catalog.clock.sureTime(clock))) {
     case 'rejected':
     case 'expired':
-      return { plan, outcome: 'already' };
+      return { plan, outcome: 'already', problems: [] };
     case 'approved':
       throw conflict(id, 'was approved and has moved', `to undo that: restore --sweep ${id}`);
     case 'waiting':
   }
   if (plan.movedBy !== null) throw beingMoved(plan);
-  if (dryRun) return { plan, outcome: 'dry-run' };
+  if (dryRun) return { plan, outcome: 'dry-run', problems: [] };
+  const problems: TombstonedError[] = [];
   await inRun(place, 'sweep', async (run) => {
     const isRejected = catalog.transaction(() => {
       const now = clock.now();
@@ -257,8 +357,9 @@ export async function reject(
       throw now.movedBy === null ? conflict(id, 'was decided by somebody else just now') : beingMoved(now);
     }
     await dropKeys(place, plan.n);
+    await tellDecided(place, run, catalog.requests.ofPlan(plan.n), (problem) => void problems.push(problem));
   });
-  return { plan: planOf(place, id), outcome: 'rejected' };
+  return { plan: planOf(place, id), outcome: 'rejected', problems };
 }
 
 /** The plan of a sweep's id in this store. Throws `not-found`, or `conflict` of a sweep that never waited. */

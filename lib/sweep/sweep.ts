@@ -14,7 +14,7 @@ import { SweepLedger } from './ledger-thread.ts';
 import { BATCH, type MoveEnd, moveBatches } from './move.ts';
 import { type PlanSummary, type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
 import { finishRequests, noteEnds, planRequests, type RequestPlan } from './requests.ts';
-import { fileWaiting, tidyWaiting, waitingHint, waitingOf } from './waiting.ts';
+import { fileWaiting, takeOut, tidyWaiting, waitingHint, waitingOf } from './waiting.ts';
 
 /** How many objects that were gone or changed are named: two sweeps at once meet thousands. */
 const MOST_TOLD = 20;
@@ -128,7 +128,8 @@ async function sweepIn(
     for (const dropIn of options.dropIns ?? []) {
       const plan = await planDropIn(place, run, n, dropIn, options, onProblem);
       plans.push(plan);
-      if (plan.over !== null) blocked.push(blockedRequests(plan.policy, plan.over));
+      const over = blockedRequests(plan);
+      if (over !== undefined) blocked.push(over);
       if (plan.prefix !== undefined) prefixes.add(plan.prefix);
     }
     for (const plan of plans) {
@@ -196,7 +197,13 @@ async function planOne(
   // A dry run shows all of it.
   const filed = dryRun
     ? { plan: undefined, isNew: false }
-    : await fileWaiting(place, run, { sweep: n, plan, over, before, onListed, signal });
+    : await fileWaiting(place, run, {
+        policy: policy.name,
+        cause: plan.cause,
+        over,
+        before,
+        fill: async (to) => takeOut(place, { sweep: n, plan, onListed, signal }, to),
+      });
   const blocked = { policy: policy.name, over: over.limit, waiting: filed.plan, isNew: filed.isNew };
   const { message, hint } = blockedText(place.row.name, blocked);
   place.report('warn', message, { hint, policy: policy.name, sweep: filed.plan?.sweep });
@@ -210,10 +217,10 @@ export function blockedText(
 ): { message: string; hint: string } {
   const message = `policy ${policy} ${isOfRequests ? 'has requests that wait' : 'moves nothing'}: ${over}`;
   if (waiting === undefined) {
-    const change = isOfRequests
-      ? 'then raise the limit in the config'
-      : 'a sweep lets its plan wait for approval';
-    return { message, hint: `see what it names with sweep --dry-run --policy; ${change}` };
+    return {
+      message,
+      hint: 'see what it names with sweep --dry-run --policy; a sweep lets its plan wait for approval',
+    };
   }
   const waits = isNew ? 'its plan waits' : 'an earlier plan of it waits';
   return {
@@ -232,15 +239,17 @@ async function planDropIn(
 ): Promise<RequestPlan> {
   const asked = { dropIn, sweep: n, guards, isDry, isOnlyNew, onRefusal, onProblem, onListed, signal };
   const plan = await planRequests(place, run, asked);
-  if (plan.over !== null) {
-    const { message, hint } = blockedText(place.row.name, blockedRequests(plan.policy, plan.over));
-    place.report('warn', message, { hint, policy: plan.policy });
+  const over = blockedRequests(plan);
+  if (over !== undefined) {
+    const { message, hint } = blockedText(place.row.name, over);
+    place.report('warn', message, { hint, policy: plan.policy, sweep: over.waiting?.sweep });
   }
   return plan;
 }
 
-function blockedRequests(policy: string, over: string): BlockedPolicy {
-  return { policy, over, waiting: undefined, isNew: false, isOfRequests: true };
+function blockedRequests({ policy, over, filed }: RequestPlan): BlockedPolicy | undefined {
+  if (over === null) return undefined;
+  return { policy, over, waiting: filed.plan, isNew: filed.isNew, isOfRequests: true };
 }
 
 /** What a sweep has planned, in key order. */
@@ -263,15 +272,17 @@ export async function movePlan(
   n: number,
   options: Pick<SweepOptions, 'dropIns' | 'signal' | 'batchSize' | 'onRefusal' | 'onProgress'> & {
     readonly prefixes: readonly string[];
+    /** What of requests failed, or a claim keeps, stays open. */
+    readonly isPatient?: boolean;
   },
   counts: { planned: number; moved: number; abandoned: number; failed: number; bytes: number },
   kept: Map<KeptReason, number>,
 ): Promise<boolean> {
-  const { signal, batchSize, prefixes, dropIns = [] } = options;
+  const { signal, batchSize, prefixes, dropIns = [], isPatient = false } = options;
   const plan = { sweep: n, asker: 'policy', prefixes, signal, batchSize } as const;
   let done = 0;
   for await (const batch of moveBatches(place, run, ledger, plan)) {
-    if (dropIns.length > 0) noteEnds(place, n, batch.ends);
+    if (dropIns.length > 0) noteEnds(place, { sweep: n, isPatient }, batch.ends);
     for (const end of batch.ends) count(place, end, counts, kept, options.onRefusal);
     done += batch.count;
     options.onProgress?.(done, counts.planned);

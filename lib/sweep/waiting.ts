@@ -10,16 +10,18 @@ const WAITS_MS = 7 * 24 * 3_600_000;
 /** How many keys one commit files, or drops. */
 const KEYS = 20_000;
 
-/** What a sweep has planned for a policy that is over a limit. */
-interface FromPlan {
-  readonly sweep: number;
-  readonly plan: PolicyPlan;
+/** What has been planned for a policy that is over a limit. */
+interface ToFile {
+  readonly policy: string;
+  /** Row number of why it was planned. */
+  readonly cause: number;
   readonly over: OverLimit;
   /** The plan of the policy that waited when this was planned. */
   readonly before: WaitingPlan | undefined;
-  /** After each page: the work goes on. */
-  readonly onListed: ((selected: number) => void) | undefined;
-  readonly signal: AbortSignal | undefined;
+  /** Puts its keys into the plan that is being filed as sweep `to`; null: drops them. */
+  readonly fill: (to: number | null) => Promise<void>;
+  /** Part of the transaction that files it as sweep `to`. */
+  readonly onFiled?: (to: number) => void;
 }
 
 /** A plan that waits, and whether it has been filed just now. */
@@ -30,19 +32,19 @@ export interface Filed {
 }
 
 /**
- * Lets what a sweep has planned for a policy wait under a sweep id of its own,
- * with its keys in the catalog, and takes it out of the sweep's plan. While one of
+ * Lets what is planned for a policy wait under a sweep id of its own, with its keys
+ * in the catalog. While one of
  * the policy's plans waits, that one stays as it is, id and keys, and this one is
  * dropped: who approves an id moves what they have seen.
  */
-export async function fileWaiting(place: Place, run: Run, from: FromPlan): Promise<Filed> {
+export async function fileWaiting(place: Place, run: Run, plan: ToFile): Promise<Filed> {
   const { catalog, row, clock, random } = place;
-  const { plan, over } = from;
+  const { over } = plan;
   const known = waitingOf(place, plan.policy);
   // What was moved while this was planned is in it still.
-  const isStale = from.before !== undefined && catalog.waiting.get(from.before.sweep)?.state === 'approved';
+  const isStale = plan.before !== undefined && catalog.waiting.get(plan.before.sweep)?.state === 'approved';
   if (known !== undefined || isStale) {
-    await takeOut(place, from, null);
+    await plan.fill(null);
     return { plan: known, isNew: false };
   }
   const id = makePlainId('s', clock.now(), random);
@@ -56,7 +58,7 @@ export async function fileWaiting(place: Place, run: Run, from: FromPlan): Promi
     now: clock.now(),
   });
   try {
-    await takeOut(place, from, to);
+    await plan.fill(to);
     const isFiled = catalog.transaction(() => {
       expireIn(place);
       const now = clock.now();
@@ -74,18 +76,19 @@ export async function fileWaiting(place: Place, run: Run, from: FromPlan): Promi
         now,
         expiresAt,
       });
+      if (!filed) return false;
+      plan.onFiled?.(to);
       const detail = `${id}, policy ${plan.policy}: ${limit}`;
-      if (filed)
-        catalog.events.add({
-          store: row.n,
-          run: run.n,
-          what: 'plan-waits',
-          now,
-          count: objects,
-          bytes,
-          detail,
-        });
-      return filed;
+      catalog.events.add({
+        store: row.n,
+        run: run.n,
+        what: 'plan-waits',
+        now,
+        count: objects,
+        bytes,
+        detail,
+      });
+      return true;
     });
     if (isFiled) return { plan: catalog.waiting.get(id), isNew: true };
     // Another process has filed one meanwhile.
@@ -98,8 +101,16 @@ export async function fileWaiting(place: Place, run: Run, from: FromPlan): Promi
   }
 }
 
-/** Takes it out of the sweep's plan, page by page: into a plan that is being filed, or for good. */
-async function takeOut({ catalog }: Place, from: FromPlan, to: number | null): Promise<void> {
+interface FromPlan {
+  readonly sweep: number;
+  readonly plan: PolicyPlan;
+  /** After each page: the work goes on. */
+  readonly onListed: ((selected: number) => void) | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Takes a policy's plan out of the sweep's, page by page: into a plan that is being filed, or for good. */
+export async function takeOut({ catalog }: Place, from: FromPlan, to: number | null): Promise<void> {
   const { sweep, plan, onListed, signal } = from;
   for (let after: string | null = ''; after !== null; ) {
     after = catalog.waiting.takeOut({ from: sweep, cause: plan.cause, to, after, limit: KEYS });

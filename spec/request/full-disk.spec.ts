@@ -26,7 +26,7 @@ describe('a drop-in directory on a disk that is nearly full (needs to mount)', (
   it('is told that a result has no room, and never has half of one', async () => {
     const result = `${'x'.repeat(100_000)}\n`;
     const told = await inbox
-      .prepare([{ name: 'a', id: 'q-1', pages: () => [result] }])
+      .prepare([{ name: 'a', id: 'q-1', pages: () => [result] }], 'done')
       .catch((error: unknown) => error);
     expect(String(told)).to.include('ENOSPC').and.to.include(directory);
     expect(existsSync(path.join(directory, 'a.done'))).to.equal(false);

@@ -7,7 +7,6 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmSync,
   symlinkSync,
   unlinkSync,
@@ -15,72 +14,26 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import type { Guards, Limits } from '../../lib/policy/policy.ts';
-import type { Place } from '../../lib/run/place.ts';
 import { type SweepResult, sweep } from '../../lib/sweep/sweep.ts';
-import { DAY, HOUR, NO_GUARDS, NO_LIMITS, TempPlace } from '../support/place.ts';
-
-interface Result {
-  readonly type: string;
-  readonly key: string;
-  readonly id: string | null;
-  readonly outcome: string;
-  readonly detail: string | null;
-  readonly reason: string | null;
-}
+import { DAY, HOUR, NO_GUARDS, NO_LIMITS, type TempPlace } from '../support/place.ts';
+import { InboxPlace, type Result, type ServeOptions } from './inbox-place.ts';
 
 describe('requests in a drop-in directory', () => {
+  let at: InboxPlace;
   let temp: TempPlace;
   let inbox: string;
 
   beforeEach(async () => {
-    temp = await TempPlace.make();
-    inbox = path.join(temp.directory, 'requests');
-    mkdirSync(inbox);
+    at = await InboxPlace.make();
+    ({ temp, inbox } = at);
   });
   afterEach(() => temp.remove());
 
-  /** Moves a file into place, as other programs do. */
-  function drop(name: string, content: string | Buffer): void {
-    const outside = path.join(temp.directory, `${name}.writing`);
-    writeFileSync(outside, content);
-    renameSync(outside, path.join(inbox, `${name}.keys`));
-  }
-
-  async function serve(
-    options: {
-      limits?: Limits;
-      guards?: Guards;
-      dryRun?: boolean;
-      place?: Place;
-      signal?: AbortSignal;
-      batchSize?: number;
-    } = {},
-  ): Promise<SweepResult> {
-    temp.clock.advance(1000); // an id is used once
-    const place = options.place ?? temp.open();
-    try {
-      return await sweep(place, {
-        policies: [],
-        dropIns: [{ name: 'requests', directory: inbox, limits: options.limits ?? NO_LIMITS }],
-        guards: options.guards ?? NO_GUARDS,
-        dryRun: options.dryRun ?? false,
-        signal: options.signal,
-        batchSize: options.batchSize ?? 1000,
-      });
-    } finally {
-      if (options.place === undefined) temp.close(place);
-    }
-  }
-
+  const drop = (name: string, content: string | Buffer): void => at.drop(name, content);
+  const serve = async (options: ServeOptions = {}): Promise<SweepResult> => at.serve(options);
   const files = (): string[] => readdirSync(inbox).toSorted();
-  const results = (name: string): Result[] =>
-    readFileSync(path.join(inbox, `${name}.done`), 'utf8')
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as Result);
-  const outcomes = (name: string): [string, string][] =>
-    results(name).map(({ key, outcome }) => [key, outcome]);
+  const results = (name: string): Result[] => at.results(name);
+  const outcomes = (name: string): [string, string][] => at.outcomes(name);
   const problems = (result: SweepResult): string[] => result.problems.map(({ message }) => message);
 
   it('tombstones the keys of a file, and leaves NAME.done with what became of each, in order', async () => {
@@ -163,8 +116,8 @@ describe('requests in a drop-in directory', () => {
     it('leaves a key alone whose revision is not the one that the line names', async () => {
       temp.write('same', 'same', DAY);
       temp.write('other', 'other', DAY);
-      const at = BigInt(temp.clock.wall - DAY) * 1_000_000n;
-      drop('mine', `{"key":"same","revision":"4|${at}"}\n{"key":"other","revision":"4|${at}"}\n`);
+      const time = BigInt(temp.clock.wall - DAY) * 1_000_000n;
+      drop('mine', `{"key":"same","revision":"4|${time}"}\n{"key":"other","revision":"4|${time}"}\n`);
       await serve();
       expect(outcomes('mine')).to.deep.equal([
         ['same', 'tombstoned'],
@@ -226,37 +179,6 @@ describe('requests in a drop-in directory', () => {
         ['a', 'already'],
       ]);
       expect(results('two')[0]?.id).to.equal(results('one')[0]?.id);
-    });
-
-    it('lets a request over a limit wait as NAME.taken, and serves the others', async () => {
-      for (let i = 0; i < 10; i++) temp.write(`d/${i}`, 'x', DAY);
-      drop('all', Array.from({ length: 10 }, (_, i) => `d/${i}\n`).join(''));
-      drop('one', 'd/0\n');
-      const limits = { maxObjects: 5, maxFraction: null, maxBytes: null };
-      const result = await serve({ limits });
-      expect(result.blocked.map(({ policy }) => policy)).to.deep.equal(['requests']);
-      expect(result.moved).to.equal(1);
-      expect(files()).to.deep.equal(['all.taken', 'one.done']);
-      expect(temp.talk.join('\n')).to.match(/would move 10 objects, and maxObjects is 5 \(all\.keys\)/);
-      await serve({ limits });
-      expect(files()).to.deep.equal(['all.taken', 'one.done']);
-      await serve();
-      expect(files()).to.deep.equal(['all.done', 'one.done']);
-      expect(outcomes('all').map(([, outcome]) => outcome)).to.deep.equal([
-        'already',
-        ...Array<string>(9).fill('tombstoned'),
-      ]);
-    });
-
-    it('takes many small requests for one plan, so that a limit is none per file', async () => {
-      for (let i = 0; i < 10; i++) {
-        temp.write(`d/${i}`, 'x', DAY);
-        drop(`r${i}`, `d/${i}\n`);
-      }
-      temp.write('other', 'x', DAY);
-      const result = await serve({ limits: { maxObjects: null, maxFraction: 0.5, maxBytes: null } });
-      expect(result.moved).to.equal(0);
-      expect(files().every((name) => name.endsWith('.taken'))).to.equal(true);
     });
   });
 
@@ -379,8 +301,15 @@ describe('requests in a drop-in directory', () => {
 
   it('shows in a dry run what requests would move, and leaves everything as it is', async () => {
     for (const key of ['a', 'b', 'c']) temp.write(key, key, DAY);
-    drop('waits', 'a\nb\n');
-    await serve({ limits: { ...NO_LIMITS, maxObjects: 0 } });
+    drop('cut', 'a\nb\n');
+    const stopping = temp.open();
+    const stop = new AbortController();
+    const plan = stopping.catalog.requests.plan.bind(stopping.catalog.requests);
+    stopping.catalog.requests.plan = (...values) => {
+      stop.abort();
+      return plan(...values);
+    };
+    expect((await serve({ place: stopping, signal: stop.signal })).isCut).to.equal(true);
     drop('mine', 'c\ngone\n');
     drop('bad', '/c\n');
     const before = files();
@@ -395,15 +324,15 @@ describe('requests in a drop-in directory', () => {
       onPlanned: ({ key, policy, reason }) => planned.push(`${key} ${policy} ${reason}`),
     });
     expect(planned).to.deep.equal([
-      'a requests request waits',
-      'b requests request waits',
+      'a requests request cut',
+      'b requests request cut',
       'c requests request mine',
     ]);
     expect(problems(result)[0]).to.match(/bad\.keys would be refused whole/);
     expect(files()).to.deep.equal(before);
     await serve();
-    expect(files()).to.deep.equal(['bad.error', 'bad.rejected', 'mine.done', 'waits.done']);
-    expect(outcomes('waits')).to.deep.equal([
+    expect(files()).to.deep.equal(['bad.error', 'bad.rejected', 'cut.done', 'mine.done']);
+    expect(outcomes('cut')).to.deep.equal([
       ['a', 'tombstoned'],
       ['b', 'tombstoned'],
     ]);

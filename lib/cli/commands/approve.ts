@@ -1,4 +1,4 @@
-import { guardsOf, type OpenPlace, policiesOf } from '../../app/open.ts';
+import { dropInsOf, guardsOf, type OpenPlace, policiesOf } from '../../app/open.ts';
 import { recover } from '../../app/recover.ts';
 import { TombstonedError } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
@@ -21,7 +21,8 @@ export const manual = {
     'of its objects is checked again: one that has changed, or that the policy, a guard or an',
     'exemption keeps today, stays and is out; only the limits do not count. Where a hold or',
     'lease keeps some, or some fail, or the command is stopped, the plan waits on, the exit',
-    'code is 5 or 1, and approve moves the rest later.',
+    'code is 5 or 1, and approve moves the rest later. Requests of a drop-in policy get their',
+    'results when it is done with.',
   ],
   examples: [
     ['sweeps', 'what waits, and its id'],
@@ -57,6 +58,7 @@ async function approveOne(
   const result = await withProgress(out, place.config.name, async (progress) =>
     approve(place, id, {
       policies: policiesOf(place.config),
+      dropIns: dropInsOf(place.config),
       guards: guardsOf(place.config),
       dryRun,
       signal,
@@ -112,12 +114,13 @@ function summarize(out: Output, store: string, result: ApproveResult): void {
   out.line(`${store}: ${text.join(', ')} (sweep ${plan.sweep})`);
 }
 
-/** What keeps the plan waiting. */
-function problemsOf(store: string, { plan, outcome, failed, kept, left, isCut }: ApproveResult): Problem[] {
-  if (outcome !== 'waits' || (isCut && left === 0)) return [];
+/** What keeps the plan waiting, and results of requests away. */
+function problemsOf(store: string, result: ApproveResult): Problem[] {
+  const { plan, outcome, failed, kept, left, isCut } = result;
+  const problems: Problem[] = result.problems.map((error) => ({ error, isTold: false }));
+  if (outcome !== 'waits' || (isCut && left === 0)) return problems;
   const stuck = failed + (kept.get('error') ?? 0);
   const hint = `the plan waits on: tombstonectl --store ${store} approve ${plan.sweep}`;
-  const problems: Problem[] = [];
   if (stuck > 0) {
     const message = `${store}: ${counted(stuck, 'object')} could not be moved`;
     problems.push({

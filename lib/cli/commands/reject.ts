@@ -14,7 +14,8 @@ export const manual = {
   description: [
     "Drops a policy's plan that waits because it is over a limit: nothing of it moves. The next",
     'sweep plans anew, and a policy that still names too much waits again, under another id:',
-    'change it in the config first.',
+    'change it in the config first. Requests of a drop-in policy are over by that: their',
+    'results say that they were rejected, and why.',
   ],
   examples: [['reject s-20261122T101500123Z-k3v0q8 --reason "the prefix was a typo"', '']],
 } as const satisfies Page;
@@ -35,7 +36,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
     return untilSignalled(out, async (signal) =>
       inEachPlace({ catalog, stores, out, signal }, async (place) => {
         if (!dryRun) await recover(place); // one whose approval died waits again
-        const { plan, outcome } = await reject(place, id, { reason, dryRun });
+        const { plan, outcome, problems } = await reject(place, id, { reason, dryRun });
         const object = {
           type: 'rejected',
           store: place.config.name,
@@ -50,7 +51,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
           ];
           return `${place.config.name}: ${what}: ${say}`;
         });
-        return [];
+        return problems.map((error) => ({ error, isTold: false }));
       }),
     );
   });
