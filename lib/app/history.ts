@@ -13,7 +13,11 @@ export interface HistoryLine {
 export function historyOf(catalog: Catalog, tombstone: Tombstone): HistoryLine[] {
   const lines = catalog.events.of(tombstone).map((event): HistoryLine => {
     const { at, what, by, count } = event;
-    return { at, what, by, detail: event.detail ?? (count === null ? null : `in a batch of ${count}`) };
+    const inBatch = count === null ? null : `in a batch of ${count}`;
+    // Why it went early; of the others the cause is its policy, which the tombstone says.
+    const cause = what === 'purged' ? event.cause : null;
+    const said = [event.detail ?? inBatch, cause].filter((part) => part !== null);
+    return { at, what, by, detail: said.length === 0 ? null : said.join(': ') };
   });
   const { state, endedAt } = tombstone;
   if (endedAt === null || lines.some(({ what }) => what === state)) return lines;

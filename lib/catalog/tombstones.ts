@@ -471,17 +471,24 @@ export class Tombstones {
     );
   }
 
-  /** Takes tombstones whose pending copies are missing as `purging`, due or not; gives those it got, with what they were. */
-  takeMissing(take: { store: number; run: number; ids: readonly string[] }): Tombstone[] {
-    const { store, run, ids } = take;
+  /** Takes tombstones that are named, and still in one of these states, as `purging`, due or not; gives those it got, with what they were. */
+  takeNamed(take: {
+    store: number;
+    run: number;
+    ids: readonly string[];
+    from: readonly ('pending' | 'restored')[];
+  }): Tombstone[] {
+    const { store, run, ids, from } = take;
     return this.#take(
       'purging',
       store,
       `UPDATE tombstones SET prior = state, state = 'purging', run = ?
-       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored') RETURNING id`,
+       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored')
+         AND +state IN (SELECT value FROM json_each(?)) RETURNING id`,
       run,
       JSON.stringify(ids),
       store,
+      JSON.stringify(from),
     );
   }
 

@@ -6,12 +6,16 @@ import type { Output } from './output.ts';
 
 /** What became of one key or id of a bulk command. */
 export interface Outcome {
-  readonly type: 'tombstoned' | 'restored';
+  readonly type: 'tombstoned' | 'restored' | 'purged';
   readonly key: string | null;
   readonly id: string | null;
   readonly outcome: string;
   readonly detail: string | null;
   readonly reason: KeptReason | null;
+  /** What its object of `--json` has besides. */
+  readonly more?: Readonly<Record<string, unknown>>;
+  /** What is told of it to people as a result, however it ended. */
+  readonly proof?: string | undefined;
 }
 
 interface Failure {
@@ -45,13 +49,11 @@ export class Outcomes {
     const name = printable(outcome.key ?? outcome.id ?? '');
     this.#tellFirst();
     if (this.#out.isJson) {
-      const { reason: _, ...object } = outcome;
-      this.#out.line(JSON.stringify(object));
-    }
-    if (code === null) {
-      if (!this.#out.isJson) this.#out.line(this.#text(name, outcome));
-      return;
-    }
+      const { reason: _, more, proof: __, ...object } = outcome;
+      this.#out.line(JSON.stringify({ ...object, ...more }));
+    } else if (outcome.proof !== undefined) this.#out.line(outcome.proof);
+    else if (code === null) this.#out.line(this.#text(name, outcome));
+    if (code === null) return;
     const failure = { code, name, outcome };
     this.#failed++;
     if (this.#total === 1) this.#first = failure;

@@ -1,7 +1,8 @@
 import { digestRowOf, type Tombstone } from '../catalog/tombstones.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
-import { commonPrefix, printable } from '../domain/key.ts';
+import { commonPrefix, type Key, printable } from '../domain/key.ts';
+import type { State } from '../domain/state.ts';
 import { type Batch, begin, refreshHolds, retireShared } from '../run/batch.ts';
 import { type Keeper, keepersOf, keeperText, reasonOf } from '../run/claims.ts';
 import { requireOwnClock, requireRightClock } from '../run/clock.ts';
@@ -11,12 +12,16 @@ import type { Place } from '../run/place.ts';
 import { checkPlace, inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
 import type { Lease } from '../store/leases.ts';
-import type { RemoveItem, RemoveOutcome } from '../store/store.ts';
+import type { Hidden, HiddenOutcome, RemoveItem, RemoveOutcome } from '../store/store.ts';
 
 /** How many pending copies one batch removes. */
 const BATCH = 1000;
 /** How long what the store keeps without saying until when is left alone, at the least, before it is tried again. ms. */
 const LEAST_LOCK_MS = 3_600_000;
+/** Of a key: all its tombstones. */
+const ALL = Number.MAX_SAFE_INTEGER;
+/** States of tombstones at their end. */
+const ENDED: ReadonlySet<State> = new Set(['purged', 'abandoned']);
 /** How many old records one purge forgets at the most. */
 const FORGET = 10_000;
 
@@ -28,10 +33,32 @@ export interface PurgeOptions {
   /** Stops after the batch that is under way. */
   readonly signal?: AbortSignal | undefined;
   /** Each due tombstone that is purged, or in a dry run would be. */
-  readonly onPurged?: (tombstone: Tombstone) => void;
+  readonly onPurged?: (tombstone: Tombstone, how: Purged) => void;
   /** Each due tombstone that stays, and why; `keeper` is the claim, where one keeps it. */
   readonly onKept?: (tombstone: Tombstone, reason: KeptReason, detail: string, keeper: Keeper | null) => void;
   readonly onProgress?: (done: number) => void;
+  /** Where what is named goes before its window is over. */
+  readonly erasure?: Erasure | undefined;
+}
+
+/** Why what is named goes now, and whether old versions of it go too. */
+export interface Erasure {
+  readonly reason: string;
+  readonly allVersions: boolean;
+}
+
+/** How a tombstone was purged. */
+export interface Purged {
+  /** Whether its pending copy had gone already. */
+  readonly wasGone: boolean;
+  /** What the store keeps of it, for people. */
+  readonly left: string | null;
+}
+
+/** What became of the old versions of one name. */
+export interface HiddenEnd {
+  readonly hidden: Hidden;
+  readonly outcome: HiddenOutcome;
 }
 
 export interface PurgeResult {
@@ -58,7 +85,8 @@ export async function purge(place: Place, options: PurgeOptions): Promise<PurgeR
   });
 }
 
-class Purger {
+/** Removes in batches, and counts what it did. */
+export class Purger {
   readonly #place: Place;
   readonly #options: PurgeOptions;
   readonly #kept = new Map<KeptReason, number>();
@@ -76,7 +104,7 @@ class Purger {
 
   async run(run: Run): Promise<PurgeResult> {
     const { catalog, row, clock, safetyWindow, pace } = this.#place;
-    const { dryRun, historyFor, signal, onProgress } = this.#options;
+    const { dryRun, signal, onProgress } = this.#options;
     const now = catalog.clock.counted(clock);
     if (dryRun) await refreshHolds(this.#place);
     const leases = dryRun ? await lookAtLeases(this.#place, { mayBreak: false }) : [];
@@ -104,25 +132,7 @@ class Purger {
       onProgress?.(this.#due);
     }
     await retireShared(this.#place, run);
-    if (!dryRun && !isCut) {
-      let forgotten = 0;
-      const before = catalog.clock.sureTime(clock) - historyFor;
-      while (forgotten < FORGET) {
-        const count = catalog.transaction(() => {
-          const rows = catalog.tombstones.forget(before, BATCH);
-          if (rows > 0) catalog.events.forgotTombstones(before);
-          return rows;
-        });
-        forgotten += count;
-        if (count < BATCH) break;
-      }
-      const about = { store: row.n, run: run.n, now: clock.now() };
-      for (let removed = 0; removed < FORGET; ) {
-        const count = catalog.events.forget(before, BATCH, about);
-        if (count === 0) break;
-        removed += count;
-      }
-    }
+    if (!dryRun && !isCut) this.#forget(run);
     return {
       due: this.#due,
       purged: this.#purged,
@@ -135,6 +145,90 @@ class Purger {
     };
   }
 
+  /** Purges what is named, due or not; false where the signal ended it. */
+  async named(run: Run, tombstones: readonly Tombstone[]): Promise<boolean> {
+    const { catalog, clock, pace, store } = this.#place;
+    const now = catalog.clock.counted(clock);
+    for (let rest = tombstones; rest.length > 0; ) {
+      if (this.#options.signal?.aborted === true) return false;
+      const most = rest.slice(0, store.removalBatch ?? BATCH);
+      const page = this.#options.dryRun ? most : (pace?.first(most) ?? most);
+      if (this.#options.dryRun) {
+        await refreshHolds(this.#place);
+        this.#pretend(page, await lookAtLeases(this.#place, { mayBreak: false }));
+      } else if (!(await this.#batch(run, page, now))) return false;
+      rest = rest.slice(page.length);
+      this.#due += page.length;
+      this.#options.onProgress?.(this.#due);
+    }
+    return true;
+  }
+
+  /**
+   * Removes the old versions of a key of which every tombstone has ended, for good; gives
+   * what becomes of each name of it, or what keeps them. Nothing where the signal ended it.
+   */
+  async hidden(run: Run, key: Key, reason: string): Promise<Keeper | readonly HiddenEnd[]> {
+    const { catalog, row, store, clock } = this.#place;
+    const batch = await begin(
+      this.#place,
+      run,
+      { kind: 'purge', prefixes: [store.settle > 0 ? '' : key] },
+      this.#options.signal,
+    );
+    if (batch === undefined) return [];
+    // Before the look into the catalog: what moves after that is not among them.
+    const found = (await store.hidden?.(key)) ?? [];
+    const keeper = catalog.transaction(() => {
+      const open = catalog.tombstones.ofKey(row.n, key, ALL).find(({ state }) => !ENDED.has(state));
+      if (open !== undefined) return { as: 'run', run: catalog.runs.get(open.run)?.id ?? '' } as const;
+      return keepersOf(this.#place, batch.leases, [{ key }], 'purge').get(0);
+    });
+    if (keeper !== undefined || found.length === 0) {
+      await batch.end();
+      return keeper ?? [];
+    }
+    const outcomes = (await store.removeHidden?.(found, { pulse: batch.pulse })) ?? [];
+    if (outcomes.length !== found.length)
+      throw new TypeError(`${outcomes.length} outcomes for ${found.length}`);
+    const ends = outcomes.flatMap((outcome, i) => {
+      const hidden = found[i];
+      return hidden === undefined ? [] : [{ hidden, outcome }];
+    });
+    const removed = ends.filter(({ outcome }) => outcome.outcome === 'removed').map(({ hidden }) => hidden);
+    const count = removed.reduce((sum, one) => sum + one.count, 0);
+    if (removed.length > 0) {
+      const bytes = removed.reduce((sum, one) => sum + one.bytes, 0);
+      const about = { store: row.n, run: run.n, now: clock.now(), key, count, bytes, cause: reason };
+      catalog.transaction(() => catalog.events.add({ ...about, what: 'purged', detail: 'old versions' }));
+    }
+    await batch.end();
+    return ends;
+  }
+
+  /** Forgets what is older than `historyFor`. */
+  #forget(run: Run): void {
+    const { catalog, row, clock } = this.#place;
+    const { historyFor } = this.#options;
+    let forgotten = 0;
+    const before = catalog.clock.sureTime(clock) - historyFor;
+    while (forgotten < FORGET) {
+      const count = catalog.transaction(() => {
+        const rows = catalog.tombstones.forget(before, BATCH);
+        if (rows > 0) catalog.events.forgotTombstones(before);
+        return rows;
+      });
+      forgotten += count;
+      if (count < BATCH) break;
+    }
+    const about = { store: row.n, run: run.n, now: clock.now() };
+    for (let removed = 0; removed < FORGET; ) {
+      const count = catalog.events.forget(before, BATCH, about);
+      if (count === 0) break;
+      removed += count;
+    }
+  }
+
   #pretend(page: readonly Tombstone[], leases: readonly Lease[]): void {
     const keepers = keepersOf(this.#place, leases, page, 'purge');
     for (const [i, tombstone] of page.entries()) {
@@ -142,14 +236,14 @@ class Purger {
       if (keeper === undefined) {
         this.#purged++;
         this.#bytes += tombstone.size;
-        this.#options.onPurged?.(tombstone);
+        this.#options.onPurged?.(tombstone, { wasGone: false, left: null });
       } else this.#keepBy(tombstone, keeper);
     }
   }
 
   /** Purges a page; false when it was stopped before it began. */
   async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<boolean> {
-    const { catalog, row, safetyWindow } = this.#place;
+    const { catalog } = this.#place;
     const common = page.reduce((prefix, { key }) => commonPrefix(prefix, key), page[0]?.key ?? '');
     // Where each fence costs a `settle`, one for all pages.
     const prefixes = [this.#place.store.settle > 0 ? '' : common];
@@ -164,9 +258,8 @@ class Purger {
     }
     const { taken, kept } = catalog.transaction(() => {
       const keepers = keepersOf(this.#place, batch.leases, page, 'purge');
-      const ids = page.filter((_, i) => !keepers.has(i)).map(({ id }) => id);
-      const take = { store: row.n, run: run.n, ids, now, window: safetyWindow };
-      return { taken: catalog.tombstones.takeForPurge(take), kept: keepers };
+      const free = page.filter((_, i) => !keepers.has(i));
+      return { taken: this.#take(run, free, now), kept: keepers };
     });
     this.#place.pace?.spend(taken);
     for (const [i, keeper] of kept) {
@@ -175,7 +268,29 @@ class Purger {
     }
     if (taken.length > 0) await this.#remove(run, batch, taken);
     else await batch.end();
+    if (this.#options.erasure !== undefined) {
+      const got = new Set(taken.map(({ id }) => id));
+      for (const [i, tombstone] of page.entries()) {
+        if (got.has(tombstone.id) || kept.has(i)) continue;
+        this.#keep(tombstone, 'fence', 'another run took it meanwhile: try again');
+      }
+    }
     return true;
+  }
+
+  /** Takes what is due still; of what is named, what still is as it was when it was looked at. */
+  #take(run: Run, page: readonly Tombstone[], now: number): Tombstone[] {
+    const { catalog, row, safetyWindow } = this.#place;
+    const { tombstones } = catalog;
+    const take = { store: row.n, run: run.n };
+    if (this.#options.erasure === undefined) {
+      const ids = page.map(({ id }) => id);
+      return tombstones.takeForPurge({ ...take, ids, now, window: safetyWindow });
+    }
+    return (['pending', 'restored'] as const).flatMap((from) => {
+      const ids = page.filter(({ state }) => state === from).map(({ id }) => id);
+      return ids.length === 0 ? [] : tombstones.takeNamed({ ...take, ids, from: [from] });
+    });
   }
 
   /** Removes what was taken. Where it fails the fence stays: the run's end, or recovery, sees to it. */
@@ -183,7 +298,8 @@ class Purger {
     const { catalog, row, store, safetyWindow, clock } = this.#place;
     const { pulse } = batch;
     await pulse(); // the catalog may have kept it waiting
-    const outcomes = await store.remove(taken.map(removal), { pulse });
+    const { erasure } = this.#options;
+    const outcomes = await store.remove(taken.map(removal), { pulse, allVersions: erasure?.allVersions });
     if (outcomes.length !== taken.length)
       throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
     if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
@@ -207,29 +323,33 @@ class Purger {
         ends: settled,
       });
       const event = { store: row.n, run: run.n, now: at };
+      const cause = erasure?.reason;
       if (purged.length > 0) {
         const rows = purged.map(({ tombstone }) => digestRowOf(tombstone));
-        catalog.events.add({ ...event, what: 'purged', count: purged.length, bytes, rows });
+        catalog.events.add({ ...event, what: 'purged', count: purged.length, bytes, rows, cause });
       }
-      for (const { tombstone, to, detail } of ends) {
-        if (detail === null) continue;
+      for (const { tombstone, to, detail: why } of ends) {
         const what = to === 'purged' ? 'purged' : 'purge-kept';
+        const early = what === 'purged' && cause !== undefined ? 'before its window was over' : null;
+        const detail = [early, why].filter((part) => part !== null).join('; ');
+        if (detail === '') continue;
         // Said once, not at every purge; a new window is said each time.
         if (to === 'prior' && catalog.events.lastDetail(tombstone.id, what) === detail) continue;
-        catalog.events.add({ ...event, what, tombstone: tombstone.id, detail });
+        catalog.events.add({ ...event, what, tombstone: tombstone.id, detail, cause });
       }
     });
     await batch.end();
-    for (const { tombstone, to, reason, detail } of ends) {
-      if (to === 'purged') {
+    for (const end of ends) {
+      const { tombstone, detail } = end;
+      if (end.to === 'purged') {
         this.#purged++;
         this.#bytes += tombstone.size;
-        this.#options.onPurged?.(tombstone);
-        if (detail !== null)
+        this.#options.onPurged?.(tombstone, end.how);
+        if (detail !== null && erasure === undefined)
           this.#place.report('warn', `${printable(tombstone.key)}: ${detail}`, { id: tombstone.id });
       } else {
-        if (reason === 'error') this.#failed++;
-        this.#keep(tombstone, reason ?? 'window', detail ?? '');
+        if (end.reason === 'error') this.#failed++;
+        this.#keep(tombstone, end.reason, end.detail);
       }
     }
     for (const end of outcomes) {
@@ -254,23 +374,33 @@ function removal({ key, id, revision, prior }: Tombstone): RemoveItem {
   return { key, id, revision, from: prior ?? 'pending' };
 }
 
-interface PurgeEnd {
-  readonly to: 'purged' | 'prior' | 'pending';
-  readonly reason: KeptReason | null;
-  readonly detail: string | null;
-  /** Of one that the store itself keeps: until when, ms since 1970; null: until somebody lets it go. */
-  readonly lock?: { readonly until: number | null };
-}
+type PurgeEnd =
+  | {
+      readonly to: 'purged';
+      readonly reason: null;
+      readonly detail: string | null;
+      readonly how: Purged;
+      readonly lock?: undefined;
+    }
+  | {
+      readonly to: 'prior' | 'pending';
+      readonly reason: KeptReason;
+      readonly detail: string;
+      /** Of one that the store itself keeps: until when, ms since 1970; null: until somebody lets it go. */
+      readonly lock?: { readonly until: number | null };
+    };
 
 function endOf(outcome: RemoveOutcome | undefined): PurgeEnd {
   switch (outcome?.outcome) {
     case 'removed': {
       const { left } = outcome;
       const detail = left === undefined ? null : `it is purged, and the store keeps ${left}`;
-      return { to: 'purged', reason: null, detail };
+      return { to: 'purged', reason: null, detail, how: { wasGone: false, left: left ?? null } };
     }
-    case 'gone':
-      return { to: 'purged', reason: null, detail: 'its pending copy was gone already' };
+    case 'gone': {
+      const detail = 'its pending copy was gone already';
+      return { to: 'purged', reason: null, detail, how: { wasGone: true, left: null } };
+    }
     case 'changed':
       return {
         to: 'prior',

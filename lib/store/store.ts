@@ -67,8 +67,27 @@ export interface Store {
   /** Brings pending copies back to live keys where there is nothing; copies stay (R4). */
   putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]>;
 
-  /** Phase two of a batch: removes pending copies that still are what was tombstoned. */
-  remove(batch: readonly RemoveItem[], options?: { pulse?: Pulse }): Promise<RemoveOutcome[]>;
+  /**
+   * Phase two of a batch: removes pending copies that still are what was tombstoned. With
+   * `allVersions`, what was tombstoned does not stay as an old version either, however the
+   * store is set up.
+   */
+  remove(
+    batch: readonly RemoveItem[],
+    options?: { pulse?: Pulse | undefined; allVersions?: boolean | undefined },
+  ): Promise<RemoveOutcome[]>;
+
+  /**
+   * Of a store that may keep what is removed: what it keeps of a key, by the names where
+   * nothing is live and no pending copy is.
+   */
+  hidden?(key: Key): Promise<Hidden[]>;
+
+  /** Removes for good what `hidden` has found, where still nothing is live there. */
+  removeHidden?(batch: readonly Hidden[], options?: { pulse?: Pulse | undefined }): Promise<HiddenOutcome[]>;
+
+  /** Of a store of files: which file a pending copy is, or undefined where there is none. */
+  fileOf?(key: Key, id: string): Promise<NamedFile | undefined>;
 
   /** Of a store where what is removed may leave something behind: whether nothing is left to remove of a pending copy. */
   isRemoved?(key: Key, id: string): Promise<boolean>;
@@ -198,6 +217,28 @@ export interface StrayFile {
   /** Where it is now: the store's own name for it. */
   readonly at: string;
 }
+
+/** A file, and how many names (hard links) it has. */
+export interface NamedFile {
+  readonly inode: string;
+  readonly names: number;
+}
+
+/** Old versions of a key, or of a pending copy of it that has gone. */
+export interface Hidden {
+  readonly key: Key;
+  /** Of the copy; null of the key itself. */
+  readonly id: string | null;
+  /** What can be removed, by the store's own ids, in this order. */
+  readonly versionIds: readonly string[];
+  /** How many contents there are, and their bytes. */
+  readonly count: number;
+  readonly bytes: number;
+  /** What stays in any case, and why, for people, or null. */
+  readonly left: string | null;
+}
+
+export type HiddenOutcome = Extract<RemoveOutcome, { outcome: 'removed' | 'locked' | 'failed' }>;
 
 export interface PutBackItem {
   readonly key: Key;

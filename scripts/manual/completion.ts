@@ -143,7 +143,7 @@ function operandsOf(name: string, synopsis: string): string[] {
   if (claims !== undefined) return [`if [ "$2" -eq 0 ]; then echo 'ls\nbreak'; else ${claims}; fi`];
   if (/ [A-Z]*HOLD\b/.test(synopsis)) return [ASKED.holds];
   if (name === 'sweeps' || name === 'approve' || name === 'reject') return [ASKED.sweeps];
-  if (name === 'restore') return ['_tombstonectl_tombstoned', ASKED.ids];
+  if (name === 'restore' || name === 'purge') return ['_tombstonectl_tombstoned', ASKED.ids];
   // An option's value is none of them.
   const operands = synopsis.replaceAll(/--[\w-]+ [A-Z]+/g, '');
   const isKey = /\b(?:KEY|PREFIX)\b/.test(operands);

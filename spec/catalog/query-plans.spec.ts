@@ -108,7 +108,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   tombstones.copiesOf(store, ['a/b']);
   tombstones.stuckPage(store, '', 10);
   tombstones.oddIntents(store);
-  [tombstone] = tombstones.takeMissing({ store, run, ids });
+  [tombstone] = tombstones.takeNamed({ store, run, ids, from: ['pending', 'restored'] });
   if (tombstone === undefined) throw new Error('nothing was taken');
   tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'prior' }] });
   [tombstone] = tombstones.takeForPurge(claim);

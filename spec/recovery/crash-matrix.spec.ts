@@ -15,7 +15,7 @@ import { approve } from '../../lib/sweep/approve.ts';
 import { sweep } from '../../lib/sweep/sweep.ts';
 import { tidyWaiting } from '../../lib/sweep/waiting.ts';
 import { type Fault, Faults, faultsAt } from '../support/faults.ts';
-import { FAST } from '../support/phases.ts';
+import { eraseNow, FAST } from '../support/phases.ts';
 import { age, DAY, NO_GUARDS, NO_LIMITS, TempPlace } from '../support/place.ts';
 
 const OLD = ['a/one', 'a/two', 'b/c/three', 'four'];
@@ -145,6 +145,28 @@ const SCENARIOS: Record<string, Scenario> = {
     check: async (place, temp) => {
       expect(kept(place)).to.deep.equal([]);
       expect(filesBelow(path.join(temp.root, 'pending_deletion'))).to.deep.equal([]);
+    },
+  },
+  'purge of what is named': {
+    mayBePurged: true,
+    stride: 11,
+    prepare: async (temp) => {
+      const place = temp.open();
+      await sweepAll(place);
+      temp.close(place);
+      temp.clock.advance(1000); // and not due by far
+    },
+    operate: async (place) => {
+      await eraseNow(place, OLD);
+    },
+    check: async (place, temp) => {
+      expect(kept(place)).to.deep.equal([]);
+      expect(filesBelow(path.join(temp.root, 'pending_deletion'))).to.deep.equal([]);
+      const outcomes = await eraseNow(place, OLD);
+      expect(outcomes.map(({ outcome, code }) => [outcome, code])).to.deep.equal(
+        OLD.map(() => ['gone', null]),
+      );
+      expect(outcomes.filter(({ checkedAbsentAt }) => checkedAbsentAt === null)).to.deep.equal([]);
     },
   },
   restore: {

@@ -1,10 +1,10 @@
-import { closeSync, existsSync, openSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, statfsSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { recover } from '../../lib/app/recover.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { Mounts, mayMount } from '../support/mounts.ts';
-import { allTombstones, purgeDue, sweepOld } from '../support/phases.ts';
+import { allTombstones, eraseNow, purgeDue, sweepOld } from '../support/phases.ts';
 import { DAY, TempPlace } from '../support/place.ts';
 
 const OLD = 400;
@@ -76,6 +76,24 @@ describe('with nothing free on the disk', () => {
     expect([count(place, 'purged'), count(place, 'pending')]).to.deep.equal([OLD, OLD]);
     expect(place.catalog.runs.open(place.row.n)).to.deep.equal([]);
     temp.close(other);
+  });
+
+  it('what is named is purged before its window, and frees space, with its proof', async () => {
+    for (let i = 0; i < OLD; i++) temp.write(`young/${i}`, 'young', 2 * DAY);
+    const sweeping = temp.open({ seed: 20 });
+    await sweepOld(sweeping);
+    temp.close(sweeping);
+    fill();
+    const free = (): number => statfsSync(path.join(host.directory, 'disk')).ffree;
+    const before = free();
+    const place = temp.open({ seed: 21, mayUseReserve: true });
+    await recover(place);
+    const names = Array.from({ length: OLD }, (_, i) => `young/${i}`);
+    const outcomes = await eraseNow(place, names);
+    expect(new Set(outcomes.map(({ outcome }) => outcome))).to.deep.equal(new Set(['purged']));
+    expect(outcomes.filter(({ checkedAbsentAt }) => checkedAbsentAt !== null)).to.have.length(OLD);
+    expect([count(place, 'purged'), count(place, 'pending')]).to.deep.equal([OLD, OLD]);
+    expect(free() - before).to.be.at.least(OLD - 5); // some files of its own
   });
 
   it('a purge counts each object once, when the disk is found full in its midst', async () => {

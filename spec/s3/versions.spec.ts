@@ -388,6 +388,130 @@ for (const kind of KINDS) {
       });
     }
 
+    describe('of a key whose tombstones are purged where versions are kept', () => {
+      /** A bucket with two generations that were purged, and an older version that nothing tombstoned. */
+      async function purged(): Promise<Bucket> {
+        const bucket = new Bucket(kind, 'keep');
+        bucket.write('v0');
+        for (const content of ['v1', 'v2']) {
+          bucket.write(content);
+          expect(await bucket.purge(await bucket.move())).to.deep.equal({ outcome: 'removed' });
+        }
+        bucket.seen.length = 0;
+        await bucket.store.head(KEY);
+        return bucket;
+      }
+
+      async function removeHidden(bucket: Bucket): Promise<string[]> {
+        const outcomes = await bucket.store.removeHidden(await bucket.store.hidden(KEY));
+        return outcomes.map(({ outcome }) => outcome);
+      }
+
+      function expectNothing(bucket: Bucket, when: string): void {
+        expect(bucket.all(), when).to.deep.equal({});
+        expect(bucket.seen, when).to.deep.equal([null]);
+        expect(bucket.uncovered, when).to.deep.equal([]);
+      }
+
+      it('what is hidden is found, and removed for good', async () => {
+        const bucket = await purged();
+        const found = await bucket.store.hidden(KEY);
+        expect(found.map(({ id, count, bytes, left }) => [id === null, count, bytes, left])).to.deep.equal([
+          [true, 3, 6, null],
+          [false, 1, 2, null],
+          [false, 1, 2, null],
+        ]);
+        expect(await removeHidden(bucket)).to.deep.equal(['removed', 'removed', 'removed']);
+        expectNothing(bucket, 'at the end');
+        expect(await bucket.store.hidden(KEY)).to.deep.equal([]);
+      });
+
+      it('nothing is hidden by what is live or pending, nor of keys that begin alike', async () => {
+        const bucket = await purged();
+        await removeHidden(bucket);
+        bucket.write('v3');
+        bucket.write('v4');
+        expect(await bucket.store.hidden(KEY)).to.deep.equal([]);
+        const item = await bucket.move();
+        for (const name of [`${KEY}2`, `${PENDING}${KEY}~x~${item.id}`]) {
+          bucket.api.seed(name, 'other');
+          bucket.api.unseed(name);
+        }
+        const found = await bucket.store.hidden(KEY);
+        expect(found.map(({ id, count }) => [id, count])).to.deep.equal([[null, 2]]);
+      });
+
+      for (const when of ['before', 'after'] as const) {
+        it(`a crash ${when} any of its requests is made good by another try`, async () => {
+          for (let n = 1; n <= MOST; n++) {
+            const bucket = await purged();
+            const killed = (): never => {
+              throw new Error('killed');
+            };
+            const isReached = when === 'before' ? bucket.at(n, killed) : bucket.at(n, () => undefined);
+            if (when === 'after') {
+              bucket.api.after = () => {
+                if (isReached()) killed();
+              };
+            }
+            await removeHidden(bucket).catch((error: unknown) => expect(error).to.match(/killed/));
+            bucket.watch();
+            if (!isReached()) {
+              expect(n).to.be.greaterThan(6);
+              return;
+            }
+            await removeHidden(bucket);
+            expectNothing(bucket, `${when} request ${n}`);
+          }
+          expect.fail('it makes too many requests');
+        });
+      }
+
+      it('a writer that comes before any of its requests has its content live, and nothing older is', async () => {
+        for (let n = 1; n <= MOST; n++) {
+          const bucket = await purged();
+          const isReached = bucket.at(n, () => void bucket.write('new'));
+          await removeHidden(bucket);
+          if (!isReached()) {
+            expect(n).to.be.greaterThan(6);
+            return;
+          }
+          expect(bucket.seen, `before request ${n}`).to.deep.equal([null, 'new']);
+          expect(bucket.uncovered, `before request ${n}`).to.deep.equal([]);
+        }
+      });
+
+      it('a version without an id of its own stays, with the marker over it, and is told', async () => {
+        const bucket = new Bucket(kind, 'keep');
+        bucket.api.keepsVersions = 'off';
+        bucket.write('v0');
+        bucket.api.keepsVersions = 'enabled';
+        bucket.write('v1');
+        await bucket.purge(await bucket.move());
+        await removeHidden(bucket);
+        expect(bucket.all()).to.deep.equal({ [KEY]: ['-', 'v0'] });
+        const [found] = await bucket.store.hidden(KEY);
+        expect(found).to.deep.include({
+          versionIds: [],
+          count: 1,
+          left: 'a version that was written while no versions were kept (null)',
+        });
+        await removeHidden(bucket);
+        expect(bucket.all()).to.deep.equal({ [KEY]: ['-', 'v0'] });
+      });
+
+      it('a purge of all versions removes by id what it would hide', async () => {
+        const bucket = new Bucket(kind, 'keep');
+        bucket.write('v1');
+        const item = await bucket.move();
+        const batch = [{ ...item, from: 'pending' as const }];
+        expect(await bucket.store.remove(batch, { allVersions: true })).to.deep.equal([
+          { outcome: 'removed' },
+        ]);
+        expect(bucket.all()).to.deep.equal({});
+      });
+    });
+
     it('two tombstones of one key in one batch leave nothing', async () => {
       const bucket = new Bucket(kind);
       bucket.write('v1');

@@ -7,6 +7,7 @@ import { type Key, parseKey } from '../../lib/domain/key.ts';
 import type { Revision } from '../../lib/domain/revision.ts';
 import { revisionHash } from '../../lib/domain/revision.ts';
 import { type PurgeOptions, type PurgeResult, purge } from '../../lib/purge/purge.ts';
+import { type NowOutcome, type PurgeNowOptions, purgeNow } from '../../lib/purge/purge-now.ts';
 import { Reader } from '../../lib/reader/reader.ts';
 import { type RestoreOptions, type RestoreOutcome, restore } from '../../lib/restore/restore.ts';
 import type { Place } from '../../lib/run/place.ts';
@@ -23,6 +24,30 @@ export async function sweepOld(place: Place, options: Partial<SweepOptions> = {}
 
 export async function purgeDue(place: Place, options: Partial<PurgeOptions> = {}): Promise<PurgeResult> {
   return purge(place, { dryRun: false, historyFor: 400 * DAY, ...options });
+}
+
+/** Purges keys and tombstones at once, and gives what became of them. */
+export async function eraseNow(
+  place: Place,
+  named: readonly (string | Tombstone | undefined)[],
+  options: Partial<PurgeNowOptions> = {},
+): Promise<NowOutcome[]> {
+  const outcomes: NowOutcome[] = [];
+  await purgeNow(place, {
+    targets: (async function* () {
+      for (const one of named) {
+        if (typeof one === 'string') yield { by: 'key', key: parseKey(one) } as const;
+        else if (one !== undefined) yield { by: 'id', id: one.id, tombstone: one } as const;
+      }
+    })(),
+    reason: 'asked by legal',
+    allVersions: false,
+    dryRun: false,
+    fenceTimeout: 1000,
+    onOutcome: (outcome) => outcomes.push(outcome),
+    ...options,
+  });
+  return outcomes;
 }
 
 /** Restores tombstones, in one page, and gives what became of them. */

@@ -41,7 +41,7 @@ async function record(
   const taken = catalog.transaction(() => {
     const keepers = keepersOf(place, batch.leases, page, 'purge');
     const ids = page.filter((_, i) => !keepers.has(i)).map(({ id }) => id);
-    return catalog.tombstones.takeMissing({ store: row.n, run: run.n, ids });
+    return catalog.tombstones.takeNamed({ store: row.n, run: run.n, ids, from: ['pending', 'restored'] });
   });
   const ends: { tombstone: Tombstone; to: 'purged' | 'prior' }[] = [];
   for (const tombstone of taken) {

@@ -13,6 +13,7 @@ import type {
   LiveObject,
   MoveItem,
   MoveOutcome,
+  NamedFile,
   OpenObject,
   PendingCopy,
   Pulse,
@@ -339,6 +340,16 @@ export class LocalStore implements Store {
       const fd = directories.open(directory);
       const file = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
       return file === undefined ? undefined : { revision: revisionOf(file), size: Number(file.size) };
+    });
+  }
+
+  async fileOf(key: Key, id: string): Promise<NamedFile | undefined> {
+    const name = pendingName(this.pendingPrefix, key, id);
+    return this.#withDirectories(name, (directories) => {
+      const { directory, base } = splitKey(name);
+      const fd = directories.open(directory);
+      const file = fd === undefined ? undefined : this.#fs.lstat(at(fd, base));
+      return file === undefined ? undefined : { inode: `${file.dev}:${file.ino}`, names: Number(file.nlink) };
     });
   }
 
@@ -739,7 +750,10 @@ export class LocalStore implements Store {
     }
   }
 
-  async remove(batch: readonly RemoveItem[], { pulse }: { pulse?: Pulse } = {}): Promise<RemoveOutcome[]> {
+  async remove(
+    batch: readonly RemoveItem[],
+    { pulse }: { pulse?: Pulse | undefined } = {},
+  ): Promise<RemoveOutcome[]> {
     const outcomes: RemoveOutcome[] = [];
     for (let from = 0; from < batch.length; ) {
       if (from > 0) await pulse?.();

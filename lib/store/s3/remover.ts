@@ -3,7 +3,7 @@ import { hasOtherMd5, isCopyOf, pendingName } from '../../domain/ids.ts';
 import { inFlight } from '../../domain/in-flight.ts';
 import { commonPrefix, compareKeys } from '../../domain/key.ts';
 import { type S3Revision, sameRevision } from '../../domain/revision.ts';
-import type { Pulse, RemoveItem, RemoveOutcome } from '../store.ts';
+import type { Hidden, HiddenOutcome, Pulse, RemoveItem, RemoveOutcome } from '../store.ts';
 import { type S3Api, Unanswered } from './api.ts';
 import { LateRequests } from './late.ts';
 import { revisionOf, type Seen, s3Revision } from './revisions.ts';
@@ -62,6 +62,21 @@ export class Remover {
     } catch (error) {
       await this.#late.outlast(); // a hold must not be in force while a removal may still take effect (R5)
       throw error;
+    }
+  }
+
+  /** Removes old versions for good, where versions are removed. */
+  async removeHidden(batch: readonly Hidden[]): Promise<HiddenOutcome[]> {
+    const versions = this.#versions;
+    if (versions === undefined) throw new TypeError('no versions are removed here');
+    try {
+      return await inFlight(this.#concurrency, batch, async ({ key, id, versionIds }) => {
+        await this.#pulse?.();
+        const name = id === null ? key : pendingName(this.#pendingPrefix, key, id);
+        return versions.removeHidden(name, versionIds);
+      });
+    } finally {
+      await this.#late.outlast(); // as of a batch
     }
   }
 

@@ -8,6 +8,8 @@ import { IDENTITY_NAME } from '../identity.ts';
 import type {
   ControlSpace,
   GuardLine,
+  Hidden,
+  HiddenOutcome,
   Listed,
   ListedPending,
   LiveObject,
@@ -23,7 +25,7 @@ import type {
   Store,
   Stray,
 } from '../store.ts';
-import type { Capabilities, Got, Head, S3Api } from './api.ts';
+import type { Capabilities, Got, Head, ListedVersion, S3Api } from './api.ts';
 import { Mover } from './mover.ts';
 import { isControlName, isNestedStore, nameProblem, refusalOf } from './names.ts';
 import { Neighbours } from './neighbours.ts';
@@ -32,7 +34,7 @@ import { PutterBack } from './putter-back.ts';
 import { REMOVED_AT_ONCE, Remover } from './remover.ts';
 import { ResumingBody } from './resuming-body.ts';
 import { revisionOf, wholeSeconds } from './revisions.ts';
-import { isCopyRemoved } from './version-removal.ts';
+import { isCopyRemoved, removalOfHidden } from './version-removal.ts';
 import { versionsOf } from './versions.ts';
 
 /** After every name below a prefix. */
@@ -283,24 +285,60 @@ export class S3Store implements Store {
   }
 
   /** Whether a purge removes versions: where there can be any. */
-  async #removesVersions(): Promise<boolean> {
-    return this.#versions === 'purge' && (await this.#versioning()) !== 'off';
+  async #removesVersions(allVersions = false): Promise<boolean> {
+    return (allVersions || this.#versions === 'purge') && (await this.#versioning()) !== 'off';
+  }
+
+  async hidden(key: Key): Promise<Hidden[]> {
+    if ((await this.#versioning()) === 'off') return [];
+    const found: Hidden[] = [];
+    const add = (id: string | null, versions: readonly ListedVersion[]): void => {
+      if (versions[0]?.isMarker !== true) return;
+      const { ids, count, bytes, left } = removalOfHidden(versions);
+      if (ids.length > 0 || left !== null) found.push({ key, id, versionIds: ids, count, bytes, left });
+    };
+    add(null, await versionsOf(this.#api, key));
+    const copies = new Map<string, ListedVersion[]>();
+    for await (const page of this.#api.listVersions(`${this.pendingPrefix}${key}~`)) {
+      for (const version of page) {
+        const split = splitPendingName(version.name.slice(this.pendingPrefix.length));
+        if (split?.key !== key) continue;
+        const ofCopy = copies.get(split.id);
+        if (ofCopy === undefined) copies.set(split.id, [version]);
+        else ofCopy.push(version);
+      }
+    }
+    for (const [id, versions] of copies) add(id, versions);
+    return found;
+  }
+
+  async removeHidden(
+    batch: readonly Hidden[],
+    { pulse }: { pulse?: Pulse | undefined } = {},
+  ): Promise<HiddenOutcome[]> {
+    return this.#remover(pulse, true).removeHidden(batch);
   }
 
   async hidesRemoved(): Promise<boolean> {
     return this.#versions === 'keep' && (await this.#versioning()) !== 'off';
   }
 
-  async remove(batch: readonly RemoveItem[], { pulse }: { pulse?: Pulse } = {}): Promise<RemoveOutcome[]> {
-    const remover = new Remover({
+  async remove(
+    batch: readonly RemoveItem[],
+    { pulse, allVersions }: { pulse?: Pulse | undefined; allVersions?: boolean | undefined } = {},
+  ): Promise<RemoveOutcome[]> {
+    return this.#remover(pulse, await this.#removesVersions(allVersions)).remove(batch);
+  }
+
+  #remover(pulse: Pulse | undefined, byVersions: boolean): Remover {
+    return new Remover({
       api: this.#api,
       clock: this.#clock,
       pendingPrefix: this.pendingPrefix,
       concurrency: this.#concurrency,
       pulse,
-      byVersions: await this.#removesVersions(),
+      byVersions,
     });
-    return remover.remove(batch);
   }
 
   async guards(): Promise<GuardLine[]> {

@@ -66,6 +66,33 @@ function isTombstoned(version: ListedVersion, meant: S3Revision): boolean {
   return wholeSeconds(version.modifiedAt) === wholeSeconds(meant.modifiedAt);
 }
 
+/** What goes where nothing of a name is to be kept, with how many contents that are, and their bytes. */
+export interface HiddenRemoval extends Removal {
+  readonly count: number;
+  readonly bytes: number;
+}
+
+/**
+ * What goes of a name's versions (newest first) where nothing of it is to be kept, the
+ * oldest first: nothing where the name is live, never `null` by its id, and no marker
+ * that has a version below it.
+ */
+export function removalOfHidden(versions: readonly ListedVersion[]): HiddenRemoval {
+  const contents = versions.filter(({ isMarker }) => !isMarker);
+  const count = contents.length;
+  const bytes = contents.reduce((sum, { size }) => sum + size, 0);
+  if (versions[0]?.isMarker !== true) return { ids: [], count, bytes, left: 'what is live' };
+  const isNullLeft = contents.some(({ versionId }) => versionId === NULL_VERSION);
+  const left = isNullLeft ? 'a version that was written while no versions were kept (null)' : null;
+  const ids: string[] = [];
+  let isOverNull = false;
+  for (const { isMarker, versionId } of versions.toReversed()) {
+    if (versionId !== NULL_VERSION && !(isMarker && isOverNull)) ids.push(versionId);
+    if (versionId === NULL_VERSION && !isMarker) isOverNull = true;
+  }
+  return { ids, count, bytes, left };
+}
+
 /** How a pending copy stands among the versions of its name (newest first). */
 export type CopyRemoval =
   | { readonly as: 'gone' }

@@ -1,7 +1,7 @@
 import { messageOf, TombstonedError } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
 import type { S3Revision } from '../../domain/revision.ts';
-import type { RemoveItem, RemoveOutcome } from '../store.ts';
+import type { HiddenOutcome, RemoveItem, RemoveOutcome } from '../store.ts';
 import type { ListedVersion, ObjectLock, S3Api } from './api.ts';
 import type { LateRequests } from './late.ts';
 import { errorOfObject } from './mover.ts';
@@ -74,6 +74,12 @@ export class VersionRemover {
     if (removal.as === 'by-name') return { versionId: undefined, left: joined(atKey.left, removal.left) };
     const kept = await this.#removeAll(name, removal.ids.slice(0, -1));
     return kept ?? { versionId: removal.ids.at(-1), left: atKey.left };
+  }
+
+  /** Removes versions of a name where nothing is live, in this order; what keeps one is told. */
+  async removeHidden(name: string, ids: readonly string[]): Promise<HiddenOutcome> {
+    const kept = await this.#removeAll(name, ids, { isHidden: true });
+    return kept?.outcome === 'locked' || kept?.outcome === 'failed' ? kept : { outcome: 'removed' };
   }
 
   /** What a refusal to remove a version means: its lock, where the store shows one. */
