@@ -8,6 +8,7 @@ export const AMAZON: Capabilities = {
   copyUnmodifiedSince: true,
   copyIfAbsent: true,
   deleteIfMatch: true,
+  deleteUnmodifiedSince: false,
   versioning: 'off',
 };
 
@@ -19,11 +20,15 @@ export const RGW: Capabilities = {
   copyUnmodifiedSince: false,
   copyIfAbsent: false,
   deleteIfMatch: false,
+  deleteUnmodifiedSince: true,
 };
+
+/** As RGW, and nothing guards a delete. */
+export const UNGUARDED: Capabilities = { ...RGW, deleteUnmodifiedSince: false };
 
 /** And where it keeps them: its PUT has no conditions then. */
 export const RGW_VERSIONED: Capabilities = {
-  ...RGW,
+  ...UNGUARDED,
   putIfAbsent: false,
   putIfMatch: 'no',
   versioning: 'enabled',
@@ -31,7 +36,7 @@ export const RGW_VERSIONED: Capabilities = {
 
 /** And where they are suspended: its copies lose their content with their source. */
 export const RGW_SUSPENDED: Capabilities = {
-  ...RGW,
+  ...UNGUARDED,
   putIfAbsent: false,
   versioning: 'suspended',
   copiesFollow: true,

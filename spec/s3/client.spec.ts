@@ -564,6 +564,19 @@ describe('S3 client', function () {
       expect(await client.delete('a')).to.have.property('outcome', 'deleted');
     });
 
+    it("says so too where RGW's own guard, the second of the last write, did not hold", async () => {
+      const { client } = await behindProxy('gateway');
+      await client.put('a', '1');
+      const modifiedAt = (await client.head('a'))?.modifiedAt ?? 0;
+      expect(await client.delete('a', { unmodifiedSince: modifiedAt - 1 })).to.equal('changed');
+      expect(await client.head('a')).to.include({ modifiedAt });
+      expect(await client.delete('a', { unmodifiedSince: modifiedAt + 999 })).to.have.property(
+        'outcome',
+        'deleted',
+      );
+      expect(await client.head('a')).to.equal(undefined);
+    });
+
     it('of many reads what became of each, and repeats what failed for a while', async () => {
       const { client, proxy } = await behindProxy('gateway');
       const names = Array.from({ length: 1003 }, (_, i) => `n${String(i).padStart(4, '0')}`);

@@ -395,12 +395,24 @@ const REAL = [
   {
     name: 'RGW',
     versioned: false,
-    found: { putIfAbsent: true, putIfMatch: 'unquoted', copyIfMatch: 'rgw', deleteIfMatch: false },
+    found: {
+      putIfAbsent: true,
+      putIfMatch: 'unquoted',
+      copyIfMatch: 'rgw',
+      deleteIfMatch: false,
+      deleteUnmodifiedSince: true,
+    },
   },
   {
     name: 'RGW with versions',
     versioned: true,
-    found: { putIfAbsent: false, putIfMatch: 'no', copyIfMatch: 'rgw', deleteIfMatch: false },
+    found: {
+      putIfAbsent: false,
+      putIfMatch: 'no',
+      copyIfMatch: 'rgw',
+      deleteIfMatch: false,
+      deleteUnmodifiedSince: false,
+    },
   },
   {
     name: 'RGW behind a proxy that does as Amazon',
@@ -413,6 +425,7 @@ const REAL = [
       copyUnmodifiedSince: true,
       copyIfAbsent: true,
       deleteIfMatch: true,
+      deleteUnmodifiedSince: false,
     },
   },
 ] as const;

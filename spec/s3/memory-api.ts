@@ -43,6 +43,8 @@ export interface Conditions {
   readonly copyUnmodifiedSince: Honour;
   readonly copyIfAbsent: Honour;
   readonly deleteIfMatch: Honour;
+  /** Where no versions are kept: RGW's markers are under no condition. */
+  readonly deleteUnmodifiedSince: Honour;
   /** Whether the server knows of versions at all; where not, it answers 501. */
   readonly versions: boolean;
   /** Whether listings tell LastModified to the ms; all else does to the second. */
@@ -59,6 +61,7 @@ export const PRESETS = {
     copyUnmodifiedSince: 'atomic',
     copyIfAbsent: 'atomic',
     deleteIfMatch: 'atomic',
+    deleteUnmodifiedSince: 'ignored',
     versions: true,
     listsMs: false,
   },
@@ -71,6 +74,7 @@ export const PRESETS = {
     copyUnmodifiedSince: 'ignored',
     copyIfAbsent: 'ignored',
     deleteIfMatch: 'ignored',
+    deleteUnmodifiedSince: 'atomic',
     versions: true,
     listsMs: true,
   },
@@ -83,6 +87,7 @@ export const PRESETS = {
     copyUnmodifiedSince: 'racy',
     copyIfAbsent: 501,
     deleteIfMatch: 'racy',
+    deleteUnmodifiedSince: 'ignored',
     versions: false,
     listsMs: false,
   },
@@ -425,7 +430,7 @@ export class MemoryS3 implements S3Api {
   }
 
   async delete(name: string, options: DeleteOptions = {}): Promise<Deleted | 'changed'> {
-    const { versionId, ifMatch } = options;
+    const { versionId, ifMatch, unmodifiedSince } = options;
     const find = () => this.#find(name, versionId);
     return this.#request<Deleted, 'changed'>({ kind: 'delete', name, options }, () => {
       // Nothing is there for the condition to hold of: no marker either.
@@ -439,6 +444,17 @@ export class MemoryS3 implements S3Api {
         refusal: () => {
           const found = find();
           return found === undefined || found.etag === ifMatch ? undefined : 'changed';
+        },
+      },
+      {
+        honour:
+          unmodifiedSince === undefined || this.keepsVersions !== 'off'
+            ? 'ignored'
+            : this.conditions.deleteUnmodifiedSince,
+        refusal: () => {
+          const found = find();
+          const isSame = wholeSeconds(found?.modifiedAt ?? 0) <= wholeSeconds(unmodifiedSince ?? 0);
+          return isSame ? undefined : 'changed';
         },
       },
     ]);

@@ -6,7 +6,7 @@ import type { Capabilities } from '../../lib/store/s3/api.ts';
 import { S3Store } from '../../lib/store/s3/s3-store.ts';
 import type { ControlSpace, MoveItem } from '../../lib/store/store.ts';
 import { DrivenClock } from '../support/place.ts';
-import { AMAZON, RGW, RGW_VERSIONED } from './capabilities.ts';
+import { AMAZON, RGW, RGW_VERSIONED, UNGUARDED } from './capabilities.ts';
 import { type Fate, type MemoryOptions, type MemoryRequest, MemoryS3 } from './memory-api.ts';
 
 const KEY = parseKey('a/one.meta');
@@ -24,7 +24,13 @@ interface Kind {
 
 const KINDS: readonly Kind[] = [
   { name: 'Amazon’s', options: { preset: 'amazon' }, capabilities: AMAZON, requests: 2 },
-  { name: 'RGW', options: { preset: 'rgw' }, capabilities: RGW, requests: 3 },
+  { name: 'RGW', options: { preset: 'rgw' }, capabilities: RGW, requests: 2 },
+  {
+    name: 'a store that guards no delete',
+    options: { preset: 'rgw', deleteUnmodifiedSince: 'ignored' },
+    capabilities: UNGUARDED,
+    requests: 3,
+  },
   {
     name: 'Amazon’s, versioned',
     options: { preset: 'amazon', versioning: 'enabled' },
@@ -76,6 +82,7 @@ for (const kind of KINDS) {
     function write(content: string): void {
       clock.advance(1000);
       api.seed(KEY, content);
+      clock.advance(60_000); // what is younger is looked at once more
     }
 
     /** Every content of a name, hidden or not. */
@@ -120,6 +127,28 @@ for (const kind of KINDS) {
       expect(api.count() - made).to.equal(1 + kind.requests); // and whether versions are kept, once a batch
     });
 
+    if (kind.capabilities === RGW) {
+      it('looks once more at what is younger than a minute before it deletes it', async () => {
+        write('content');
+        clock.advance(-2000);
+        const item = await intent();
+        const made = api.count();
+        await store.move([item], { resume: false });
+        expect(api.count() - made).to.equal(2 + kind.requests);
+        expect(api.peek(KEY)).to.equal(undefined);
+      });
+
+      it('says that an object is back which the store refuses to delete, and nobody has touched', async () => {
+        write('content');
+        const item = await intent();
+        api.delete = async () => 'changed';
+        const [outcome] = await store.move([item], { resume: false });
+        expect(outcome).to.deep.equal({ outcome: 'put-back', revision: item.revision });
+        expect(api.peek(KEY)?.body.toString()).to.equal('content');
+        expect(copyOf(item)).to.equal('content');
+      });
+    }
+
     it('loses no content of a writer that comes before any of its requests', async () => {
       const lost: string[] = [];
       for (let n = 1; n <= MOST; n++) {
@@ -146,7 +175,7 @@ for (const kind of KINDS) {
         await api.delete(KEY);
       }
       // Between the look and the delete of a store that guards none: documented.
-      expect(lost).to.deep.equal(kind.name === 'RGW' ? ['delete'] : []);
+      expect(lost).to.deep.equal(kind.capabilities === UNGUARDED ? ['delete'] : []);
     });
 
     for (const fate of ['lost', 'answer-lost', 'late'] as const) {
@@ -168,7 +197,7 @@ for (const kind of KINDS) {
             return;
           }
           expect(copyOf(item), `request ${n}`).to.equal(`content ${n}`);
-          if (kind.name === 'RGW' && outcomes[0]?.outcome === 'put-back') {
+          if (kind.capabilities === UNGUARDED && outcomes[0]?.outcome === 'put-back') {
             // Where nothing guards a delete it is tried once: the object stays, and the copy is the purger's.
             expect(fate).not.to.equal('answer-lost');
             expect(clock.now() - began).to.be.greaterThan(16 * 60_000); // by then no server takes it any more
@@ -206,7 +235,7 @@ for (const kind of KINDS) {
           clock.advance(1000);
           api.land();
         };
-        if (by === 'a writer' && kind.name === 'RGW') continue; // unguarded: documented
+        if (by === 'a writer' && kind.capabilities === UNGUARDED) continue; // unguarded: documented
         await store.move([item], { resume: false });
         api.before = undefined;
         clock.sleep = async (ms) => clock.advance(ms);

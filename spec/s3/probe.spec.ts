@@ -14,6 +14,7 @@ const FOUND = {
     copyUnmodifiedSince: true,
     copyIfAbsent: true,
     deleteIfMatch: true,
+    deleteUnmodifiedSince: false,
     versioning: 'off',
   },
   rgw: {
@@ -23,6 +24,7 @@ const FOUND = {
     copyUnmodifiedSince: false,
     copyIfAbsent: false,
     deleteIfMatch: false,
+    deleteUnmodifiedSince: true,
     versioning: 'off',
   },
   swift: {
@@ -32,6 +34,7 @@ const FOUND = {
     copyUnmodifiedSince: true,
     copyIfAbsent: false,
     deleteIfMatch: true,
+    deleteUnmodifiedSince: false,
     versioning: 'off',
   },
 } as const satisfies Record<keyof typeof PRESETS, Capabilities>;
@@ -43,6 +46,7 @@ const NOTHING: Capabilities = {
   copyUnmodifiedSince: false,
   copyIfAbsent: false,
   deleteIfMatch: false,
+  deleteUnmodifiedSince: false,
   versioning: 'off',
 };
 
@@ -62,8 +66,8 @@ describe('what a bucket honours, as probed', () => {
   const VERSIONED = [
     ['amazon', 'enabled', {}],
     ['amazon', 'suspended', {}],
-    ['rgw', 'enabled', { putIfAbsent: false, putIfMatch: 'no' }],
-    ['rgw', 'suspended', { putIfAbsent: false, copiesFollow: true }],
+    ['rgw', 'enabled', { putIfAbsent: false, putIfMatch: 'no', deleteUnmodifiedSince: false }],
+    ['rgw', 'suspended', { putIfAbsent: false, deleteUnmodifiedSince: false, copiesFollow: true }],
   ] as const;
   for (const [preset, versioning, found] of VERSIONED) {
     it(`is told where ${preset} has versions ${versioning}; neither versions nor markers are left`, async () => {
@@ -82,6 +86,7 @@ describe('what a bucket honours, as probed', () => {
         copyUnmodifiedSince: honour,
         copyIfAbsent: honour,
         deleteIfMatch: honour,
+        deleteUnmodifiedSince: honour,
       });
       assert.deepEqual(await probe(s3, clock), NOTHING);
       assert.deepEqual(s3.allNames(), []);
@@ -191,7 +196,9 @@ describe('the guards of a bucket', () => {
     assert.equal(copyGuardOf(NOTHING), 'none');
     assert.equal(deleteGuardOf(FOUND.amazon), 'if-match');
     assert.equal(deleteGuardOf({ ...FOUND.amazon, versioning: 'suspended' }), 'if-match');
-    assert.equal(deleteGuardOf(FOUND.rgw), 'head-before');
+    assert.equal(deleteGuardOf(FOUND.rgw), 'unmodified-since');
+    assert.equal(deleteGuardOf({ ...FOUND.amazon, deleteUnmodifiedSince: true }), 'if-match');
+    assert.equal(deleteGuardOf(NOTHING), 'head-before');
   });
 
   it('are told to people, with what they leave open', () => {
@@ -200,7 +207,8 @@ describe('the guards of a bucket', () => {
     assert.notMatch(amazon, /WARNING/);
     const rgw = lines(FOUND.rgw).join('\n');
     assert.match(rgw, /PUT If-Match \(without quotes\), COPY if match \(RGW's header\)/);
-    assert.match(rgw, /the deletion: WARNING/);
+    assert.match(rgw, /the deletion: WARNING: only if the object was not written in a later second/);
+    assert.match(lines(NOTHING).join('\n'), /the deletion: WARNING: after a look/);
     assert.match(rgw, /restoring: by reading and writing/);
     assert.match(lines(FOUND.swift).join('\n'), /restoring: WARNING/);
     assert.match(lines(NOTHING).join('\n'), /conditions honoured: none/);

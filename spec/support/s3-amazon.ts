@@ -341,7 +341,10 @@ function versionOf(answer: S3Answer): string {
   return answer.headers['x-amz-version-id'] ?? 'null';
 }
 
-function without({ headers }: S3Request, ...names: readonly (string | RegExp)[]): Record<string, string> {
+export function without(
+  { headers }: S3Request,
+  ...names: readonly (string | RegExp)[]
+): Record<string, string> {
   const isLeftOut = (header: string): boolean =>
     names.some((name) => (typeof name === 'string' ? name === header : name.test(header)));
   return Object.fromEntries(Object.entries(headers).filter(([header]) => !isLeftOut(header)));

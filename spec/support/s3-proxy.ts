@@ -1,15 +1,16 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as passed } from 'node:timers/promises';
-import { Amazon, xml } from './s3-amazon.ts';
+import { Amazon, without, xml } from './s3-amazon.ts';
 import { readRequest, type S3Answer, type S3Kind, type S3Request, Upstream } from './s3-request.ts';
 import type { S3Server } from './s3-server.ts';
 
 /**
- * Whose semantics it has: `gateway` those of what is behind it; `amazon` Amazon's conditions and whole seconds;
+ * Whose semantics it has: `gateway` those of what is behind it; `unguarded` the same, and no
+ * condition of a deletion counts; `amazon` Amazon's conditions and whole seconds;
  * `amazon-kms` also gives every copy an ETag of its own, as KMS keys and multipart copies do.
  */
-export type S3Semantics = 'gateway' | 'amazon' | 'amazon-kms';
+export type S3Semantics = 'gateway' | 'unguarded' | 'amazon' | 'amazon-kms';
 
 /** Before or after the request has its effect in the store. */
 type When = 'before' | 'after';
@@ -99,7 +100,11 @@ export class S3Proxy implements AsyncDisposable {
     this.#server = server;
     this.#upstream = upstream;
     const amazon = new Amazon(upstream, { copiesGetNewEtags: semantics === 'amazon-kms' });
-    this.#answer = (request) => (semantics === 'gateway' ? upstream.send(request) : amazon.answer(request));
+    this.#answer = async (request) => {
+      if (semantics === 'gateway') return upstream.send(request);
+      if (semantics !== 'unguarded') return amazon.answer(request);
+      return upstream.send({ ...request, headers: without(request, 'x-amz-delete-if-unmodified-since') });
+    };
     server.on('request', (incoming, response) => {
       this.#serve(incoming, response).catch((error: unknown) => {
         if (!this.#isClosed && !this.mayBeDown) this.#errors.push(error);

@@ -151,6 +151,8 @@ export interface Copied {
 export interface DeleteOptions {
   readonly versionId?: string;
   readonly ifMatch?: string;
+  /** Only if what is there was not written in a later second than this, by RGW's header. ms since 1970. */
+  readonly unmodifiedSince?: number;
 }
 
 export interface Deleted {
@@ -201,6 +203,8 @@ export interface Capabilities {
   readonly copyUnmodifiedSince: boolean;
   readonly copyIfAbsent: boolean;
   readonly deleteIfMatch: boolean;
+  /** RGW's: what was written in a later second is not deleted. */
+  readonly deleteUnmodifiedSince: boolean;
   readonly versioning: 'enabled' | 'suspended' | 'off';
   /**
    * Whether a copy made while versioning is suspended shows what its source becomes, and

@@ -30,6 +30,7 @@ import { isConditionFailed, isNoSuchObject, type Refusal } from './errors.ts';
 import { type Answer, MalformedAnswer } from './http.ts';
 import { listAllVersions, listNames } from './listing.ts';
 import { copyParts } from './part-copies.ts';
+import { wholeSeconds } from './revisions.ts';
 import { failed, Sender } from './sender.ts';
 import { headOf, propertiesOf } from './source-properties.ts';
 import type { ThrottleOptions } from './throttle.ts';
@@ -347,7 +348,7 @@ export class S3Client implements S3Api {
   }
 
   async delete(name: string, options: DeleteOptions = {}): Promise<Deleted | 'changed'> {
-    const { versionId, ifMatch } = options;
+    const { versionId, ifMatch, unmodifiedSince } = options;
     return this.#sender.once<DirectAnswer, Deleted | 'changed'>({
       operation: 'DeleteObject',
       what: 'deleted',
@@ -355,7 +356,12 @@ export class S3Client implements S3Api {
       versionId,
       answers: null,
       send: async (_, sent, direct) => {
-        const headers = { 'if-match': ifMatch === undefined ? undefined : quotedEtag(ifMatch) };
+        const headers = {
+          'if-match': ifMatch === undefined ? undefined : quotedEtag(ifMatch),
+          // RGW reads no date of HTTP's form here, and compares whole seconds.
+          'x-amz-delete-if-unmodified-since':
+            unmodifiedSince === undefined ? undefined : new Date(wholeSeconds(unmodifiedSince)).toISOString(),
+        };
         return direct.send({ method: 'DELETE', key: this.prefix + name, versionId, headers }, sent);
       },
       read: (_, { headers }) => ({
@@ -367,7 +373,8 @@ export class S3Client implements S3Api {
       }),
       refused: (refusal) => {
         if (isNoSuchObject(refusal)) return { outcome: 'deleted', markerVersionId: null };
-        return ifMatch !== undefined && isConditionFailed(refusal) ? 'changed' : undefined;
+        const isGuarded = ifMatch !== undefined || unmodifiedSince !== undefined;
+        return isGuarded && isConditionFailed(refusal) ? 'changed' : undefined;
       },
     });
   }

@@ -12,7 +12,9 @@ export function copyGuardOf({ versioning, copyUnmodifiedSince, copyIfMatch }: Ca
 export function deleteGuardOf({
   versioning,
   deleteIfMatch,
-}: Capabilities): 'if-match' | 'marker' | 'head-before' {
+  deleteUnmodifiedSince,
+}: Capabilities): 'if-match' | 'unmodified-since' | 'marker' | 'head-before' {
   if (versioning === 'enabled') return 'marker';
-  return deleteIfMatch ? 'if-match' : 'head-before';
+  if (deleteIfMatch) return 'if-match';
+  return deleteUnmodifiedSince ? 'unmodified-since' : 'head-before';
 }

@@ -7,6 +7,7 @@ import type { MoveItem, MoveOutcome, Pulse } from '../store.ts';
 import {
   type Capabilities,
   type Copied,
+  type DeleteOptions,
   type Head,
   type ListedVersion,
   type S3Api,
@@ -20,6 +21,11 @@ import { NULL_VERSION, versionsOf } from './versions.ts';
 
 /** A copy that is older than this, beside a live object that is still its source, was put back meanwhile. ms. */
 const FINISHED_WITHIN_MS = 3_600_000;
+/**
+ * What was written so long ago, by the store's clock, is not written again within the same second,
+ * nor by a gateway whose clock is some seconds behind: a guard that compares seconds holds. ms.
+ */
+const APART_MS = 60_000;
 /** How often a marker is taken off that hides what came after the copy. */
 const MARKERS = 10;
 
@@ -58,6 +64,7 @@ export class Mover {
     const pending = pendingName(this.#pendingPrefix, key, id);
     if (this.#capabilities.copiesFollow === true) return { outcome: 'failed', error: followsError(key) };
     if (this.#resume) return this.#finish(key, id, pending, meant);
+    const guard = this.#deleteGuard(meant);
     const copied = await this.#copy(key, pending, meant).catch(errorOfObject);
     if (copied instanceof Error) return { outcome: 'failed', error: copied };
     if ('outcome' in copied) return copied;
@@ -67,7 +74,15 @@ export class Mover {
       const seen = await this.#api.head(pending);
       if (seen?.etag !== copied.etag) return this.#notACopy(key, pending);
     }
-    return this.#delete(key, meant, copied.versionId);
+    return this.#delete(key, meant, { guard, versionId: copied.versionId });
+  }
+
+  /** To be asked before the copy: what is written in the listed second may still come until then. */
+  #deleteGuard({ modifiedAt }: S3Revision): DeleteGuard {
+    const guard = deleteGuardOf(this.#capabilities);
+    const date = this.#api.lastDate?.date ?? 0;
+    const isApart = date - wholeSeconds(modifiedAt) >= APART_MS;
+    return guard === 'unmodified-since' && !isApart ? 'head-before' : guard;
   }
 
   /** Copies what was meant: `versionId` is that of the source, where one was read. */
@@ -79,8 +94,9 @@ export class Mover {
     const guard = copyGuardOf(this.#capabilities);
     const isByEtag = guard === 'if-match' || guard === 'rgw-if-match';
     let versionId: string | undefined;
-    // No ETag tells the same bytes put again, and no guard tells nothing; the look before a delete does.
-    if (guard !== 'unmodified-since' && !(isByEtag && deleteGuardOf(this.#capabilities) === 'head-before')) {
+    // No ETag tells the same bytes put again, and no guard tells nothing; a look or a time before a delete does.
+    const isTold = ['head-before', 'unmodified-since'].includes(deleteGuardOf(this.#capabilities));
+    if (guard !== 'unmodified-since' && !(isByEtag && isTold)) {
       const live = await this.#api.head(key);
       if (live === undefined) return { outcome: 'gone' };
       if (!(await this.#isUntouched(key, live, meant))) return { outcome: 'changed' };
@@ -130,12 +146,15 @@ export class Mover {
   }
 
   /** Deletes what was copied, if it still is that (R3). What came in its place since stays. */
-  async #delete(key: Key, meant: S3Revision, versionId: string | undefined): Promise<MoveOutcome> {
+  async #delete(
+    key: Key,
+    meant: S3Revision,
+    { guard, versionId }: { guard: DeleteGuard; versionId: string | undefined },
+  ): Promise<MoveOutcome> {
     await this.#pulse?.(); // the copy may have taken long
-    const guard = deleteGuardOf(this.#capabilities);
     if (guard === 'head-before' && !isUntouched(await this.#api.head(key), meant))
       return { outcome: 'moved' };
-    const options = this.#capabilities.deleteIfMatch ? { ifMatch: meant.etag } : {};
+    const options = this.#conditions(meant);
     const wasLate = this.#late.isAny;
     const write = async (): Promise<unknown> => this.#api.delete(key, options);
     // That it has gone, or changed, is no proof: others delete and write too.
@@ -158,13 +177,24 @@ export class Mover {
       const live = await this.#api.head(key);
       return isUntouched(live, meant) ? { outcome: 'put-back', revision: meant } : { outcome: 'moved' };
     }
-    await this.#late.known<unknown>(write, look);
+    const deleted = await this.#late.known(write, look);
+    if (guard === 'unmodified-since' && deleted === 'changed') {
+      // A server that has another time for it than it tells refuses what nobody touched.
+      const isStill = isUntouched(await this.#api.head(key), meant);
+      return isStill ? { outcome: 'put-back', revision: meant } : { outcome: 'moved' };
+    }
     if (guard !== 'marker') return { outcome: 'moved' };
     await this.#unhide(key, meant, versionId);
     if (this.#late.isAny || wasLate) {
       this.#late.lookAgain(async () => this.#unhide(key, meant, versionId));
     }
     return { outcome: 'moved' };
+  }
+
+  #conditions({ etag, modifiedAt }: S3Revision): DeleteOptions {
+    const { versioning, deleteIfMatch, deleteUnmodifiedSince } = this.#capabilities;
+    if (deleteIfMatch) return { ifMatch: etag };
+    return deleteUnmodifiedSince && versioning !== 'enabled' ? { unmodifiedSince: modifiedAt } : {};
   }
 
   /** Takes a marker off again that hides another version than the one copied. */
@@ -225,9 +255,11 @@ export class Mover {
     const date = this.#api.lastDate?.date;
     if (date === undefined || date - copy.modifiedAt > FINISHED_WITHIN_MS)
       return { outcome: 'put-back', revision: meant };
-    return this.#delete(key, meant, undefined);
+    return this.#delete(key, meant, { guard: this.#deleteGuard(meant), versionId: undefined });
   }
 }
+
+type DeleteGuard = ReturnType<typeof deleteGuardOf>;
 
 function followsError(key: Key): Error {
   const why = 'while versioning is suspended, a copy in this store loses its content with its source';

@@ -26,6 +26,7 @@ export async function probe(api: S3Api, clock: Clock): Promise<Capabilities> {
     copyUnmodifiedSince: await asked(clock, async () => copiesGuarded(scratch, 'unmodified-since')),
     copyIfAbsent: await asked(clock, async () => copiesIfAbsent(scratch)),
     deleteIfMatch: await asked(clock, async () => deletesIfMatch(scratch)),
+    deleteUnmodifiedSince: await asked(clock, async () => deletesUnmodifiedSince(scratch)),
     versioning,
   }));
 }
@@ -66,6 +67,8 @@ const DELETING = {
   marker: 'puts a marker, and takes it off again if it hides something newer; nothing is lost',
   'if-match':
     'only if the object has the ETag that was copied; left open: the same bytes put again since the copy, and a store that looks before it deletes and not while it does',
+  'unmodified-since':
+    "WARNING: only if the object was not written in a later second than was listed, by RGW's own header (one younger than a minute is also looked at before): what the server is writing at the very moment of the deletion is lost. Let no program write keys again that a policy names as expired, or keep versions in the bucket",
   'head-before':
     'WARNING: after a look, without a condition: what is written between the look and the deletion is lost. Let no program write keys again that a policy names as expired, or keep versions in the bucket',
 } as const satisfies Record<ReturnType<typeof deleteGuardOf>, string>;
@@ -78,8 +81,8 @@ const PURGING_VERSIONS = {
 } as const satisfies Record<'keep' | 'purge', string>;
 
 function honoured(capabilities: Capabilities): string {
-  const { putIfAbsent, putIfMatch, copyIfMatch, copyUnmodifiedSince, copyIfAbsent, deleteIfMatch } =
-    capabilities;
+  const { putIfAbsent, putIfMatch, copyIfMatch, copyUnmodifiedSince, copyIfAbsent } = capabilities;
+  const { deleteIfMatch, deleteUnmodifiedSince } = capabilities;
   const found = [
     ...(putIfAbsent ? ['PUT If-None-Match'] : []),
     ...(putIfMatch === 'no' ? [] : [`PUT If-Match${putIfMatch === 'quoted' ? '' : ' (without quotes)'}`]),
@@ -87,6 +90,7 @@ function honoured(capabilities: Capabilities): string {
     ...(copyIfMatch === 'no' ? [] : [`COPY if match${copyIfMatch === 'rgw' ? " (RGW's header)" : ''}`]),
     ...(copyIfAbsent ? ['COPY If-None-Match'] : []),
     ...(deleteIfMatch ? ['DELETE If-Match'] : []),
+    ...(deleteUnmodifiedSince ? ["DELETE if unmodified since (RGW's header)"] : []),
   ];
   return found.length === 0 ? 'none' : found.join(', ');
 }
@@ -286,6 +290,15 @@ async function deletesIfMatch(scratch: Scratch): Promise<boolean> {
   const wrong = await unlessRefused(async () => api.delete(name, { ifMatch: other.etag }));
   if (wrong !== 'changed' || (await scratch.etagOf(name)) !== etag) return false;
   const right = await unlessRefused(async () => api.delete(name, { ifMatch: etag }));
+  return typeof right === 'object' && (await scratch.etagOf(name)) === undefined;
+}
+
+async function deletesUnmodifiedSince(scratch: Scratch): Promise<boolean> {
+  const { api } = scratch;
+  const { name, etag, modifiedAt } = await scratch.object();
+  const wrong = await unlessRefused(async () => api.delete(name, { unmodifiedSince: modifiedAt - 1000 }));
+  if (wrong !== 'changed' || (await scratch.etagOf(name)) !== etag) return false;
+  const right = await unlessRefused(async () => api.delete(name, { unmodifiedSince: modifiedAt }));
   return typeof right === 'object' && (await scratch.etagOf(name)) === undefined;
 }
 
