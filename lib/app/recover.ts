@@ -3,6 +3,7 @@ import type { RunRow } from '../catalog/runs.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { recoverPurges } from '../purge/recover.ts';
 import { recoverRestores } from '../restore/recover.ts';
+import { BoundedReport } from '../run/bounded-report.ts';
 import { DeadRun } from '../run/dead-run.ts';
 import type { Place } from '../run/place.ts';
 import { listFences, runOfFence, takeDownFence } from '../store/fences.ts';
@@ -15,6 +16,19 @@ import { recoverMoves } from '../sweep/recover.ts';
  * finished is reported and stays open.
  */
 export async function recover(place: Place): Promise<void> {
+  // A bucket or disk that may only be read is so for each object that was left.
+  const bounded = new BoundedReport(place.report, MOST_TOLD);
+  try {
+    await recoverAll({ ...place, report: bounded.report });
+  } finally {
+    bounded.finish();
+  }
+}
+
+/** How many lines of a level one recovery may say. */
+const MOST_TOLD = 20;
+
+async function recoverAll(place: Place): Promise<void> {
   const { catalog, row, report } = place;
   for (const run of catalog.runs.open(row.n)) {
     const lock = catalog.withRoom(() => takeDeadLock(runLockFile(catalog.file, run.id), run.lock));

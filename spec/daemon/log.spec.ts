@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
 import type { Config } from '../../lib/config/config.ts';
-import { BoundedReport, MOST_LINES } from '../../lib/daemon/bounded-report.ts';
 import { Log } from '../../lib/daemon/log.ts';
 import { TombstonedError } from '../../lib/domain/errors.ts';
+import { BoundedReport, MOST_LINES } from '../../lib/run/bounded-report.ts';
 import { START } from '../support/place.ts';
 import { Sink } from './sink.ts';
 

@@ -53,6 +53,19 @@ describe('a recovery that meets an object which can’t be looked at', () => {
     expect(openRuns(well)).to.equal(0);
   }
 
+  it('says it of so many, and how many more there are, where it is so with all of them', async () => {
+    for (let i = 0; i < 30; i++) temp.write(`many/${i}`, 'x', 3 * DAY);
+    await dieAt(temp, 'move', 'after', async (dying) => sweepOld(dying, { batchSize: 100 }));
+    const fs = watchedFs(({ name, values }) => {
+      if (name === 'lstat' && String(values[0]).includes('~')) throw errno('EIO');
+    });
+    temp.talk.splice(0);
+    await recover(temp.open({ fs, seed: 31 }));
+    const errors = temp.talk.filter((line) => line.startsWith('error: '));
+    expect(errors).to.have.length(21);
+    expect(errors.at(-1)).to.equal('error: and 13 more of level error');
+  });
+
   it('settles the other moves, and leaves that one for when it can', async () => {
     await dieAt(temp, 'move', 'after', sweepOld);
     await check(['a pending', 'b moving', 'c pending'], ['a pending', 'b pending', 'c pending']);

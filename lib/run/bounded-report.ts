@@ -1,4 +1,4 @@
-import type { Report } from '../run/place.ts';
+import type { Report } from './place.ts';
 
 /** How many lines of a level one operation may log. */
 export const MOST_LINES = 100;
@@ -9,21 +9,23 @@ export const MOST_LINES = 100;
  */
 export class BoundedReport {
   readonly #report: Report;
+  readonly #most: number;
   readonly #counts = { error: 0, warn: 0, info: 0 };
 
-  constructor(report: Report) {
+  constructor(report: Report, most = MOST_LINES) {
     this.#report = report;
+    this.#most = most;
   }
 
   readonly report: Report = (level, message, fields) => {
     this.#counts[level]++;
-    if (this.#counts[level] <= MOST_LINES) this.#report(level, message, fields);
+    if (this.#counts[level] <= this.#most) this.#report(level, message, fields);
   };
 
   /** Says how many lines were left out, a line a level. */
   finish(): void {
     for (const level of ['error', 'warn', 'info'] as const) {
-      const more = this.#counts[level] - MOST_LINES;
+      const more = this.#counts[level] - this.#most;
       if (more > 0) this.#report(level, `and ${more} more of level ${level}`, { more });
     }
   }
