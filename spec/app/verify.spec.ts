@@ -378,7 +378,6 @@ describe('verify', function () {
   const LEFT = [
     'dead-lease .tombstoned/leases/l-20261122T100000000Z-000001.json',
     `dead-run ${RUN}`,
-    'expired-exemption .tombstoned/holds/h-20261122T100000000Z-000001.json',
     'expired-hold .tombstoned/holds/h-20261122T100000000Z-000002.json',
     'left-fence .tombstoned/fences/r-20261122T090000000Z-000004-1.json',
     'left-lock r-20261122T090000000Z-000002',
@@ -472,8 +471,20 @@ describe('verify', function () {
       expect(told.find(({ problem }) => problem === 'missing-copy')?.repair).to.equal('left');
       for (const { problem, repair } of told) if (!SAFE.includes(problem)) expect(repair).to.equal(null);
       // As any run does, this one has taken the dead lease away.
-      const still = LEFT.filter((one) => !/dead-lease|exemption|left-lock|copy-|links-/.test(one));
+      const still = LEFT.filter((one) => !/dead-lease|left-lock|copy-|links-/.test(one));
       expect((await verified(place)).problems).to.deep.equal([...still, 'missing-copy b'].toSorted());
+    });
+
+    it('takes away what restores leave as exemptions, which is no difference before', async () => {
+      await exempt('exempt', 1, temp.clock.wall + HOUR);
+      const kept = (): boolean => filesBelow(temp.root).some((name) => name.includes('.tombstoned/holds/h-'));
+      temp.clock.advance(2 * HOUR);
+      expect((await verified(place, { repair: 'yes' })).problems).to.deep.equal([]);
+      temp.clock.advance(DAY);
+      expect((await verified(place)).problems).to.deep.equal([]);
+      expect(kept()).to.equal(true);
+      const { problems, repaired, found } = await verified(place, { repair: 'yes' });
+      expect([problems.length, repaired, found, kept()]).to.deep.equal([1, 1, 1, false]);
     });
 
     it('clears nothing for old that only a clock that is ahead makes so', async () => {

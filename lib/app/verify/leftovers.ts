@@ -24,6 +24,8 @@ const PAGE = 1000;
 export interface Leftover {
   readonly difference: Difference;
   readonly mend: (() => Promise<boolean>) | null;
+  /** As it should be: told only where it is mended. */
+  readonly isWell?: boolean;
 }
 
 /**
@@ -238,22 +240,24 @@ async function* holds(place: Place, remedies: Remedies): AsyncGenerator<Leftover
     } else if (until !== null && until <= now) {
       const detail = `it ended ${formatDuration(now - until)} ago: ${reason}`;
       const isExemption = kind === 'exempt';
+      const isOld = now - until > OLD_MS;
+      if (isExemption && !isOld) continue; // every restore leaves one, and it ends so
       yield {
         difference: {
           problem: isExemption ? 'expired-exemption' : 'expired-hold',
           key,
           id,
           detail,
-          remedy: release,
+          remedy: isExemption ? remedies.ctl('verify --repair') : release,
         },
+        isWell: isExemption,
         // A clock that is ahead makes a hold look expired. Of an exemption nothing is lost by that.
-        mend:
-          isExemption && now - until > OLD_MS
-            ? async () => {
-                await releaseHold(asClaimPlace(place), id, false);
-                return true;
-              }
-            : null,
+        mend: isExemption
+          ? async () => {
+              await releaseHold(asClaimPlace(place), id, false);
+              return true;
+            }
+          : null,
       };
     }
   }

@@ -82,8 +82,9 @@ export async function verify(place: Place, options: VerifyOptions): Promise<Veri
     },
   };
   if (prefix === null) {
-    for await (const { difference, mend } of leftovers(place, remedies, { isFirst })) {
+    for await (const { difference, mend, isWell } of leftovers(place, remedies, { isFirst })) {
       signal?.throwIfAborted();
+      if (isWell === true && (mend === null || repair === 'no')) continue;
       if (mend === null || repair === 'no') tell(difference, null);
       else if (repair === 'dry') tell(difference, 'would-be');
       else tell(difference, (await mend()) ? 'done' : 'left');
