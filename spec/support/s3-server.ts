@@ -1,5 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import {
@@ -57,18 +59,47 @@ export interface OwnS3Server extends S3Server {
 
 /** Starts one beside the other, which nobody else uses. */
 export async function ownS3Server(): Promise<OwnS3Server> {
-  const port = String(Number(PORT) + 200);
+  const port = String(await freePort());
   const script = async (verb: string): Promise<void> => {
     const env = { ...process.env, TOMBSTONED_TEST_S3_PORT: port };
     await promisify(execFile)(SCRIPT, verb === 'start' ? [verb, '--fresh'] : [verb], { env });
   };
+  // A process that ends before its hooks leaves none behind.
+  const stopNow = (): void => {
+    spawnSync(SCRIPT, ['stop'], { env: { ...process.env, TOMBSTONED_TEST_S3_PORT: port } });
+  };
+  process.once('exit', stopNow);
   await script('start');
   return {
     ...serverAt(port),
     kill: async () => script('kill'),
     resume: async () => script('resume'),
-    stop: async () => script('stop'),
+    stop: async () => {
+      await script('stop');
+      process.removeListener('exit', stopNow);
+    },
   };
+}
+
+/** A port that is free, as is the next; from 10 to 60 above it the server finds free ones itself. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const first = await listening(0);
+    const address = first?.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const second = port < 65_500 ? await listening(port + 1) : undefined;
+    for (const one of [first, second]) one?.close();
+    if (first !== undefined && second !== undefined) return port;
+  }
+}
+
+/** A server on a port of loopback, or undefined where that is taken. */
+async function listening(port: number): Promise<Server | undefined> {
+  const server = createServer().listen(port, '127.0.0.1');
+  return once(server, 'listening').then(
+    () => server,
+    () => undefined,
+  );
 }
 
 const PORT = process.env['TOMBSTONED_TEST_S3_PORT'] ?? '9480';
