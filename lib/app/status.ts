@@ -1,4 +1,5 @@
 import type { Catalog } from '../catalog/catalog.ts';
+import type { RequestGroup } from '../catalog/requests.ts';
 import { runLockFile, takeDeadLock } from '../catalog/run-lock.ts';
 import type { RunRow } from '../catalog/runs.ts';
 import type { ScheduleBin } from '../catalog/schedule.ts';
@@ -11,8 +12,10 @@ import type { State } from '../domain/state.ts';
 import { whyNotTrusted } from '../run/clock.ts';
 import type { Report } from '../run/place.ts';
 import type { Store } from '../store/store.ts';
+import { orphanedRequests } from '../sweep/requests.ts';
 import { reasonsOf, standingOf } from './kept.ts';
 import type { KnownStore } from './known-stores.ts';
+import { dropInsOf } from './open.ts';
 import { type FenceStanding, NO_CLAIMS, type StoreClaims } from './standing-claims.ts';
 
 const HOUR = 3_600_000;
@@ -58,6 +61,8 @@ export interface StoreStatus {
   readonly lastSweep: Sweep | null;
   /** Plans over a limit that wait for approval, oldest first. */
   readonly waiting: readonly WaitingPlan[];
+  /** What was taken for drop-in policies that the config has no more, and has no plan that waits. */
+  readonly orphaned: readonly RequestGroup[];
   readonly lastPurge: RunRow | null;
   /** Runs that are under way, or whose process died. */
   readonly openRuns: readonly OpenRun[];
@@ -114,6 +119,7 @@ export function storeStatus(
     exemptions: inForce.length - holds,
     lastSweep: catalog.sweeps.last(row.n) ?? null,
     waiting: catalog.waiting.ofStore(row.n, now),
+    orphaned: orphanedRequests({ catalog, row }, dropInsOf(config)),
     lastPurge: catalog.runs.last(row.n, 'purge') ?? null,
     openRuns: openRuns(catalog, row.n),
     goes: labels.map((label, i) => ({ label, count: bins[i]?.count ?? 0, bytes: bins[i]?.bytes ?? 0 })),

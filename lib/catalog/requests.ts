@@ -27,6 +27,13 @@ export interface RequestRow {
   readonly plan: WaitingState | null;
 }
 
+/** Requests of one policy and directory. */
+export interface RequestGroup {
+  readonly policy: string;
+  readonly directory: string;
+  readonly count: number;
+}
+
 /** A line as it was read. */
 export interface RequestLine {
   readonly line: number;
@@ -143,6 +150,21 @@ export class Requests {
         of,
       )
       .map(toRequest);
+  }
+
+  /** What a store's requests are of, but those whose plan waits, and how many of each. */
+  groups(store: number): RequestGroup[] {
+    return this.#sql
+      .all(
+        `SELECT policy, directory, count(*) AS count FROM requests
+         WHERE store = ? AND dry = 0 AND ${IS_OF_NO_PLAN} GROUP BY policy, directory ORDER BY policy, directory`,
+        store,
+      )
+      .map((row) => ({
+        policy: asText(row['policy']),
+        directory: asText(row['directory']),
+        count: asNumber(row['count']),
+      }));
   }
 
   /** Requests by their row numbers. */

@@ -18,7 +18,7 @@ import { purge } from '../purge/purge.ts';
 import { BoundedReport } from '../run/bounded-report.ts';
 import { LEASE_DIED } from '../run/leases.ts';
 import type { Report } from '../run/place.ts';
-import { hasNewRequests } from '../sweep/requests.ts';
+import { hasNewRequests, orphanedRequests, orphanHint, orphanText } from '../sweep/requests.ts';
 import { type SweepOptions, sweep } from '../sweep/sweep.ts';
 import type { Log } from './log.ts';
 import type { StoreWatch } from './service.ts';
@@ -127,13 +127,14 @@ async function inPlace(
 }
 
 async function sweepOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd> {
-  return sweepFor(of, place, { policies: policiesOf(of.store), dropIns: dropInsOf(of.store) });
+  const dropIns = dropInsOf(of.store);
+  return sweepFor(of, place, { policies: policiesOf(of.store), dropIns, knownDropIns: dropIns });
 }
 
 async function sweepFor(
   of: StoreTasks,
   place: OpenPlace,
-  what: Pick<SweepOptions, 'policies' | 'dropIns' | 'isOnlyNew'>,
+  what: Pick<SweepOptions, 'policies' | 'dropIns' | 'knownDropIns' | 'isOnlyNew'>,
 ): Promise<TurnEnd> {
   const { store, log, watch, signal, surroundings } = of;
   const begun = surroundings.clock.monotonic();
@@ -181,6 +182,13 @@ async function sweepFor(
 async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd> {
   const amounts = new Map<KeptReason, { count: number; bytes: number }>();
   const { config, store, log, watch, signal, surroundings } = of;
+  // Without a policy there is no sweep that says so.
+  if (store.policies.length === 0) {
+    for (const orphan of orphanedRequests(place, [])) {
+      const hint = orphanHint(store.name);
+      place.report('warn', `there are orphaned requests: ${orphanText(orphan)}`, { hint });
+    }
+  }
   const begun = surroundings.clock.monotonic();
   const result = await purge(place, {
     dryRun: false,

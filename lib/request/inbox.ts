@@ -31,10 +31,14 @@ export interface OpenRequest {
   readonly stat: BigIntStats;
 }
 
-/** Why a file is not taken, for people. */
+/** Why a file is not taken, for people; `isForNow`: another time it may be. */
 export interface Left {
   readonly left: string;
+  readonly isForNow?: boolean;
 }
+
+/** That a file can't be read now: its own disk blocks, not its directory. */
+export class Unreadable extends Error {}
 
 /**
  * A drop-in directory (design, section 8). A request is `NAME.keys` until it is
@@ -97,14 +101,19 @@ export class Inbox {
       if (errno === 'ENOENT') return undefined;
       if (errno === 'ELOOP') return { left: 'it is a symbolic link' };
       if (errno === 'EACCES' || errno === 'EPERM') return { left: 'it may not be read by this user' };
-      return { left: `it can't be read: ${messageOf(error)}` };
+      return { left: `it can't be read: ${messageOf(error)}`, isForNow: true };
     }
   }
 
-  /** Some of what is open; nothing at its end. */
+  /** Some of what is open; nothing at its end. Throws `Unreadable`. */
   read(fd: number, position: number, size: number): Uint8Array {
     const chunk = Buffer.allocUnsafe(size);
-    return this.#doing(() => chunk.subarray(0, readSync(fd, chunk, 0, size, position)));
+    try {
+      return chunk.subarray(0, readSync(fd, chunk, 0, size, position));
+    } catch (error) {
+      if (errnoOf(error) === undefined) throw error;
+      throw new Unreadable(`it can't be read: ${messageOf(error)}`, { cause: error });
+    }
   }
 
   /** Whether what was opened is as it was then, at its name and in itself. */
@@ -245,8 +254,14 @@ export class Inbox {
     return path.join(this.directory, file);
   }
 
+  /** What can't be looked at has its name too. */
   #isThere(file: string): boolean {
-    return this.#doing(() => lstatOrNone(this.#path(file)) !== undefined);
+    try {
+      return lstatOrNone(this.#path(file)) !== undefined;
+    } catch (error) {
+      if (errnoOf(error) === undefined) throw error;
+      return true;
+    }
   }
 
   /** Makes a file that is not there, with all of its content durable. */

@@ -7,7 +7,7 @@ import { printable } from '../domain/key.ts';
 import { linesOf } from '../domain/lines.ts';
 import type { Place } from '../run/place.ts';
 import type { Run } from '../run/run.ts';
-import type { Inbox, OpenRequest } from './inbox.ts';
+import { type Inbox, type OpenRequest, Unreadable } from './inbox.ts';
 import { readLine, type StoreKind } from './line.ts';
 
 /** How many files are taken by one commit, and how many lines one commit writes. */
@@ -88,7 +88,7 @@ function renamed(taking: Taking, rows: readonly RequestRow[]): RequestRow[] {
 }
 
 /** Reads again what a run that died was about to take. */
-async function takeAgain(taking: Taking): Promise<void> {
+export async function takeAgain(taking: Taking): Promise<void> {
   const { place, run, inbox, policy } = taking;
   const { requests } = place.catalog;
   const of = { store: place.row.n, run: run.n, policy, directory: inbox.directory };
@@ -136,7 +136,7 @@ async function readAll(taking: Taking, rows: readonly RequestRow[]): Promise<voi
   write();
 }
 
-type ReadEnd = 'whole' | 'gone' | 'changing' | { readonly refused: string };
+type ReadEnd = 'whole' | 'gone' | 'changing' | { readonly refused: string } | { readonly unreadable: string };
 
 async function readOne(
   { inbox, isDry, place: { store } }: Taking,
@@ -146,13 +146,17 @@ async function readOne(
   const as = isDry ? 'keys' : 'taken';
   const opened = inbox.open(name, as);
   if (opened === undefined) return 'gone';
-  if ('left' in opened) return { refused: opened.left };
+  if ('left' in opened)
+    return opened.isForNow === true ? { unreadable: opened.left } : { refused: opened.left };
   try {
     const kind: StoreKind = store.directory === undefined ? 's3' : 'local';
     const problem = await readLines(inbox, opened, kind, onLine);
     // What is still being written may only look malformed.
     if (!inbox.isUnchanged(name, as, opened)) return 'changing';
     return problem === undefined ? 'whole' : { refused: problem };
+  } catch (error) {
+    if (!(error instanceof Unreadable)) throw error;
+    return { unreadable: error.message };
   } finally {
     closeSync(opened.fd);
   }
@@ -208,6 +212,12 @@ function giveUp(taking: Taking, row: RequestRow, end: Exclude<ReadEnd, 'whole'>)
   }
   if (end === 'gone') {
     if (!isDry) forget(taking, row);
+    return;
+  }
+  if ('unreadable' in end) {
+    // As it is, with its row: it keeps no other from being read.
+    const what = `is not served: ${end.unreadable}`;
+    taking.onProblem(problemOf(taking, isDry ? file : `${row.name}.taken`, what, 'see to its disk'));
     return;
   }
   if (isDry) {

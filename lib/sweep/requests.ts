@@ -1,11 +1,11 @@
-import type { RequestRow } from '../catalog/requests.ts';
+import type { RequestGroup, RequestRow } from '../catalog/requests.ts';
 import type { WaitingPlan } from '../catalog/waiting.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import { commonPrefix, printable } from '../domain/key.ts';
 import { type DropIn, type Guards, overLimit } from '../policy/policy.ts';
 import { Inbox } from '../request/inbox.ts';
-import { takeRequests } from '../request/take.ts';
+import { takeAgain, takeRequests } from '../request/take.ts';
 import { tellRequests, tellWaiting } from '../request/tell.ts';
 import { refreshHolds } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
@@ -37,6 +37,8 @@ export interface PlanRequests {
   readonly isDry: boolean;
   /** Leaves alone what waits because it is over a limit. */
   readonly isOnlyNew: boolean;
+  /** The config has it no more: nothing new is taken, and what was waits for somebody to decide. */
+  readonly isOrphaned?: boolean;
   readonly onRefusal: (refusal: Refusal) => void;
   /** What is wrong with a file, or with the directory; the others go on. */
   readonly onProblem: (problem: TombstonedError) => void;
@@ -58,7 +60,12 @@ export async function planRequests(place: Place, run: Run, plan: PlanRequests): 
   if (inbox === undefined) return { ...EMPTY, policy: dropIn.name, kept: new Map(), prefix: undefined };
   try {
     const taking = { place, run, inbox, policy: dropIn.name, isDry, signal, onProblem, onRead: onListed };
-    const looked = await takeRequests(taking).catch((error: unknown) => {
+    const take = async (): Promise<number[]> => {
+      if (plan.isOrphaned !== true) return takeRequests(taking);
+      await takeAgain(taking);
+      return [];
+    };
+    const looked = await take().catch((error: unknown) => {
       // Without its directory a policy takes nothing new; what it has taken goes on, and so do the others.
       if (!(error instanceof TombstonedError) || error.key !== dropIn.directory) throw error;
       onProblem(error);
@@ -120,6 +127,27 @@ export async function finishRequests(
   } finally {
     inbox.close();
   }
+}
+
+/** Requests that were taken for a policy, or from a directory, that the config has no more. */
+export function orphanedRequests(
+  { catalog, row }: Pick<Place, 'catalog' | 'row'>,
+  known: readonly Pick<DropIn, 'name' | 'directory'>[],
+): RequestGroup[] {
+  return catalog.requests
+    .groups(row.n)
+    .filter((of) => !known.some((one) => one.name === of.policy && one.directory === of.directory));
+}
+
+/** What orphaned requests are, in words. */
+export function orphanText({ policy, directory, count }: RequestGroup): string {
+  const what = count === 1 ? 'a request' : `${count} requests`;
+  return `${what} of policy ${policy} in ${printable(directory)}, which the config has no more`;
+}
+
+/** What an operator does about orphaned requests: a sweep files their plan. */
+export function orphanHint(store: string): string {
+  return `put the policy back into the config, or let them wait for approve or reject: tombstonectl --store ${store} sweep`;
 }
 
 /** Whether there is something for a sweep to do in a drop-in directory, beside what waits. */
@@ -228,11 +256,17 @@ async function planWithinLimits(
 async function dividedByLimits(
   place: Place,
   rows: readonly RequestRow[],
-  { dropIn: { limits }, signal }: PlanRequests,
+  { dropIn: { name, limits }, isOrphaned, signal }: PlanRequests,
 ): Promise<{ going: readonly RequestRow[]; waiting: readonly RequestRow[]; over: OverLimit | null }> {
   const { requests } = place.catalog;
   const planned = (some: readonly RequestRow[]): { objects: number; bytes: number } =>
     requests.planned(some.map(({ n }) => n));
+  if (isOrphaned === true) {
+    const waiting = rows.filter((row) => planned([row]).objects > 0);
+    if (waiting.length === 0) return { going: [], waiting, over: null };
+    const limit = `the config has policy ${name} with their directory no more (${namesOf(waiting)})`;
+    return { going: [], waiting, over: { ...planned(waiting), limit } };
+  }
   const isOver =
     signal?.aborted !== true && (await overOfStore(place, { limits, signal }, planned(rows))) !== null;
   if (!isOver) return { going: rows, waiting: [], over: null };

@@ -13,7 +13,7 @@ import { checkPlace, inRun, type Run } from '../run/run.ts';
 import { SweepLedger } from './ledger-thread.ts';
 import { BATCH, type MoveEnd, moveBatches } from './move.ts';
 import { type PlanSummary, type PolicyPlan, planPolicy, type Refusal } from './plan.ts';
-import { finishRequests, noteEnds, planRequests, type RequestPlan } from './requests.ts';
+import { finishRequests, noteEnds, orphanedRequests, planRequests, type RequestPlan } from './requests.ts';
 import { fileWaiting, takeOut, tidyWaiting, waitingHint, waitingOf } from './waiting.ts';
 
 /** How many objects that were gone or changed are named: two sweeps at once meet thousands. */
@@ -33,6 +33,8 @@ export interface SweepOptions {
   readonly dryRun: boolean;
   /** Policies that take requests from a directory. */
   readonly dropIns?: readonly DropIn[];
+  /** All such policies of the store: what was taken for another waits for somebody to decide. Not given: it is left. */
+  readonly knownDropIns?: readonly DropIn[];
   /** Leaves alone the requests that wait because they are over a limit. */
   readonly isOnlyNew?: boolean;
   /** Stops after the batch that is under way. */
@@ -118,6 +120,7 @@ async function sweepIn(
   const problems: TombstonedError[] = [];
   const onProblem = (problem: TombstonedError): void => void problems.push(problem);
   const prefixes = new Set(options.policies.map(({ prefix }) => prefix));
+  const orphans = isDry ? [] : orphansOf(place, options);
   try {
     if (!isDry) await tidyWaiting(place);
     for (const policy of options.policies) {
@@ -125,8 +128,9 @@ async function sweepIn(
       plans.push(plan);
       if (over !== undefined) blocked.push(over);
     }
-    for (const dropIn of options.dropIns ?? []) {
-      const plan = await planDropIn(place, run, n, dropIn, options, onProblem);
+    for (const dropIn of [...(options.dropIns ?? []), ...orphans]) {
+      const asked = { ...options, isOrphaned: orphans.includes(dropIn) };
+      const plan = await planDropIn(place, run, n, dropIn, asked, onProblem);
       plans.push(plan);
       const over = blockedRequests(plan);
       if (over !== undefined) blocked.push(over);
@@ -155,7 +159,8 @@ async function sweepIn(
   }
   end(isCut ? 'interrupted' : blocked.length > 0 && counts.planned === 0 ? 'blocked' : 'done');
   if (!isDry) {
-    for (const dropIn of options.dropIns ?? []) await finishRequests(place, run, dropIn, onProblem);
+    for (const dropIn of [...(options.dropIns ?? []), ...orphans])
+      await finishRequests(place, run, dropIn, onProblem);
   }
   return { sweep: isDry ? null : id, ...counts, plans, kept, blocked, problems, isCut };
 }
@@ -229,15 +234,27 @@ export function blockedText(
   };
 }
 
+/** The policies, with a directory, that requests were taken for and the config has no more. */
+function orphansOf(place: Place, { knownDropIns }: SweepOptions): DropIn[] {
+  if (knownDropIns === undefined) return [];
+  const limits = { maxObjects: null, maxFraction: null, maxBytes: null };
+  return orphanedRequests(place, knownDropIns).map(({ policy: name, directory }) => ({
+    name,
+    directory,
+    limits,
+  }));
+}
+
 async function planDropIn(
   place: Place,
   run: Run,
   n: number,
   dropIn: DropIn,
-  { guards, dryRun: isDry, isOnlyNew = false, onRefusal = () => undefined, onListed, signal }: SweepOptions,
+  options: SweepOptions & { readonly isOrphaned: boolean },
   onProblem: (problem: TombstonedError) => void,
 ): Promise<RequestPlan> {
-  const asked = { dropIn, sweep: n, guards, isDry, isOnlyNew, onRefusal, onProblem, onListed, signal };
+  const { dryRun: isDry, isOnlyNew = false, onRefusal = () => undefined } = options;
+  const asked = { ...options, dropIn, sweep: n, isDry, isOnlyNew, onRefusal, onProblem };
   const plan = await planRequests(place, run, asked);
   const over = blockedRequests(plan);
   if (over !== undefined) {

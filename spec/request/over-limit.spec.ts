@@ -7,7 +7,8 @@ import { isoTime } from '../../lib/domain/clock.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { createHold } from '../../lib/store/holds.ts';
 import { type ApproveOptions, type ApproveResult, approve, reject } from '../../lib/sweep/approve.ts';
-import { hasNewRequests } from '../../lib/sweep/requests.ts';
+import { hasNewRequests, orphanedRequests } from '../../lib/sweep/requests.ts';
+import { type SweepResult, sweep as sweepStore } from '../../lib/sweep/sweep.ts';
 import { dieAt } from '../support/dying.ts';
 import { FAST } from '../support/phases.ts';
 import { DAY, HOUR, NO_GUARDS, NO_LIMITS, type TempPlace } from '../support/place.ts';
@@ -301,6 +302,64 @@ describe('requests over a limit', () => {
         'moved',
       );
       expect([live(), at.files()]).to.deep.equal([['d', 'e'], ['mine.done']]);
+    });
+  });
+
+  describe('of a policy that the config has no more', () => {
+    /** Requests that were taken, and not moved: their sweep was cut. */
+    async function orphaned(): Promise<void> {
+      at.drop('mine', 'a\nb\ngone\n');
+      const stop = new AbortController();
+      const { requests } = place.catalog;
+      const plan = requests.plan.bind(requests);
+      requests.plan = (...values) => {
+        stop.abort();
+        return plan(...values);
+      };
+      expect((await at.serve({ place, signal: stop.signal })).isCut).to.equal(true);
+      requests.plan = plan;
+    }
+    const sweptWithout = async (of = place): Promise<SweepResult> => {
+      temp.clock.advance(1000);
+      return sweepStore(of, { policies: [], dropIns: [], knownDropIns: [], guards: NO_GUARDS, dryRun: false });
+    };
+
+    it('wait for somebody to decide, and are moved by nobody else', async () => {
+      await orphaned();
+      expect(orphanedRequests(place, [at.dropIn()])).to.deep.equal([]);
+      const of = { policy: 'requests', directory: at.inbox, count: 1 };
+      expect(orphanedRequests(place, [])).to.deep.equal([of]);
+      const { blocked, moved } = await sweptWithout();
+      const [plan] = waiting();
+      expect([moved, live().length, blocked[0]?.waiting?.sweep]).to.deep.equal([0, 5, plan?.sweep]);
+      expect(plan?.over).to.equal('the config has policy requests with their directory no more (mine.keys)');
+      expect(orphanedRequests(place, []), 'the plan has them').to.deep.equal([]);
+      expect((await sweptWithout()).blocked).to.deep.equal([]);
+      await reject(place, plan?.sweep ?? '', { reason: 'not any more', dryRun: false });
+      expect([at.files(), live().length]).to.deep.equal([['mine.done'], 5]);
+      expect(at.outcomes('mine').map(([, outcome]) => outcome)).to.deep.equal(['blocked', 'blocked', 'gone']);
+    });
+
+    it('can be approved once the policy is back, with another directory too', async () => {
+      await orphaned();
+      await sweptWithout();
+      const dropIns = [{ ...at.dropIn(), directory: `${at.inbox}.other` }];
+      const id = waiting()[0]?.sweep ?? '';
+      expect(await approved(id, { dropIns })).to.include({ outcome: 'moved', moved: 2 });
+      expect(at.files()).to.deep.equal(['mine.done']);
+    });
+
+    it('are read again first where that was cut, and take nothing new', async () => {
+      at.drop('mine', 'a\n');
+      const dying = temp.open({ seed: 5 });
+      dying.catalog.requests.addLines = () => {
+        throw new Error('died');
+      };
+      expect(await at.serve({ place: dying }).catch(String)).to.include('died');
+      at.drop('new', 'b\n');
+      await sweptWithout();
+      expect(waiting().map(({ objects }) => objects)).to.deep.equal([1]);
+      expect(at.files()).to.deep.equal(['mine.taken', 'mine.waiting', 'new.keys']);
     });
   });
 

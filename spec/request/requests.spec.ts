@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import {
+import fs, {
   appendFileSync,
   chmodSync,
   existsSync,
@@ -8,10 +8,12 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import path from 'node:path';
 import { expect } from 'chai';
 import { type SweepResult, sweep } from '../../lib/sweep/sweep.ts';
@@ -280,6 +282,35 @@ describe('requests in a drop-in directory', () => {
         ['a', 'tombstoned'],
         ['b', 'tombstoned'],
       ]);
+    });
+
+    it('leaves a file whose disk has errors as it is, and serves the others', async () => {
+      for (const key of ['a', 'b', 'c']) temp.write(key, key, DAY);
+      drop('bad', 'a\n');
+      drop('good', 'b\n');
+      const bad = statSync(path.join(inbox, 'bad.keys')).ino;
+      const { readSync } = fs;
+      const failing = (fd: number, ...others: unknown[]): unknown => {
+        if (fs.fstatSync(fd).ino === bad)
+          throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
+        return Reflect.apply(readSync, fs, [fd, ...others]) as unknown;
+      };
+      Object.assign(fs, { readSync: failing });
+      syncBuiltinESMExports();
+      try {
+        const of = path.join(inbox, 'bad.taken');
+        const says = [`policy requests: ${of} is not served: it can't be read: EIO: i/o error, read`];
+        expect(problems(await serve())).to.deep.equal(says);
+        expect(files()).to.deep.equal(['bad.taken', 'good.done']);
+        drop('later', 'c\n'); // by now the other is read again, before those that are new
+        expect(problems(await serve())).to.deep.equal(says);
+        expect(files()).to.deep.equal(['bad.taken', 'good.done', 'later.done']);
+      } finally {
+        Object.assign(fs, { readSync });
+        syncBuiltinESMExports();
+      }
+      await serve();
+      expect(outcomes('bad')).to.deep.equal([['a', 'tombstoned']]);
     });
 
     it('forgets a file that is moved away before it is taken', async () => {

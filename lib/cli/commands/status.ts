@@ -11,6 +11,7 @@ import { isoTime, systemClock } from '../../domain/clock.ts';
 import { printable } from '../../domain/key.ts';
 import { formatDuration, formatSize } from '../../domain/quantities.ts';
 import { STATES } from '../../domain/state.ts';
+import { orphanHint, orphanText } from '../../sweep/requests.ts';
 import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';
 import { configOf } from '../config-of.ts';
 import { fenceObject } from '../fence-object.ts';
@@ -83,6 +84,7 @@ function objectOf(status: StoreStatus, now: number) {
     goes: status.goes,
     fences: fences.map((fence) => fenceObject(fence)),
     waiting: status.waiting.map(waitingObject),
+    orphanedRequests: status.orphaned,
   };
 }
 
@@ -120,6 +122,9 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
   }
   for (const fence of status.fences) lines.push(fenceLine(fence));
   for (const plan of status.waiting) lines.push(...waitingLines(name, plan));
+  for (const group of status.orphaned) {
+    lines.push(`  orphaned    ${orphanText(group)}:`, `              ${orphanHint(name)}`);
+  }
   if (status.goes.some(({ count }) => count > 0)) {
     lines.push('  goes', ...histogram(status.goes, out.isUnicode).map((line) => `    ${line}`));
   }

@@ -71,6 +71,7 @@ async function sweepOne(
     sweep(place, {
       policies: policiesOf(place.config, asked.policy),
       dropIns: dropInsOf(place.config, asked.policy),
+      ...(asked.policy === undefined ? { knownDropIns: dropInsOf(place.config) } : {}),
       guards: guardsOf(place.config),
       dryRun,
       signal,
