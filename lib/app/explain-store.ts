@@ -40,6 +40,7 @@ export async function explainFromStore(
       size: (await store.headPending(key, id))?.size ?? null,
       tombstonedAt: parseTombstoneId(id)?.at ?? 0,
       dueAt: null,
+      ended: null,
       kept: [
         ...because(
           holds.filter((hold) => hold.kind === 'hold' && covers(hold, key, id)),
@@ -60,8 +61,10 @@ export async function explainFromStore(
     ...fenced.filter(({ fence }) => fence.kind !== 'purge').map((fence) => becauseOfFence(fence, ctl)),
   ];
   const live =
-    object === undefined ? null : { size: object.size, modifiedAt: object.modifiedAt, takenBy: null, kept };
-  return { key, store: store.url, live, copies };
+    object === undefined
+      ? null
+      : { size: object.size, modifiedAt: object.modifiedAt, takenBy: null, wouldTake: null, kept };
+  return { key, store: store.url, live, copies, requests: [] };
 }
 
 async function holdsInForce(store: Store, now: number): Promise<Hold[]> {

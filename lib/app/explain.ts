@@ -1,5 +1,4 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
-import { isoTime } from '../domain/clock.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { isCopyOf, parseTombstoneId } from '../domain/ids.ts';
 import type { Key } from '../domain/key.ts';
@@ -14,17 +13,20 @@ import { checkOwner } from '../store/owner.ts';
 import type { LiveObject } from '../store/store.ts';
 import { ctlOf } from './claim-place.ts';
 import { verdictOf } from './explain-policy.ts';
+import { explainedRequest, limitSays, requestSays, requestsNaming } from './explain-requests.ts';
 import {
   type Because,
   becauseOfFence,
   becauseOfHold,
   becauseOfLease,
   type ExplainedCopy,
+  type ExplainedEnd,
   type ExplainedLive,
   type Explanation,
   refusePendingName,
   shellWord,
 } from './explanation.ts';
+import { historyOf } from './history.ts';
 import { keptDetail, standingOf } from './kept.ts';
 import { guardsOf, type OpenPlace, policiesOf } from './open.ts';
 import { claimsIn, type StoreClaims } from './standing-claims.ts';
@@ -33,6 +35,8 @@ import { claimsIn, type StoreClaims } from './standing-claims.ts';
 interface Moment {
   readonly now: number;
   readonly claims: StoreClaims;
+  /** That the store is another catalog's. */
+  readonly owner: Because | undefined;
 }
 
 /** How many of a key's tombstones are looked at. */
@@ -49,27 +53,32 @@ export async function explainKey(
   await refreshHolds(place);
   const now = catalog.clock.sureTime(clock);
   const claims = await claimsIn({ ...place, known: place });
+  const owner = await ownerSays(place);
+  const moment = { now, claims, owner };
   const object = await store.head(key);
-  const live = object === undefined ? null : await explainLive(place, object, { now, claims }, signal);
+  const live = object === undefined ? null : await explainLive(place, object, moment, signal);
   const rows = new Map(catalog.tombstones.ofKey(row.n, key, MOST).map((t) => [t.id, t]));
   const ids = [...new Set([...rows.keys(), ...(await store.pendingIds(key))])].toSorted().toReversed();
   const copies: ExplainedCopy[] = [];
-  for (const id of ids)
-    copies.push(await explainCopy(place, { key, id, tombstone: rows.get(id) }, { now, claims }));
-  return live === null && copies.length === 0 ? undefined : { key, store: config.name, live, copies };
+  for (const id of ids) {
+    const tombstone = rows.get(id);
+    copies.push(await explainCopy(place, { key, id, tombstone, live: object }, moment));
+  }
+  const requests = requestsNaming(place, key).map(explainedRequest);
+  const isKnown = live !== null || copies.length > 0 || requests.length > 0;
+  return isKnown ? { key, store: config.name, live, copies, requests } : undefined;
 }
 
 async function explainLive(
   place: OpenPlace,
   live: LiveObject,
-  { now, claims }: Moment,
+  { now, claims, owner }: Moment,
   signal: AbortSignal | undefined,
 ): Promise<ExplainedLive> {
   const { config, catalog, row } = place;
   const ctl = ctlOf(config.name);
   const kept: Because[] = [];
-  const not = await ownerSays(place);
-  if (not !== undefined) kept.push(not);
+  if (owner !== undefined) kept.push(owner);
   for (const { hold } of catalog.holds.covering(row.n, now, [live])) {
     if (hold.kind === 'exempt' || hold.blocks === 'sweep')
       kept.push(becauseOfHold(hold, ctl, command(place, live.key)));
@@ -82,47 +91,37 @@ async function explainLive(
   const guarded = guard(guardsOf(config), live, now);
   if (guarded !== null) kept.push(guardSays(place, live, guarded));
   const policies = policiesOf(config).filter((policy) => policy.selects(live.key));
-  if (policies.length === 0) {
-    const change = `${command(place, live.key)}, or a policy in ${config.name}'s config that selects it`;
+  const byHand = command(place, live.key);
+  const requests = requestsNaming(place, live.key);
+  if (policies.length === 0 && requests.length === 0) {
+    const change = `${byHand}, or a policy in ${config.name}'s config that selects it`;
     kept.push({ reason: 'no-policy', until: null, detail: 'no policy selects it', change });
   }
-  let takenBy: string | null = null;
+  let takes: string | null = null;
   const against: Because[] = [];
   for (const policy of policies) {
     const settings = config.policies.find(({ name }) => name === policy.name);
     const olderThan = settings?.type === 'age' ? settings.olderThan : 0;
     const verdict = await verdictOf({ place, policy, olderThan, live, now, signal });
-    const limit = verdict === 'takes' ? limitSays(place, policy.name, live, now) : undefined;
+    const limit = verdict === 'takes' ? limitSays(place, policy, live, now) : undefined;
     if (limit !== undefined) against.push(limit);
-    else if (verdict === 'takes') takenBy ??= policy.name;
-    else against.push({ ...verdict, change: `${verdict.change}, or ${command(place, live.key)}` });
+    else if (verdict === 'takes') takes ??= policy.name;
+    else against.push({ ...verdict, change: `${verdict.change}, or ${byHand}` });
   }
-  if (takenBy === null) kept.push(...against);
-  if (kept.length > 0) takenBy = null;
+  for (const line of requests) {
+    const says = requestSays(place, line, live, now, byHand);
+    if (says === undefined) takes ??= line.request.policy;
+    else against.push(says);
+  }
+  if (takes === null) kept.push(...against);
+  const isKept = kept.length > 0;
   // A sweep that is about it right now, or died so: nothing that keeps it from the next.
   for (const fence of claims.fences) {
     if (fence.fence.kind !== 'purge' && fenceOverlaps(fence.fence, [live.key]))
       kept.push(becauseOfFence(fence, ctl));
   }
-  return { size: live.size, modifiedAt: live.modifiedAt, takenBy, kept };
-}
-
-/** That a policy's plan with this object is over a limit, and waits. */
-function limitSays(
-  { catalog, row, config }: OpenPlace,
-  policy: string,
-  live: LiveObject,
-  now: number,
-): Because | undefined {
-  const plan = catalog.waiting.ofStore(row.n, now).find((one) => one.policy === policy);
-  const then = plan === undefined ? undefined : catalog.waiting.revisions(plan.n, [live.key]).get(live.key);
-  if (plan === undefined || then === undefined || !sameRevision(then, live.revision)) return undefined;
-  return {
-    reason: 'limit',
-    until: null,
-    detail: `policy ${policy} is over a limit (${plan.over}), and its plan ${plan.sweep} waits for approval until ${isoTime(plan.expiresAt)}`,
-    change: `${ctlOf(config.name)} approve ${plan.sweep}`,
-  };
+  const { size, modifiedAt } = live;
+  return { size, modifiedAt, takenBy: isKept ? null : takes, wouldTake: isKept ? takes : null, kept };
 }
 
 function command({ config }: OpenPlace, key: Key): string {
@@ -173,21 +172,24 @@ function guardSays(
 
 async function explainCopy(
   place: OpenPlace,
-  { key, id, tombstone }: { key: Key; id: string; tombstone: Tombstone | undefined },
-  { claims }: Moment,
+  asked: { key: Key; id: string; tombstone: Tombstone | undefined; live: LiveObject | undefined },
+  { now, claims, owner }: Moment,
 ): Promise<ExplainedCopy> {
+  const { key, id, tombstone, live } = asked;
   const { store, catalog, row, config, safetyWindow } = place;
   const copy = await store.headPending(key, id);
   const tombstonedAt = parseTombstoneId(id)?.at ?? 0;
   const base = { id, size: copy?.size ?? null, tombstonedAt };
   if (tombstone === undefined) {
     const detail = 'the catalog does not know it, so no purge takes it';
-    const change = `it can be read: tombstonectl --store ${config.name} cat ${shellWord(key)}`;
-    return { ...base, state: null, dueAt: null, kept: [{ reason: 'error', until: null, detail, change }] };
+    const change = `see what to do: ${ctlOf(config.name)} verify; it can be read: ${ctlOf(config.name)} cat ${shellWord(key)}`;
+    const error = { reason: 'error', until: null, detail, change } as const;
+    return { ...base, state: null, dueAt: null, ended: null, kept: [error] };
   }
   const kept: Because[] = [];
-  const restoreIt = `tombstonectl --store ${config.name} restore ${id}`;
   const ctl = ctlOf(config.name);
+  const isThere = COPY_STATES.some((state) => state === tombstone.state);
+  if (owner !== undefined && isThere) kept.push(owner);
   const [standing] = standingOf(catalog, row, { safetyWindow, clock: place.clock, claims }, [tombstone]);
   for (const one of standing?.kept ?? []) {
     switch (one.reason) {
@@ -217,31 +219,62 @@ async function explainCopy(
       case 'clock':
         kept.push({ ...one, change: `if the clock is right: tombstonectl clock accept` });
         break;
-      case 'window': {
-        const detail = `its safety window of ${formatDuration(safetyWindow)} has not passed`;
-        const isBack = tombstone.state === 'restored';
-        const change = isBack ? 'it is live again, and this copy goes by itself' : restoreIt;
-        kept.push({ reason: one.reason, until: one.until, detail, change });
-      }
+      case 'window':
+        kept.push(windowSays(place, tombstone, live, one.until));
     }
   }
-  const isThere = COPY_STATES.some((state) => state === tombstone.state);
+  const isBack = live !== undefined && sameRevision(live.revision, tombstone.revision);
+  const isInWindow = kept.some(({ reason }) => reason === 'window');
+  if (tombstone.state === 'restored' && !isBack && !isInWindow)
+    kept.push(windowSays(place, tombstone, live, now));
   if (isThere && copy === undefined) {
     const detail = 'its pending copy is not in the store';
-    kept.push({ reason: 'error', until: null, detail, change: 'the next purge notes it as purged' });
+    const change = `${ctl} verify --repair, or the first purge after its window, notes that it has gone`;
+    kept.push({ reason: 'error', until: null, detail, change });
   } else if (isThere && copy !== undefined && !isCopyOf(id, copy.revision, tombstone.revision)) {
     const detail = 'its pending copy is not what was tombstoned, so no purge takes it';
     kept.push({
       reason: 'changed',
       until: null,
       detail,
-      change: 'see what changed it; it can be read with cat',
+      change: `see what to do: ${ctl} verify`,
     });
   }
   return {
     ...base,
     state: tombstone.state,
     dueAt: standing?.dueAt ?? null,
+    ended: endOf(place, tombstone),
     kept,
   };
+}
+
+/** What its window keeps, and what ends it sooner. */
+function windowSays(
+  { config, safetyWindow }: OpenPlace,
+  { id, state, revision }: Tombstone,
+  live: LiveObject | undefined,
+  until: number | null,
+): Because {
+  const ctl = ctlOf(config.name);
+  const detail = `its safety window of ${formatDuration(safetyWindow)} has not passed`;
+  const now = `${ctl} purge --now ${id} --reason TEXT`;
+  if (state !== 'restored')
+    return { reason: 'window', until, detail, change: `${ctl} restore ${id}, or to purge it now ${now}` };
+  if (live !== undefined && sameRevision(live.revision, revision))
+    return { reason: 'window', until, detail, change: 'it is live again, and this copy goes by itself' };
+  return {
+    reason: 'window',
+    until: until === null ? null : until + safetyWindow,
+    detail: `it was restored, and is not live any more: the purge after its window takes it as pending again, with another of ${formatDuration(safetyWindow)}`,
+    change: `${ctl} restore ${id}, or to purge it now ${now}`,
+  };
+}
+
+/** How a tombstone came to its end, or null. */
+function endOf({ catalog }: OpenPlace, tombstone: Tombstone): ExplainedEnd | null {
+  const { endedAt, state } = tombstone;
+  if (endedAt === null) return null;
+  const last = historyOf(catalog, tombstone).findLast(({ what }) => what === state);
+  return { at: endedAt, by: last?.by ?? null, detail: last?.detail ?? null };
 }

@@ -29,6 +29,8 @@ export interface ExplainedLive {
   readonly modifiedAt: number;
   /** The policy that takes it with the next sweep; null of one that is kept, or of a look without a config. */
   readonly takenBy: string | null;
+  /** Of one that is kept: the policy that would take it otherwise, or null. */
+  readonly wouldTake: string | null;
   readonly kept: readonly Because[];
 }
 
@@ -42,7 +44,29 @@ export interface ExplainedCopy {
   readonly tombstonedAt: number;
   /** When a purge may take it; null when none will, or when only the catalog knows. */
   readonly dueAt: number | null;
+  /** How it came to its end; null of one that has not, or that the catalog does not know. */
+  readonly ended: ExplainedEnd | null;
   readonly kept: readonly Because[];
+}
+
+/** When a tombstone was purged or abandoned (ms since 1970), by whom (`user@host`), and how. */
+export interface ExplainedEnd {
+  readonly at: number;
+  readonly by: string | null;
+  readonly detail: string | null;
+}
+
+/** A request of a drop-in directory that names a key, and is not done with. */
+export interface ExplainedRequest {
+  /** Its file's name, without `.keys`. */
+  readonly name: string;
+  readonly policy: string;
+  /** Whether it is over a limit. */
+  readonly isWaiting: boolean;
+  /** The plan under which it waits for approval, or null. */
+  readonly sweep: string | null;
+  /** Why it asks, as it says itself. */
+  readonly reason: string | null;
 }
 
 /** Where a key is in one store, and why. */
@@ -52,6 +76,7 @@ export interface Explanation {
   readonly live: ExplainedLive | null;
   /** Newest first. */
   readonly copies: readonly ExplainedCopy[];
+  readonly requests: readonly ExplainedRequest[];
 }
 
 /** Throws `usage` for the name of a pending copy: it is no object's key. */

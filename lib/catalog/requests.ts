@@ -287,13 +287,7 @@ export class Requests {
         after,
         limit,
       )
-      .map((row) => ({
-        line: asNumber(row['line']),
-        key: keyOf(row['key']),
-        wanted: asTextOrNull(row['wanted']),
-        reason: asTextOrNull(row['reason']),
-        seen: asTextOrNull(row['seen']),
-      }));
+      .map(toOpenLine);
   }
 
   /** Notes what the lines to be moved are. */
@@ -364,6 +358,23 @@ export class Requests {
         { ...of, after, limit },
       )
       .map((row) => ({ line: asNumber(row['line']), id: asText(row['id']), isOther: row['other'] === 1 }));
+  }
+
+  /** The open lines of a store's requests that name a key, oldest request first, each with its request. */
+  naming(store: number, key: string): (OpenLine & { readonly request: RequestRow })[] {
+    const lines = this.#sql.all(
+      `SELECT request, line, key, wanted, reason, seen FROM request_keys INDEXED BY request_keys_open
+       WHERE key = ? AND outcome IS NULL AND EXISTS (
+         SELECT 1 FROM requests r WHERE r.n = request AND r.store = ? AND r.dry = 0)
+       ORDER BY request, line`,
+      key,
+      store,
+    );
+    const rows = new Map(this.rows(lines.map((row) => asNumber(row['request']))).map((row) => [row.n, row]));
+    return lines.flatMap((row) => {
+      const request = rows.get(asNumber(row['request']));
+      return request === undefined ? [] : [{ ...toOpenLine(row), request }];
+    });
   }
 
   /** How many keys, and bytes, requests would move. */
@@ -468,6 +479,16 @@ export class Requests {
 const TO_MOVE = `request = @request AND line > @after AND line <= @to AND outcome IS NULL AND kept IS NULL`;
 
 const STATES = ['reading', 'taken', 'waiting', 'done', 'told'] as const satisfies RequestState[];
+
+function toOpenLine(row: Row): OpenLine {
+  return {
+    line: asNumber(row['line']),
+    key: keyOf(row['key']),
+    wanted: asTextOrNull(row['wanted']),
+    reason: asTextOrNull(row['reason']),
+    seen: asTextOrNull(row['seen']),
+  };
+}
 
 function toRequest(row: Row): RequestRow {
   return {

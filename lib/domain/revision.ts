@@ -98,3 +98,20 @@ export function base32(value: number, length: number): string {
   }
   return text;
 }
+
+/** What readers of a bucket compare: ETag and size, without the rest. */
+const ETAG_AND_SIZE = /^([^|]+)\|(0|[1-9]\d{0,15})$/;
+
+/** Whether a text names a revision of a kind of store, whole or so. */
+export function isRevision(text: string, kind: Revision['kind']): boolean {
+  if (kind === 's3' && ETAG_AND_SIZE.test(text)) return true;
+  return parseRevision(text)?.kind === kind;
+}
+
+/** Whether a live object's revision is the one that such a text names. */
+export function isWanted(live: Revision, wanted: string): boolean {
+  const short = live.kind === 's3' ? ETAG_AND_SIZE.exec(wanted) : null;
+  if (live.kind === 's3' && short !== null) return live.etag === short[1] && live.size === Number(short[2]);
+  const revision = parseRevision(wanted);
+  return revision !== undefined && sameRevision(live, revision);
+}

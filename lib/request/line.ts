@@ -1,6 +1,6 @@
 import { messageOf } from '../domain/errors.ts';
 import { asKey, type Key, keyProblem, printable, quote } from '../domain/key.ts';
-import { parseRevision, type Revision, sameRevision } from '../domain/revision.ts';
+import { isRevision, type Revision } from '../domain/revision.ts';
 
 /** Which revisions a store's objects have. */
 export type StoreKind = Revision['kind'];
@@ -58,20 +58,4 @@ function asking(text: string, wanted: string | null, reason: string | null): Ask
 
 function shortened(text: string): string {
   return quote(text.length <= 200 ? text : `${text.slice(0, 200).toWellFormed()}…`);
-}
-
-/** What readers of a bucket compare: ETag and size, without the rest. */
-const ETAG_AND_SIZE = /^([^|]+)\|(0|[1-9]\d{0,15})$/;
-
-function isRevision(text: string, kind: StoreKind): boolean {
-  if (kind === 's3' && ETAG_AND_SIZE.test(text)) return true;
-  return parseRevision(text)?.kind === kind;
-}
-
-/** Whether a live object's revision is the one that a line names. */
-export function isWanted(live: Revision, wanted: string): boolean {
-  const short = live.kind === 's3' ? ETAG_AND_SIZE.exec(wanted) : null;
-  if (live.kind === 's3' && short !== null) return live.etag === short[1] && live.size === Number(short[2]);
-  const revision = parseRevision(wanted);
-  return revision !== undefined && sameRevision(live, revision);
 }

@@ -1,6 +1,12 @@
 import { explainKey } from '../../app/explain.ts';
 import { explainFromStore } from '../../app/explain-store.ts';
-import type { Because, ExplainedCopy, ExplainedLive, Explanation } from '../../app/explanation.ts';
+import type {
+  Because,
+  ExplainedCopy,
+  ExplainedLive,
+  ExplainedRequest,
+  Explanation,
+} from '../../app/explanation.ts';
 import { realSurroundings } from '../../app/open.ts';
 import { openForReading } from '../../app/open-store.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
@@ -24,9 +30,9 @@ export const manual = {
   synopsis: ['explain KEY|ID', '--url URL explain KEY'],
   description: [
     'Tells of a key, or of one tombstone: whether it is live, which policy takes it or why',
-    'none does, which pending copies there are and when they go; which holds, leases and',
-    'batches are about it; and for each reason when it ends, and what would change it. With',
-    '--url, what the store alone can tell.',
+    'none does, which requests name it, which pending copies there are and when they go, or',
+    'when they went and by whom; which holds, leases and batches are about it; and for each',
+    'reason when it ends, and what would change it. With --url, what the store alone can tell.',
   ],
   examples: [
     ['explain metadata/a.meta', 'why is this still here?'],
@@ -94,7 +100,7 @@ function placesOf(catalog: Catalog, config: Config, name: string | undefined, ta
   return stores.filter((store) => store.name === tombstone.store).map((store) => ({ store, key, id }));
 }
 
-function objectOf({ key, store, live, copies }: Explanation) {
+function objectOf({ key, store, live, copies, requests }: Explanation) {
   return {
     type: 'explain',
     key,
@@ -107,8 +113,10 @@ function objectOf({ key, store, live, copies }: Explanation) {
       ...copy,
       tombstonedAt: isoTime(copy.tombstonedAt),
       dueAt: isoTime(copy.dueAt),
+      ended: copy.ended === null ? null : { ...copy.ended, at: isoTime(copy.ended.at) },
       kept: copy.kept.map(becauseObject),
     })),
+    requests,
   } as const;
 }
 
@@ -116,9 +124,16 @@ function becauseObject({ reason, until: ends, detail, change }: Because) {
   return { reason, until: isoTime(ends === null ? null : Math.trunc(ends)), detail, change };
 }
 
-function textOf(out: Output, { key, store, live, copies }: Explanation): string {
+function textOf(out: Output, { key, store, live, copies, requests }: Explanation): string {
   const title = out.styled('bold', `${shown(key)}  (${store})`);
-  return [title, ...liveLines(live), ...copies.flatMap(copyLines)].join('\n');
+  return [title, ...liveLines(live), ...requests.map(requestLine), ...copies.flatMap(copyLines)].join('\n');
+}
+
+function requestLine({ name, policy, isWaiting, sweep, reason }: ExplainedRequest): string {
+  const why = reason === null ? '' : ` (${printable(reason)})`;
+  const plan = sweep === null ? '' : ` as ${sweep}`;
+  const how = isWaiting ? `waits${plan}: it is over a limit` : 'is served by the next sweep';
+  return `  asked for by request ${printable(name)} of policy ${policy}${why}, which ${how}`;
 }
 
 function shown(key: Key): string {
@@ -127,15 +142,21 @@ function shown(key: Key): string {
 
 function liveLines(live: ExplainedLive | null): string[] {
   if (live === null) return ['  not live'];
-  const { size, modifiedAt, takenBy, kept } = live;
+  const { size, modifiedAt, takenBy, wouldTake, kept } = live;
   const lines = [`  live: ${formatSize(size)}, modified ${isoTime(Math.trunc(modifiedAt))}`];
   if (takenBy !== null) lines.push(`    goes with the next sweep: policy ${takenBy}`);
+  if (wouldTake !== null) lines.push(`    policy ${wouldTake} takes it when nothing keeps it`);
   return [...lines, ...kept.flatMap(becauseLines)];
 }
 
-function copyLines({ id, state, size, tombstonedAt, dueAt, kept }: ExplainedCopy): string[] {
+function copyLines({ id, state, size, tombstonedAt, dueAt, ended, kept }: ExplainedCopy): string[] {
   const where = size === null ? 'no pending copy' : `pending copy of ${formatSize(size)}`;
   const lines = [`  ${id}: ${state ?? 'pending'}, ${where}, tombstoned ${isoTime(tombstonedAt)}`];
+  if (ended !== null) {
+    const by = ended.by === null ? '' : ` by ${ended.by}`;
+    const how = ended.detail === null ? '' : `: ${printable(ended.detail)}`;
+    lines.push(`    ${state} ${isoTime(ended.at)}${by}${how}`);
+  }
   const isDue = dueAt !== null && dueAt <= Date.now();
   if (isDue && kept.length === 0) lines.push('    goes with the next purge');
   return [...lines, ...kept.flatMap(becauseLines)];
