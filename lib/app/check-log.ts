@@ -173,6 +173,8 @@ class LogChecker {
       const others = events.begunApart(rows.map(({ id }) => id));
       return rows.filter(({ id }) => !others.has(id));
     }
+    if (what === 'rebuilt' && batchAt !== null && run !== null)
+      return tombstones.rowsRebuilt(run, batchAt, MAX_BATCH);
     if (what === 'purged' && run !== null) {
       const rows = tombstones.rowsPurged(run, at, MAX_BATCH);
       // Batches of one time are not told apart.

@@ -15,6 +15,8 @@ export interface HoldOptions {
   /** How long to wait for the batches that were announced before, ms. */
   readonly fenceTimeout: number;
   readonly dryRun: boolean;
+  /** Whether only a hold of the same reason counts as this one, though it be a pause. */
+  readonly isOwn?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -141,7 +143,7 @@ export class Holding {
   /** A hold that claims the same, or more of it, for the same reason and as long: it is not made twice. */
   async #alike(scope: HeldScope): Promise<Hold | undefined> {
     const { store, clock } = this.#place;
-    const { until, reason } = this.#options;
+    const { until, reason, isOwn = false } = this.#options;
     for (const name of await listHolds(store.control)) {
       const hold = await readHold(store.control, name);
       if (hold === undefined || hold.problem !== null || hold.kind !== 'hold') continue;
@@ -149,7 +151,8 @@ export class Holding {
       const lasts = hold.until === null || (until !== null && hold.until >= until);
       if (!lasts || (hold.until !== null && hold.until <= clock.now())) continue;
       // A pause is a pause, for whatever reason: `resume` ends all of them.
-      if ((hold.reason === reason || isEverything(scope)) && includes(hold.scope, scope)) return hold;
+      if ((hold.reason === reason || (isEverything(scope) && !isOwn)) && includes(hold.scope, scope))
+        return hold;
     }
     return undefined;
   }

@@ -40,7 +40,7 @@ async function recoverAll(place: Place): Promise<void> {
         'warn',
         `run ${run.id} of ${run.by} is open and has not its lock file: what it left is not touched`,
         {
-          hint: 'if no tombstoned uses a copy of this catalog elsewhere, see docs/architecture.md, recovery',
+          hint: 'if no tombstoned uses a copy of this catalog elsewhere: tombstonectl rebuild (see docs/recovery.md)',
         },
       );
       continue;

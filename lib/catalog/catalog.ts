@@ -10,8 +10,10 @@ import {
   withReserve,
 } from './database.ts';
 import { Events } from './events.ts';
+import { fileIdentity } from './file-identity.ts';
 import { Holds } from './holds.ts';
 import { LeaseWatch } from './lease-watch.ts';
+import { Rebuilding } from './rebuilding.ts';
 import { Requests } from './requests.ts';
 import { Runs } from './runs.ts';
 import { Schedule } from './schedule.ts';
@@ -49,6 +51,8 @@ export class Catalog {
   readonly schedule: Schedule;
   readonly requests: Requests;
   readonly clock: ClockWatch;
+  readonly rebuilding: Rebuilding;
+  readonly #identity: string | undefined;
   readonly #sql: Sql;
   readonly #mayUseReserve: boolean;
 
@@ -68,6 +72,8 @@ export class Catalog {
     this.schedule = new Schedule(sql);
     this.requests = new Requests(sql);
     this.clock = new ClockWatch(sql, clockTolerance);
+    this.rebuilding = new Rebuilding(sql);
+    this.#identity = fileIdentity(file);
   }
 
   /** Whether a catalog's file is there. Throws for what can be none, as `open` does. */
@@ -165,6 +171,11 @@ export class Catalog {
     return this.#mayUseReserve ? withReserve(this.file, work) : work();
   }
 
+  /** Throws where its file has been removed or replaced since it was opened: what is written now is lost with it. */
+  checkFile(): void {
+    checkCatalogFile(this.file, this.#identity);
+  }
+
   /** The value of a pragma on this connection, for checks. */
   pragma(name: 'synchronous' | 'journal_mode' | 'foreign_keys' | 'user_version'): unknown {
     return this.#sql.db.pragma(name, { simple: true });
@@ -179,6 +190,29 @@ export class Catalog {
       // Each run has told why it can't be made.
     }
   }
+}
+
+/** What tells a catalog's file from another in its place; undefined where there is none. */
+export function catalogIdentity(file: string): string | undefined {
+  return fileIdentity(file);
+}
+
+/** Throws `failed` unless a catalog's file is the one that it was. */
+export function checkCatalogFile(file: string, was: string | undefined): void {
+  const is = fileIdentity(file);
+  if (is !== undefined && is === was) return;
+  const what = is === undefined ? 'removed' : 'replaced by another';
+  throw new TombstonedError(
+    'failed',
+    `the catalog ${file} was ${what} while it was in use: nothing more is done with it`,
+    {
+      key: file,
+      hint:
+        is === undefined
+          ? 'bring it back from a backup, or from the store with `tombstonectl rebuild --take-over`'
+          : 'start again, with the one that is there now',
+    },
+  );
 }
 
 function toStore(row: Row | undefined): StoreRow {

@@ -7,6 +7,7 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
+  readSync,
   rmSync,
   statSync,
   writeSync,
@@ -59,6 +60,7 @@ export function openDatabase(
 export function openToLook(file: string): Database.Database {
   try {
     if (!isThere(file)) throw noCatalog(file);
+    refuseLeftWal(file, 'it is a backup');
     const db = new Database(file, { fileMustExist: true, timeout: LOOK_TIMEOUT_MS });
     try {
       db.pragma('query_only = ON');
@@ -97,8 +99,10 @@ export function databaseExists(file: string): boolean {
 function open(file: string, fresh: NewCatalog | undefined, patience: number): Database.Database {
   if (!isThere(file)) {
     if (fresh === undefined) throw noCatalog(file);
+    refuseLeftWal(file, 'there is none');
     make(file, fresh);
   }
+  refuseLeftWal(file, 'it is a backup');
   const db = new Database(file, { fileMustExist: true, timeout: patience });
   try {
     check(db, file);
@@ -114,8 +118,36 @@ function open(file: string, fresh: NewCatalog | undefined, patience: number): Da
 function noCatalog(file: string): TombstonedError {
   return new TombstonedError('failed', `there is no catalog at ${file}`, {
     key: file,
-    hint: 'run `tombstonectl init --store NAME`, or set `catalog` in the config',
+    hint: 'run `tombstonectl init --store NAME`, or set `catalog` in the config; if it was lost: `tombstonectl rebuild --take-over`',
   });
+}
+
+/**
+ * Throws where a write-ahead log is beside no catalog, or beside a backup that was brought back:
+ * SQLite would take what it says for this one's. Ours have their log from the first moment
+ * on, as their header says; a backup says that it has none.
+ */
+function refuseLeftWal(file: string, why: 'there is none' | 'it is a backup'): void {
+  if (!existsSync(`${file}-wal`)) return;
+  const isSo = why === 'there is none' ? !isThere(file) : readVersion(file) === 1;
+  if (!isSo) return;
+  const what = why === 'there is none' ? `there is no catalog at ${file}` : `the catalog ${file} is a backup`;
+  throw new TombstonedError('failed', `${what}, and ${file}-wal is left of another one`, {
+    key: `${file}-wal`,
+    hint: `end whatever still uses that, and move it away: mv ${file}-wal ${file}-shm /some/other/place/`,
+  });
+}
+
+/** What a database's header says of how it is read: 1, or 2 with a write-ahead log. */
+function readVersion(file: string): number | undefined {
+  const fd = openSync(file, 'r');
+  try {
+    const header = Buffer.alloc(HEADER_BYTES);
+    readSync(fd, header, 0, HEADER_BYTES, 0);
+    return header[19];
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Makes a catalog under another name, whole, and links it into place where there is still none. */
@@ -185,7 +217,7 @@ function isThere(file: string): boolean {
   if (stats.size < HEADER_BYTES) {
     throw refused(
       `the catalog ${file} is ${stats.size === 0 ? 'empty' : 'cut short'}`,
-      'bring it back from a backup; move the file away before `tombstonectl init`',
+      'bring it back from a backup; move the file away before `tombstonectl init`, or `rebuild --take-over`',
     );
   }
   return true;

@@ -36,6 +36,8 @@ export type EventWhat =
   | 'clock-accepted'
   | 'held'
   | 'store-added'
+  | 'adopted'
+  | 'rebuilt'
   | 'run-failed'
   | 'log-removed';
 

@@ -1,8 +1,9 @@
-import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { errnoOf } from '../domain/errors.ts';
 import { catalogError } from './database.ts';
+import { fileIdentity } from './file-identity.ts';
 
 /** A lock that the kernel frees when its process dies: `BEGIN EXCLUSIVE` on an SQLite file without tables. */
 export interface FileLock {
@@ -36,7 +37,7 @@ export function takeLock(file: string): FileLock | undefined {
  * (design, section 5). Without an `identity` any file will do.
  */
 export function takeDeadLock(file: string, identity: string | null): FileLock | 'held' | 'missing' {
-  const found = identityOf(file);
+  const found = fileIdentity(file);
   if (found === undefined || (identity !== null && found !== identity)) return 'missing';
   try {
     return lock(file, { mustExist: true }) ?? 'held';
@@ -53,7 +54,7 @@ function lock(file: string, { mustExist }: { mustExist: boolean }): FileLock | u
     db = opened;
     opened.exec('BEGIN EXCLUSIVE');
     // Whoever had it before may have removed the file while this one was opened.
-    const identity = identityOf(file);
+    const identity = fileIdentity(file);
     if (identity === undefined) {
       opened.close();
       return undefined;
@@ -71,10 +72,4 @@ function lock(file: string, { mustExist }: { mustExist: boolean }): FileLock | u
     if (errnoOf(error)?.startsWith('SQLITE_BUSY') === true) return undefined;
     throw catalogError(file, error);
   }
-}
-
-/** Inode and time of birth: a copy has others. Not the device, whose number may be another after a boot. */
-function identityOf(file: string): string | undefined {
-  const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
-  return stats === undefined ? undefined : `${stats.ino}:${stats.birthtimeNs}`;
 }

@@ -85,6 +85,11 @@ export class Runs {
     this.#sql.run(`UPDATE runs SET dead_since = NULL WHERE n = ?`, n);
   }
 
+  /** Takes any lock file for a run's own: nobody uses this catalog elsewhere. */
+  forgetLock(n: number): void {
+    this.#sql.run(`UPDATE runs SET lock = NULL WHERE n = ?`, n);
+  }
+
   /** A store's runs that are not closed, oldest first: living ones, and dead ones for recovery. */
   open(store: number): RunRow[] {
     return this.#sql

@@ -179,6 +179,64 @@ export class ScratchCopies {
   }
 }
 
+/** A pending copy as a listing found it. */
+export interface FoundCopy {
+  readonly id: string;
+  readonly key: Key;
+  readonly revision: Revision;
+  /** By the store's own time, ms since 1970. */
+  readonly since: number;
+}
+
+/** A private table on disk, gone when it is closed: pending copies as they were listed, to be read in the order of their ids. */
+export class ScratchFound {
+  readonly #sql: Sql;
+
+  constructor() {
+    const db = new Database('');
+    db.pragma('journal_mode = OFF');
+    db.pragma('synchronous = OFF');
+    db.exec(`CREATE TABLE listed (id TEXT NOT NULL, key TEXT NOT NULL, revision TEXT NOT NULL, since INTEGER NOT NULL) STRICT;
+             CREATE TABLE found (id TEXT NOT NULL, key TEXT NOT NULL, revision TEXT NOT NULL, since INTEGER NOT NULL,
+               PRIMARY KEY (id, key)) STRICT, WITHOUT ROWID`);
+    this.#sql = new Sql(db, 'scratch table');
+  }
+
+  add(copies: readonly FoundCopy[]): void {
+    this.#sql.run(
+      `INSERT INTO listed (id, key, revision, since) SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?)`,
+      JSON.stringify(copies.map(({ id, key, revision, since }) => [id, key, revisionText(revision), since])),
+    );
+  }
+
+  /** Sorts what was added; after this nothing is. */
+  finish(): void {
+    this.#sql.run(`INSERT OR REPLACE INTO found SELECT * FROM listed ORDER BY id, key`);
+    this.#sql.run(`DELETE FROM listed`);
+  }
+
+  /** At most so many, after one, in the order of their ids. */
+  page(after: Pick<FoundCopy, 'id' | 'key'> | undefined, limit: number): FoundCopy[] {
+    return this.#sql
+      .all(
+        `SELECT id, key, revision, since FROM found WHERE (id, key) > (?, ?) ORDER BY id, key LIMIT ?`,
+        after?.id ?? '',
+        after?.key ?? '',
+        limit,
+      )
+      .map((row) => ({
+        id: asText(row['id']),
+        key: keyOf(row['key']),
+        revision: revisionOf(row['revision']),
+        since: asNumber(row['since']),
+      }));
+  }
+
+  close(): void {
+    this.#sql.db.close();
+  }
+}
+
 function viewed(row: Row): ViewedKey {
   return {
     key: keyOf(row['key']),

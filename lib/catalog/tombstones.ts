@@ -16,6 +16,7 @@ import {
   type Sql,
   stateOf,
 } from './sql.ts';
+import { addToTally } from './tallies.ts';
 
 /** The record of one phase-one move. Times in ms since 1970, sizes in bytes. */
 export interface Tombstone {
@@ -79,7 +80,7 @@ export type Settled =
   | { readonly id: string; readonly to: 'open' };
 
 /** A restored pending copy stays at least this long, whatever the window (R4). ms. */
-const LEAST_STAY_MS = 3_600_000;
+export const LEAST_STAY_MS = 3_600_000;
 
 export interface PageFilter {
   readonly store?: number | undefined;
@@ -706,6 +707,21 @@ export class Tombstones {
       .map(toDigestRow);
   }
 
+  /** The same of those of a batch that a rebuild, as that run, has added. */
+  rowsRebuilt(run: number, batchAt: number, limit: number): DigestRow[] {
+    const time = idTime(batchAt);
+    return this.#sql
+      .all(
+        `SELECT id, key, size, revision FROM tombstones WHERE id > ? AND id < ?
+           AND EXISTS (SELECT 1 FROM sweeps w WHERE w.n = sweep AND w.run = ?) ORDER BY id LIMIT ?`,
+        time,
+        `${time}~`,
+        run,
+        limit,
+      )
+      .map(toDigestRow);
+  }
+
   /** The same of those that a run purged at a time. */
   rowsPurged(run: number, at: number, limit: number): DigestRow[] {
     return this.#sql
@@ -739,15 +755,7 @@ export class Tombstones {
   }
 
   #tally(store: number, state: State, count: number, bytes: number): void {
-    if (count === 0) return;
-    this.#sql.run(
-      `INSERT INTO tallies (store, state, count, bytes) VALUES (?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET count = count + excluded.count, bytes = bytes + excluded.bytes`,
-      store,
-      state,
-      count,
-      bytes,
-    );
+    addToTally(this.#sql, store, state, { count, bytes });
   }
 
   #tombstones(rest: string, ...values: unknown[]): Tombstone[] {

@@ -85,6 +85,9 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   add(['clock'], 'whether the clock is trusted; accept it', () => import('./commands/clock.ts'));
   add(['doctor'], 'examine this host, the catalog and the stores', () => import('./commands/doctor.ts'));
   add(['verify'], 'compare the catalog with the store', () => import('./commands/verify.ts'));
+  add(['rebuild'], "bring the catalog up to the store's listing", () => import('./commands/rebuild.ts'));
+  add(['adopt'], 'make this catalog the owner of a store', () => import('./commands/adopt.ts'));
+  add(['catalog'], 'back the catalog up, while it is used', () => import('./commands/catalog.ts'));
   add(['log'], 'the audit trail: who did what, when', () => import('./commands/log.ts'));
   add(['status'], 'how the stores stand, and what goes when', () => import('./commands/status.ts'));
 

@@ -3,6 +3,7 @@ import { openCatalog, type Surroundings } from '../app/open.ts';
 import type { Config } from '../config/config.ts';
 import { warnings } from '../config/warnings.ts';
 import { messageOf } from '../domain/errors.ts';
+import { CatalogWatch } from './catalog-watch.ts';
 import { takeDaemonLock } from './lock.ts';
 import type { Log } from './log.ts';
 import { Reloader } from './reloader.ts';
@@ -60,8 +61,10 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 /** Resolves when every store's loop has ended. */
 async function runLoops(options: DaemonOptions, service: Service, witness: Witness): Promise<void> {
   const { config, log, reloads, signal, clock, random, actor } = options;
+  const catalog = new CatalogWatch(config.catalog);
   await witness.use(config);
-  const stores = new StoreServices({ clock, random, actor, log, service, witness, signal });
+  const stores = new StoreServices({ clock, random, actor, log, service, witness, catalog, signal });
+  catalog.onLost = (error) => stores.break(error);
   stores.start(config);
   const reloading = async (): Promise<void> => {
     if (reloads !== undefined) await new Reloader(config, { log, clock, stores, reloads }).run();
@@ -69,13 +72,15 @@ async function runLoops(options: DaemonOptions, service: Service, witness: Witne
   // A reload that breaks ends the daemon, as a loop does.
   const ends = [stores.end(), reloading().catch((error: unknown) => stores.break(error))];
   const [ended] = await Promise.allSettled(ends);
-  noteTime(options);
+  catalog.close();
+  noteTime(options, catalog);
   if (ended?.status === 'rejected') throw ended.reason;
 }
 
 /** Time is counted to the end: what is between this and the next start may be a restart's. */
-function noteTime({ config, clock, log }: DaemonOptions): void {
+function noteTime({ config, clock, log }: DaemonOptions, watch: CatalogWatch): void {
   try {
+    watch.check();
     const catalog = openCatalog(config);
     try {
       catalog.transaction(() => catalog.clock.count(clock));

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Surroundings } from '../app/open.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { formatDuration } from '../domain/quantities.ts';
+import type { CatalogWatch } from './catalog-watch.ts';
 import type { Log } from './log.ts';
 import { serveStore } from './serve-store.ts';
 import type { Service } from './service.ts';
@@ -13,6 +14,7 @@ export interface ServiceSurroundings extends Omit<Surroundings, 'report'> {
   readonly log: Log;
   readonly service: Service;
   readonly witness: Witness;
+  readonly catalog: CatalogWatch;
   /** Stops all of them after the batches that are under way. */
   readonly signal: AbortSignal;
 }
@@ -94,13 +96,13 @@ export class StoreServices {
   }
 
   async #serve(config: Config, store: StoreConfig, turns: Turns, signal: AbortSignal): Promise<void> {
-    const { log, service, witness, random, actor } = this.#of;
+    const { log, service, witness, catalog, random, actor } = this.#of;
     log.write('info', planOf(store), { store: store.name, url: store.url });
     const watch = service.watch(store.name);
     const seen = witness.of(store, watch.clock);
     const surroundings = { clock: seen.clock, random, actor };
     try {
-      await serveStore({ config, store, surroundings, log, watch, witness: seen, signal }, turns);
+      await serveStore({ config, store, surroundings, log, watch, witness: seen, catalog, signal }, turns);
     } catch (error) {
       this.break(error);
     } finally {

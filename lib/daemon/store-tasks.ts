@@ -20,6 +20,7 @@ import { LEASE_DIED } from '../run/leases.ts';
 import type { Report } from '../run/place.ts';
 import { hasNewRequests, orphanedRequests, orphanHint, orphanText } from '../sweep/requests.ts';
 import { type SweepOptions, sweep } from '../sweep/sweep.ts';
+import type { CatalogWatch } from './catalog-watch.ts';
 import type { Log } from './log.ts';
 import type { StoreWatch } from './service.ts';
 import type { Task } from './store-loop.ts';
@@ -34,6 +35,8 @@ export interface StoreTasks {
   readonly watch: StoreWatch;
   /** Is told what each turn came to. */
   readonly witness: StoreWitness;
+  /** Ends all where the catalog is not the one that it was. */
+  readonly catalog: CatalogWatch;
   /** Ends a task after the batch that is under way. */
   readonly signal: AbortSignal;
 }
@@ -79,7 +82,7 @@ async function serveOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd | un
 /**
  * Opens catalog and store for one turn, so that an idle daemon keeps no disk
  * busy and sees a catalog or disk that was changed under it; recovers; works.
- * A failure is logged, and the next turn tries again.
+ * A failure is logged, and the next turn tries again; throws only where the catalog has gone.
  */
 async function inPlace(
   of: StoreTasks,
@@ -87,6 +90,7 @@ async function inPlace(
   work: (of: StoreTasks, place: OpenPlace) => Promise<TurnEnd | undefined>,
   job: Job = doing,
 ): Promise<void> {
+  of.catalog.check();
   const bounded = new BoundedReport(of.log.reportFor(of.store.name));
   const { witness } = of;
   const { clock } = of.surroundings;

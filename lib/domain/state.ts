@@ -14,7 +14,8 @@ export type State = (typeof STATES)[number];
 /** What may follow what. `purging` goes back where it came from; the catalog remembers that. */
 export const ALLOWED_MOVES: Readonly<Record<State, readonly State[]>> = {
   moving: ['pending', 'restored', 'abandoned'],
-  pending: ['restoring', 'purging'],
+  // Restored at once where a rebuild finds that its object is back.
+  pending: ['restoring', 'purging', 'restored'],
   restoring: ['restored', 'pending'],
   restored: ['restoring', 'purging', 'pending'],
   purging: ['purged', 'pending', 'restored'],

@@ -171,6 +171,7 @@ async function waitPatiently(
 
 /** Reads what the store says about identity, owner and holds; the catalog's cache is up to date after it. */
 export async function look(place: Place): Promise<void> {
+  place.catalog.checkFile();
   await checkIdentity(place.store, place.row.uuid);
   await checkOwner(place.store, place.catalog.uuid);
   await refreshHolds(place);

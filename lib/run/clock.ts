@@ -52,9 +52,16 @@ function isTimeToAsk(catalog: Catalog, clock: Clock): boolean {
 
 /** Throws `blocked` (clock) where the wall clock, or by it the store's, can't be trusted: nothing is purged then. */
 export async function requireRightClock(place: ClockPlace): Promise<void> {
-  await requireOwnClock(place);
+  const why = await whyNotRight(place);
+  if (why !== null) throw wrongClock(why);
+}
+
+/** Looks at the wall clock, and at the store's by it: why they can't be trusted, in words, or null. */
+export async function whyNotRight(place: ClockPlace): Promise<string | null> {
+  const standing = await lookAtClock(place);
+  if (!standing.isRight) return clockText(standing);
   const off = await lookAtStoreClock(place);
-  if (off !== null) throw wrongClock(storeClockText(off));
+  return off === null ? null : storeClockText(off);
 }
 
 /** As `requireRightClock`, in the middle of a run: by this machine alone. */

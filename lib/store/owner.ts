@@ -24,7 +24,16 @@ export async function readOwner(control: ControlSpace): Promise<Owner | 'nobody'
 
 /** Makes `owner.json` where there is none. */
 export async function createOwner(control: ControlSpace, owner: Owner): Promise<'created' | 'exists'> {
-  return control.create(OWNER_NAME, line({ catalog: owner.catalog, host: owner.host, since: owner.since }));
+  return control.create(OWNER_NAME, bodyOf(owner));
+}
+
+/** Gives a store another owner, who claims it by that, and then waits for the fences (R5). */
+export async function replaceOwner(control: ControlSpace, owner: Owner): Promise<void> {
+  await control.replace(OWNER_NAME, bodyOf(owner));
+}
+
+function bodyOf({ catalog, host, since }: Owner): string {
+  return line({ catalog, host, since });
 }
 
 /** Throws `blocked` (owner) unless this catalog owns the store. */
@@ -47,7 +56,7 @@ export async function checkOwner(store: Store, catalogUuid: string): Promise<voi
       hint:
         owner === 'nobody'
           ? 'run `tombstonectl init --store NAME`'
-          : 'run the commands where that catalog is',
+          : 'run the commands where that catalog is; if it is lost, or this one is its backup: `tombstonectl rebuild --take-over`',
     },
   );
 }

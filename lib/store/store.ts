@@ -160,7 +160,14 @@ export interface LiveObject {
 }
 
 export type ListedPending =
-  | { readonly type: 'pending'; readonly key: Key; readonly id: string; readonly copy: PendingCopy }
+  | {
+      readonly type: 'pending';
+      readonly key: Key;
+      readonly id: string;
+      readonly copy: PendingCopy;
+      /** Since when it is there at the latest, by the store's own time, ms since 1970. */
+      readonly since: number;
+    }
   | { readonly type: 'refused'; readonly path: string; readonly why: string };
 
 export interface PendingCopy {

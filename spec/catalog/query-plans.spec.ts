@@ -62,7 +62,7 @@ function noted(catalog: Catalog, called: Set<string>): Catalog {
 
 /** Calls everything that a catalog's parts can do. */
 function useAll(catalog: Catalog, temp: TempCatalog): void {
-  const { tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule } = catalog;
+  const { tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule, rebuilding } = catalog;
   const store = catalog.storeByName('a')?.n ?? 0;
   const { now } = temp;
   const run = runs.begin({
@@ -131,6 +131,21 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   tombstones.rowsById([tombstone.id]);
   tombstones.rowsOfBatch(store, now, 10);
   tombstones.rowsPurged(run, now, 10);
+  tombstones.rowsRebuilt(run, now, 10);
+  rebuilding.known(store, [tombstone.id]);
+  const later = { id: 'one', goneAt: now, purgeAfter: now };
+  const { key } = tombstone;
+  rebuilding.add({
+    store,
+    run,
+    sweep,
+    cause,
+    rows: [{ ...later, key, revision: revision(1), state: 'pending' }],
+  });
+  rebuilding.delay(store, [{ ...later, goneAt: now + 1 }]);
+  rebuilding.markRestored(store, [later]);
+  rebuilding.noteNewest(store, now);
+  rebuilding.noteTimes(sweep, now, now);
   const hold = { kind: 'hold', blocks: 'sweep', scope: 'keys', prefix: null, until: null } as const;
   const text = { name: 'h.json', reason: '', by: '', host: '', createdAt: '', problem: null };
   holds.add(store, { ...hold, ...text }, ['a/b']);
@@ -171,6 +186,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   runs.byId('r-1');
   runs.deadSince(run, now);
   runs.actsAgain(run);
+  runs.forgetLock(run);
   runs.end(run, 'done', now);
   runs.last(store, 'purge');
   runs.lastDone(store, 'purge');
@@ -237,8 +253,10 @@ describe('the catalog’s statements', () => {
   });
 
   it('are all looked at here', () => {
-    const { tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule } = temp.catalog;
-    const methods = [tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule].flatMap((part) =>
+    const { tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule, rebuilding } =
+      temp.catalog;
+    const parts = [tombstones, sweeps, waiting, runs, events, holds, leaseWatch, schedule, rebuilding];
+    const methods = parts.flatMap((part) =>
       Object.getOwnPropertyNames(Object.getPrototypeOf(part))
         .filter((name) => name !== 'constructor')
         .map((name) => `${part.constructor.name}.${name}`),

@@ -27,6 +27,9 @@ const COMMANDS = [
   'clock',
   'doctor',
   'verify',
+  'rebuild',
+  'adopt',
+  'catalog',
   'log',
   'status',
 ];
@@ -72,7 +75,7 @@ describe('the help of tombstonectl', () => {
 
   it('does not mention what this version has not', async () => {
     const { stdout } = await ctlWith({}, '--help');
-    expect(stdout).not.to.match(/rebuild|adopt|aptos/i);
+    expect(stdout).not.to.match(/aptos/i);
   });
 
   it('and the version need no config', async () => {

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { guardsOf, openPlace, policiesOf, realSurroundings } from '../../lib/app/open.ts';
@@ -7,6 +7,7 @@ import { loadConfig } from '../../lib/config/load.ts';
 import { runDaemon } from '../../lib/daemon/daemon.ts';
 import { Log } from '../../lib/daemon/log.ts';
 import type { Clock } from '../../lib/domain/clock.ts';
+import { TombstonedError } from '../../lib/domain/errors.ts';
 import { systemRandom } from '../../lib/domain/ids.ts';
 import type { State } from '../../lib/domain/state.ts';
 import { sweep } from '../../lib/sweep/sweep.ts';
@@ -358,20 +359,26 @@ describe('the daemon', function () {
     expect(Object.keys(store.live())).to.deep.equal(['a']);
   });
 
-  it('goes on when the catalog breaks while it runs, and when it is whole again', async () => {
+  it('ends, with an error, when the catalog is removed while it runs, and makes none', async () => {
     store.configure({ main: { policies: [OLD], sweepEvery: '1h', purgeEvery: '100d', safetyWindow: '1d' } });
     await store.init();
     store.write('a', 'a', 2 * HOUR);
-    const saved = `${store.catalogFile}.saved`;
-    await run((line) => {
-      if (line['type'] === 'purge') renameSync(store.catalogFile, saved);
-      if (line['level'] === 'error' && errors('main').length === 2) renameSync(saved, store.catalogFile);
-      return of('main', 'sweep').length === 2 ? 'stop' : undefined;
-    });
-    expect(errors('main').map(({ message }) => message)).to.deep.equal(
-      Array.from({ length: 2 }, () => `there is no catalog at ${store.catalogFile}`),
-    );
-    expect(states()).to.deep.equal({ pending: 1 });
+    let error: unknown;
+    try {
+      await run((line) => {
+        if (line['type'] !== 'purge') return undefined;
+        for (const more of ['', '-wal', '-shm']) rmSync(store.catalogFile + more, { force: true });
+        store.write('b', 'b', 2 * HOUR);
+        return undefined;
+      });
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).to.be.instanceOf(TombstonedError);
+    expect(error).to.have.property('message').that.contains('was removed while it was in use');
+    expect(error).to.have.property('hint').that.contains('rebuild --take-over');
+    expect(existsSync(store.catalogFile)).to.equal(false);
+    expect(store.live()).to.deep.equal({ b: 'b' });
   });
 
   it('warns of a plan that is over its limit, and moves nothing of it', async () => {

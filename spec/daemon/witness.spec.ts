@@ -2,6 +2,7 @@ import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync }
 import path from 'node:path';
 import { expect } from 'chai';
 import { loadConfig } from '../../lib/config/load.ts';
+import { CatalogWatch } from '../../lib/daemon/catalog-watch.ts';
 import { Log } from '../../lib/daemon/log.ts';
 import { Service } from '../../lib/daemon/service.ts';
 import type { Task } from '../../lib/daemon/store-loop.ts';
@@ -71,6 +72,7 @@ describe('metrics of the daemon', function () {
   let clock: AheadClock;
   let out: Sink;
   let witnesses: Witness[];
+  const catalogs: CatalogWatch[] = [];
   let witness: Witness;
   let seen: StoreWitness;
   let stop: AbortController;
@@ -84,6 +86,7 @@ describe('metrics of the daemon', function () {
   });
   afterEach(async () => {
     for (const one of witnesses) await one.close();
+    for (const one of catalogs.splice(0)) one.close();
     store.remove();
   });
 
@@ -100,8 +103,19 @@ describe('metrics of the daemon', function () {
     const service = new Service({ manager: undefined, clock, log });
     seen = witness.of(first, clock);
     const surroundings = { clock: seen.clock, random: systemRandom, actor: ACTOR };
+    const catalog = new CatalogWatch(config.catalog);
+    catalogs.push(catalog);
     const watch = service.watch(first.name);
-    tasks = tasksOf({ config, store: first, surroundings, log, watch, witness: seen, signal: stop.signal });
+    tasks = tasksOf({
+      config,
+      store: first,
+      surroundings,
+      log,
+      watch,
+      witness: seen,
+      catalog,
+      signal: stop.signal,
+    });
   }
 
   async function setUp(settings: StoreSettings = {}, members: StoreSettings = {}): Promise<void> {

@@ -11,6 +11,7 @@ describe('the states of a tombstone', () => {
     ['purging', 'restored', 'the purge did not happen, and it came from there'],
     ['purging', 'purged', 'its copy is gone'],
     ['pending', 'restoring', 'an operator wants it back'],
+    ['pending', 'restored', 'a rebuild finds that it is back'],
     ['restoring', 'restored', 'the live copy is back and durable'],
     ['restoring', 'pending', 'it could not be put back'],
     ['restored', 'purging', 'its copy is due'],

@@ -82,7 +82,7 @@ export class MemoryStore implements Store {
       const named = splitPendingName(name.slice(PENDING.length));
       if (named === undefined || typeof content === 'string') return [];
       const copy = { revision: content.revision, size: content.revision.size };
-      return [{ type: 'pending', key: named.key, id: named.id, copy } as const];
+      return [{ type: 'pending', key: named.key, id: named.id, copy, since: 0 } as const];
     });
   }
 

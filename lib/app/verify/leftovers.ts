@@ -75,7 +75,7 @@ function* deadRuns({ catalog, row }: Place, remedies: Remedies): Generator<Lefto
       remedy:
         life === 'died'
           ? `any sweep, purge or restore finishes it: ${remedies.ctl('purge')}`
-          : 'see docs/architecture.md, recovery',
+          : `if no process uses a copy of this catalog elsewhere: ${remedies.ctl('rebuild')}`,
     });
   }
 }

@@ -90,7 +90,9 @@ export async function* walkPending(
     if (parts !== undefined && file.isFile()) {
       if (!isBelowPrefix(parts.key, prefix)) return undefined;
       const copy = { revision: revisionOf(file), size: Number(file.size) };
-      return { type: 'pending', key: parts.key, id: parts.id, copy };
+      // A rename sets a file's ctime, and nobody can set it back.
+      const since = Number(file.ctimeNs / 1_000_000n);
+      return { type: 'pending', key: parts.key, id: parts.id, copy, since };
     }
     if (!isBelowPrefix(path, whole)) return undefined;
     const why =

@@ -158,7 +158,12 @@ export class S3Store implements Store {
         listed.push(
           split === undefined
             ? { type: 'refused', path: item.name, why: 'its name has no id' }
-            : { type: 'pending', ...split, copy: { revision: revisionOf(item), size: item.size } },
+            : {
+                type: 'pending',
+                ...split,
+                copy: { revision: revisionOf(item), size: item.size },
+                since: item.modifiedAt,
+              },
         );
       }
       yield listed;
