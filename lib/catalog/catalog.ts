@@ -15,6 +15,7 @@ import { Holds } from './holds.ts';
 import { LeaseWatch } from './lease-watch.ts';
 import { Rebuilding } from './rebuilding.ts';
 import { Requests } from './requests.ts';
+import { Retention } from './retention.ts';
 import { Runs } from './runs.ts';
 import { Schedule } from './schedule.ts';
 import { asNumber, asText, type Row, Sql } from './sql.ts';
@@ -53,6 +54,7 @@ export class Catalog {
   readonly clock: ClockWatch;
   readonly rebuilding: Rebuilding;
   readonly #identity: string | undefined;
+  readonly retention: Retention;
   readonly #sql: Sql;
   readonly #mayUseReserve: boolean;
 
@@ -74,6 +76,7 @@ export class Catalog {
     this.clock = new ClockWatch(sql, clockTolerance);
     this.rebuilding = new Rebuilding(sql);
     this.#identity = fileIdentity(file);
+    this.retention = new Retention(sql);
   }
 
   /** Whether a catalog's file is there. Throws for what can be none, as `open` does. */

@@ -124,9 +124,6 @@ export interface LogEnds {
 /** An entry as it was hashed, and its hash. */
 export type ChainedEvent = Chained & { readonly hash: Buffer };
 
-/** How old the oldest entry is, beyond its time, before retention begins: not each purge removes a few. ms. */
-const SLACK_MS = 86_400_000;
-
 const ENTRY = `e.n, e.at, e.what, s.name AS store, r.id AS run, e.by, e.uid, e.via, e.tombstone,
   coalesce(e.key, t.key) AS key, e.count, e.bytes, e.cause, e.detail, e.rows, e.prev, e.hash`;
 const JOINS = `LEFT JOIN stores s ON s.n = e.store LEFT JOIN runs r ON r.n = e.run
@@ -368,10 +365,14 @@ export class Events {
 
   /**
    * Removes entries of before a time from the chain's beginning, at most `limit`, once the
-   * oldest is a day older; what was last removed stays on record, and in an entry of its own.
+   * oldest is older by `slack`, ms; what was last removed stays on record, and in an entry of its own.
    * Says how many. An entry from the future, by `now`, is as old as those around it.
    */
-  forget(before: number, limit: number, about: { store: number; run: number; now: number }): number {
+  forget(
+    before: number,
+    limit: number,
+    { slack, ...about }: { store: number; run: number; now: number; slack: number },
+  ): number {
     return this.#sql.transaction(() => {
       const { removed } = this.ends();
       const oldest = this.#sql.all(
@@ -380,7 +381,7 @@ export class Events {
         limit,
       );
       const first = oldest.find((row) => asNumber(row['at']) <= about.now);
-      if (first === undefined || asNumber(first['at']) >= before - SLACK_MS) return 0;
+      if (first === undefined || asNumber(first['at']) >= before - slack) return 0;
       let last = first;
       for (const row of oldest) {
         const at = asNumber(row['at']);

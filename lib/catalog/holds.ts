@@ -78,6 +78,19 @@ export class Holds {
     this.#sql.run(`DELETE FROM holds WHERE store = ? AND name = ?`, store, name);
   }
 
+  /** Names of exemptions that had ended before a time, and that no restore under way is about. */
+  endedExemptions(store: number, before: number, limit: number): string[] {
+    return this.#sql
+      .all(
+        `SELECT h.name FROM holds h WHERE h.store = ? AND h.kind = 'exempt' AND h.until < ? AND h.problem IS NULL
+           AND NOT EXISTS (SELECT 1 FROM restores s WHERE s.exemption = h.name) ORDER BY h.name LIMIT ?`,
+        store,
+        before,
+        limit,
+      )
+      .map((row) => asText(row['name']));
+  }
+
   /** Those that are in force. */
   inForce(store: number, now: number): CachedHold[] {
     return this.#sql

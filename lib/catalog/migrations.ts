@@ -361,4 +361,14 @@ CREATE TRIGGER log_ends_grow BEFORE UPDATE ON log_ends
 CREATE TRIGGER log_ends_stay BEFORE DELETE ON log_ends
   BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
 `,
+  `
+-- Before when runs and sweeps have ended of which none is left that nothing refers to, ms; one row.
+CREATE TABLE retention (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  runs_before INTEGER NOT NULL
+) STRICT;
+INSERT INTO retention (one, runs_before) VALUES (1, 0);
+CREATE INDEX sweeps_by_run ON sweeps (run);
+CREATE INDEX requests_by_run ON requests (run);
+`,
 ];

@@ -13,6 +13,7 @@ import { checkPlace, inRun, type Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
 import type { Lease } from '../store/leases.ts';
 import type { Hidden, HiddenOutcome, RemoveItem, RemoveOutcome } from '../store/store.ts';
+import { forgetOld } from './forget.ts';
 
 /** How many pending copies one batch removes. */
 const BATCH = 1000;
@@ -22,8 +23,6 @@ const LEAST_LOCK_MS = 3_600_000;
 const ALL = Number.MAX_SAFE_INTEGER;
 /** States of tombstones at their end. */
 const ENDED: ReadonlySet<State> = new Set(['purged', 'abandoned']);
-/** How many old records one purge forgets at the most. */
-const FORGET = 10_000;
 
 export interface PurgeOptions {
   /** Says what would go, and removes nothing. */
@@ -132,7 +131,7 @@ export class Purger {
       onProgress?.(this.#due);
     }
     await retireShared(this.#place, run);
-    if (!dryRun && !isCut) this.#forget(run);
+    if (!dryRun && !isCut) await forgetOld(this.#place, run, this.#options);
     return {
       due: this.#due,
       purged: this.#purged,
@@ -204,29 +203,6 @@ export class Purger {
     }
     await batch.end();
     return ends;
-  }
-
-  /** Forgets what is older than `historyFor`. */
-  #forget(run: Run): void {
-    const { catalog, row, clock } = this.#place;
-    const { historyFor } = this.#options;
-    let forgotten = 0;
-    const before = catalog.clock.sureTime(clock) - historyFor;
-    while (forgotten < FORGET) {
-      const count = catalog.transaction(() => {
-        const rows = catalog.tombstones.forget(before, BATCH);
-        if (rows > 0) catalog.events.forgotTombstones(before);
-        return rows;
-      });
-      forgotten += count;
-      if (count < BATCH) break;
-    }
-    const about = { store: row.n, run: run.n, now: clock.now() };
-    for (let removed = 0; removed < FORGET; ) {
-      const count = catalog.events.forget(before, BATCH, about);
-      if (count === 0) break;
-      removed += count;
-    }
   }
 
   #pretend(page: readonly Tombstone[], leases: readonly Lease[]): void {

@@ -115,10 +115,11 @@ describe('the audit log', () => {
     function add(...days: number[]): void {
       for (const day of days) temp.catalog.events.add({ store, run, what: 'held', now: day * DAY });
     }
-    const about = (day: number): { store: number; run: number; now: number } => ({
+    const about = (day: number): { store: number; run: number; now: number; slack: number } => ({
       store,
       run,
       now: day * DAY,
+      slack: DAY,
     });
     const days = (): number[] => temp.catalog.events.following(0, 100).map(({ at }) => at / DAY);
 

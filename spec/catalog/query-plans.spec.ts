@@ -153,6 +153,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   holds.names(store);
   holds.unclear(store);
   holds.inForce(store, now);
+  holds.endedExemptions(store, now, 10);
   holds.drop(store, 'h.json');
   leaseWatch.seen({ store, name: 'l.json', renewal: 0, boot: 'b', began: 0, done: 1 });
   leaseWatch.count(store);
@@ -213,7 +214,7 @@ function useLog({ events }: Catalog, store: number, run: number, now: number): v
   events.hasStrays();
   events.begunApart(['one']);
   events.forgotTombstones(now);
-  events.forget(now + 2 * DAY, 10, { store, run, now: now + 2 * DAY });
+  events.forget(now + 2 * DAY, 10, { store, run, now: now + 2 * DAY, slack: DAY });
 }
 
 /** Filters with every choice of members. */
