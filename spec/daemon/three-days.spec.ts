@@ -198,9 +198,9 @@ class World {
     await this.#store.init();
     const config = loadConfig(this.#store.configFile);
     const out = new Sink();
-    out.onText = (text) => {
+    out.onText = (line) => {
       out.text = '';
-      this.#heard(JSON.parse(text) as Line);
+      this.#heard(JSON.parse(line) as Line);
     };
     const clock = this.time.clockOf('daemon');
     const log = new Log(config.log, { out, noColor: true, now: () => clock.now() });
