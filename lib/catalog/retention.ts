@@ -1,4 +1,4 @@
-import { asNumber, asTextOrNull, type Sql } from './sql.ts';
+import { asNumber, asNumberOrNull, asTextOrNull, type Sql } from './sql.ts';
 
 /** Row numbers that tombstones refer to. */
 interface Referenced {
@@ -25,8 +25,14 @@ export class Retention {
     this.#sql = sql;
   }
 
-  /** Whether there may be runs to remove that ended before a time: it is `slack` later than when there were none left. */
+  /**
+   * Whether there may be runs to remove that ended before a time: the oldest did, and it is
+   * `slack` later than when there were none left.
+   */
   isTime(before: number, slack: number): boolean {
+    const [oldest] = this.#sql.all(`SELECT ended_at AS endedAt FROM runs ORDER BY n LIMIT 1`);
+    const endedAt = asNumberOrNull(oldest?.['endedAt'] ?? null);
+    if (endedAt === null || endedAt >= before) return false;
     return before - this.#sql.number(`SELECT runs_before FROM retention`) >= slack;
   }
 
