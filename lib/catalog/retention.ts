@@ -30,7 +30,9 @@ export class Retention {
    * `slack` later than when there were none left.
    */
   isTime(before: number, slack: number): boolean {
-    const [oldest] = this.#sql.all(`SELECT ended_at AS endedAt FROM runs ORDER BY n LIMIT 1`);
+    const [oldest] = this.#sql.all(
+      `SELECT ended_at AS endedAt FROM runs WHERE ended_at IS NOT NULL ORDER BY n LIMIT 1`,
+    );
     const endedAt = asNumberOrNull(oldest?.['endedAt'] ?? null);
     if (endedAt === null || endedAt >= before) return false;
     return before - this.#sql.number(`SELECT runs_before FROM retention`) >= slack;
