@@ -47,6 +47,9 @@ const CALLS: Readonly<Record<string, readonly (readonly string[])[]>> = {
   verify: [['verify'], ['verify', '--repair']],
   log: [['log'], ['log', '--check']],
   status: [['status']],
+  adopt: [['adopt']],
+  rebuild: [['rebuild']],
+  catalog: [['catalog', 'backup', '/tmp/none/such.db']],
 };
 
 /** Those that need no catalog, and say what the store lets them. */
