@@ -23,6 +23,7 @@ const steady = (one: Part): Part => ({ ...one, isSteady: true });
 const BUSY_MOVER = steady(part('mover', 'daemonHost', roles.mover('catalog', { most: 8 })));
 const BUSY_PURGER = steady(part('purger', 'daemonHost', roles.purger('catalog', 12)));
 const BUSY_RESTORER = steady(part('restorer', 'daemonHost', roles.restorer('catalog', 12)));
+const BUSY_ERASER = part('eraser', 'daemonHost', roles.eraser('catalog', 6));
 const LATER_MOVER = part('mover', 'daemonHost', later(1000, roles.mover('catalog', { most: 1 })));
 const LARGE_MOVER = part('mover', 'daemonHost', roles.mover('catalog', { batchSize: 10 }));
 const STEADY_BREAKER = steady(FENCE_BREAKER);
@@ -32,6 +33,7 @@ const STEADY_LEASE = steady(WITH_LEASE);
 const MET = {
   lease: meeting(WITH_LEASE),
   holder: meeting(HOLDER),
+  eraser: meeting(BUSY_ERASER),
   purger: meeting(BUSY_PURGER),
   recovery: meeting(steady(RECOVERY)),
   restorer: meeting(BUSY_RESTORER),
@@ -159,6 +161,23 @@ const DRILLS = {
       STEADY_HOLDER,
       STEADY_HOLDER,
       MET.recovery,
+    ],
+  },
+  /** Purges of what is named before its window, beside claims, restores and sweeps. */
+  erasures: {
+    setting: { ...QUIET, keys: KEYS, window: 3_600_000, doom: 0.2 },
+    temper: { stick: 0.2, slow: 0, wake: 0.05, freeze: 0, jump: 0, race: 0, late: 0 },
+    cast: [
+      MOVER,
+      MOVER,
+      MET.eraser,
+      MET.eraser,
+      MET.eraser,
+      MET.restorer,
+      MET.lease,
+      MET.holder,
+      SESSION,
+      WRITER,
     ],
   },
 } as const satisfies Record<string, Theme>;

@@ -6,6 +6,7 @@ import { TombstonedError } from '../../lib/domain/errors.ts';
 import { isBelowPrefix, type Key } from '../../lib/domain/key.ts';
 import { agePolicy } from '../../lib/policy/age.ts';
 import { purge } from '../../lib/purge/purge.ts';
+import { purgeNow } from '../../lib/purge/purge-now.ts';
 import { allKeys } from '../../lib/reader/all-keys.ts';
 import { LeaseHolder } from '../../lib/reader/lease-holder.ts';
 import { LeaseLost } from '../../lib/reader/lease-term.ts';
@@ -106,6 +107,42 @@ export function purger(catalog = 'catalog', most = 4): Role {
     await rounds(world, process, 1 + process.random(most), async () => {
       await recover(place);
       await purge(place, { dryRun: false, historyFor: LONG });
+    });
+  };
+}
+
+/** `purge --now` of what is pending: before its window, never under a claim; and its proof is true. */
+export function eraser(catalog = 'catalog', most = 4): Role {
+  return async (world, process) => {
+    const { truth } = world;
+    const place = world.place(process, catalog);
+    await rounds(world, process, 1 + process.random(most), async () => {
+      await recover(place);
+      const there = place.catalog.tombstones.page({ limit: 100 });
+      const some = there.filter(() => process.random(2) === 0);
+      const byKey = process.random(2) === 0;
+      const since = world.scheduler.now;
+      for (const { key } of some) truth.erased.add(key);
+      await purgeNow(place, {
+        targets: (async function* () {
+          for (const tombstone of some) {
+            if (byKey) yield { by: 'key', key: tombstone.key } as const;
+            else yield { by: 'id', id: tombstone.id, tombstone } as const;
+          }
+        })(),
+        reason: 'sim',
+        allVersions: process.random(2) === 0,
+        dryRun: false,
+        fenceTimeout: process.random(5000),
+        onOutcome: ({ key, id, outcome, checkedAbsentAt }) => {
+          world.scheduler.note(process, `${outcome} ${key} ${id}`);
+          if (key === null || checkedAbsentAt === null) return;
+          if (id !== null && [...truth.copies().keys()].some((name) => name.endsWith(`~${id}`)))
+            truth.break('a proof is true', `${id} was proved absent, and is there`);
+          if (byKey && !truth.wasAbsent(key, since))
+            truth.break('a proof is true', `${key} was proved absent, and was always there`);
+        },
+      });
     });
   };
 }

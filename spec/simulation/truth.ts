@@ -25,6 +25,8 @@ interface Stay {
  */
 export class Truth {
   readonly watches = new Set<Watch>();
+  /** Keys of which copies may go before their window. */
+  readonly erased = new Set<string>();
   /** Whether a tombstone may be settled by another catalog than the one that asks. */
   isShared = false;
   /** The catalog whose ownership is in force, once one has taken over. */
@@ -133,7 +135,8 @@ export class Truth {
     if (as.from === 'pending' && as.generation === copy.generation) {
       this.#excused.add(`${copy.key}#${copy.generation}`);
       const age = this.#scheduler.now - copy.at;
-      if (age < this.#window) this.break('nothing early', `${name} was purged ${age} ms after it was moved`);
+      if (age < this.#window && !this.erased.has(copy.key))
+        this.break('nothing early', `${name} was purged ${age} ms after it was moved`);
     }
     for (const watch of this.watches)
       if (covers(watch, copy.key)) watch.onBroken(`${name} was purged under the claim of ${watch.name}`);
@@ -176,6 +179,11 @@ export class Truth {
     const isThere = this.liveNow(key) !== undefined || [...this.#copies.values()].some((c) => c.key === key);
     if (!isThere) this.#absences.set(key, Infinity);
     else if (this.#absences.get(key) === Infinity) this.#absences.set(key, this.#scheduler.now);
+  }
+
+  /** Whether a key was neither live nor pending at some moment since a time. */
+  wasAbsent(key: string, since: number): boolean {
+    return (this.#absences.get(key) ?? -1) >= since;
   }
 
   /** Whether a key has been live or pending at each moment since a time, and no copy of it was purged. */
