@@ -13,7 +13,7 @@ import { checkPlace, inRun, type Run } from '../run/run.ts';
 import { fencesAfterWait, fenceText } from '../run/wait-for-fences.ts';
 import { type Fence, fenceOverlaps, listFences, readFence } from '../store/fences.ts';
 import { checkIdentity } from '../store/identity.ts';
-import type { Hidden } from '../store/store.ts';
+import type { Hidden, LiveObject } from '../store/store.ts';
 import { type Erasure, type Purged, Purger } from './purge.ts';
 
 /** What is to go at once: what is pending of a key, or one tombstone; undefined where there is none of that id. */
@@ -58,7 +58,7 @@ export interface PurgeNowOptions extends Erasure {
 }
 
 /** How many that are named are purged, and looked for, together. */
-const CHUNK = 200;
+const CHUNK = 1000;
 /** How many keys are looked at at the same time. */
 const LOOKS = 16;
 /** Of a key: all its tombstones. */
@@ -287,7 +287,7 @@ class Erasing {
     const keys = [...new Set(asked.map(({ key }) => key))];
     // What somebody else put there may not show before.
     if (store.settle > 0 && keys.length > 0) await clock.sleep(store.settle, this.#options.signal);
-    const looks = await inFlight(LOOKS, keys, async (key) => this.#look(key));
+    const looks = await this.#looks(keys);
     await checkIdentity(store, row.uuid); // before anything is taken as gone
     const byKey = new Map(keys.map((key, i) => [key, looks[i] ?? new Error('it was not looked for')]));
     for (const one of asked) {
@@ -296,18 +296,28 @@ class Erasing {
     }
   }
 
-  async #look(key: Key): Promise<Look | Error> {
+  /** What is there of each key: looked for live, and then pending (R6). */
+  async #looks(keys: readonly Key[]): Promise<(Look | Error)[]> {
+    const { store } = this.#place;
+    const live = await inFlight(LOOKS, keys, async (key) => store.head(key).catch(failureOf));
+    const pending = await store.pendingIdsOf?.(keys);
+    return inFlight(LOOKS, keys.entries(), async ([i, key]) => {
+      const object = live[i];
+      return object instanceof Error ? object : this.#look(key, object, pending?.get(key) ?? []);
+    });
+  }
+
+  async #look(key: Key, object: LiveObject | undefined, listed: readonly string[]): Promise<Look | Error> {
     const { store, clock } = this.#place;
     try {
-      const live = (await store.head(key))?.revision ?? null;
-      const ids = await store.pendingIds(key);
+      const live = object?.revision ?? null;
+      const ids = store.pendingIdsOf === undefined ? await store.pendingIds(key) : listed;
       const hidden = ((await store.hidden?.(key)) ?? []).filter(({ count }) => count > 0);
       const hides =
         this.#options.dryRun && !this.#options.allVersions && (await store.hidesRemoved?.()) === true;
       return { at: clock.now(), live, ids, hidden, hides };
     } catch (error) {
-      if (!(error instanceof TombstonedError)) throw error;
-      return error;
+      return failureOf(error);
     }
   }
 
@@ -503,6 +513,12 @@ function goneBefore({ state, endedAt }: Tombstone): Ended {
     return { outcome: 'gone', detail: `it was purged ${isoTime(endedAt)}`, at: endedAt, code: null };
   if (state === 'abandoned') return { outcome: 'gone', detail: 'it was never moved', code: 'not-found' };
   return { outcome: 'blocked', detail: 'it was not purged: try again', code: 'blocked' };
+}
+
+/** What is known to go wrong with one key; anything else is thrown. */
+function failureOf(error: unknown): TombstonedError {
+  if (error instanceof TombstonedError) return error;
+  throw error;
 }
 
 function failed(error: Error): Ended {

@@ -35,6 +35,9 @@ export interface Store {
   /** Ids of the key's pending copies, newest first. */
   pendingIds(key: Key): Promise<string[]>;
 
+  /** The same of many keys at once, where a look at one is a look at its whole directory; a key that has none may be left out. */
+  pendingIdsOf?(keys: readonly Key[]): Promise<ReadonlyMap<Key, readonly string[]>>;
+
   /**
    * Some of them, in no order, that were seen when others were looked for, where a look
    * is a request: they may have gone since, and others may be missing.

@@ -354,23 +354,48 @@ export class LocalStore implements Store {
   }
 
   async pendingIds(key: Key): Promise<string[]> {
-    return this.#withDirectories(key, (directories) => {
+    return (await this.pendingIdsOf([key])).get(key) ?? [];
+  }
+
+  async pendingIdsOf(keys: readonly Key[]): Promise<Map<Key, string[]>> {
+    const found = new Map<Key, string[]>();
+    const byDirectory = new Map<string, Map<string, Key>>();
+    for (const key of keys) {
       const { directory, base } = splitKey(this.pendingPrefix + key);
-      const fd = directories.open(directory);
-      if (fd === undefined) return [];
-      const ids: string[] = [];
-      const dir = this.#fs.opendir(at(fd, '.'));
-      try {
-        for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
-          if (!entry.name.startsWith(`${base}~`) || entry.kind === 'directory') continue;
-          const id = entry.name.slice(base.length + 1);
-          if (parseTombstoneId(id) !== undefined) ids.push(id);
-        }
-      } finally {
-        dir.closeSync();
+      const inIt = byDirectory.get(directory) ?? new Map<string, Key>();
+      byDirectory.set(directory, inIt.set(base, key));
+    }
+    for (const [directory, wanted] of byDirectory) {
+      const [first = ''] = wanted.values();
+      this.#withDirectories(first, (directories) => this.#idsIn(directories, directory, wanted, found));
+    }
+    return new Map([...found].map(([key, ids]) => [key, ids.toSorted().toReversed()]));
+  }
+
+  /** Adds the ids of the keys that are wanted in one directory, by the last part of their names. */
+  #idsIn(
+    directories: Directories,
+    directory: string,
+    wanted: ReadonlyMap<string, Key>,
+    found: Map<Key, string[]>,
+  ): void {
+    const fd = directories.open(directory);
+    if (fd === undefined) return;
+    const dir = this.#fs.opendir(at(fd, '.'));
+    try {
+      for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
+        const cut = entry.name.lastIndexOf('~');
+        const key = cut < 0 ? undefined : wanted.get(entry.name.slice(0, cut));
+        if (key === undefined || entry.kind === 'directory') continue;
+        const id = entry.name.slice(cut + 1);
+        if (parseTombstoneId(id) === undefined) continue;
+        const ids = found.get(key);
+        if (ids === undefined) found.set(key, [id]);
+        else ids.push(id);
       }
-      return ids.toSorted().toReversed();
-    });
+    } finally {
+      dir.closeSync();
+    }
   }
 
   async move(
