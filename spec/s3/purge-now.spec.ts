@@ -1,8 +1,17 @@
 import { ListObjectVersionsCommand, PutObjectLegalHoldCommand } from '@aws-sdk/client-s3';
 import { expect } from 'chai';
+import { recover } from '../../lib/app/recover.ts';
+import type { Place } from '../../lib/run/place.ts';
+import { listFences } from '../../lib/store/fences.ts';
+import { sweep } from '../../lib/sweep/sweep.ts';
 import { builtProgram } from '../support/built-cli.ts';
+import { eraseNow } from '../support/phases.ts';
+import { age, DAY, NO_GUARDS } from '../support/place.ts';
+import type { S3Request } from '../support/s3-request.ts';
 import { s3ServerOrSkip } from '../support/s3-server.ts';
 import { BucketPlace, PENDING, withCredentials } from './bucket-place.ts';
+import { BucketWorld, type RequestFault } from './bucket-world.ts';
+import { RGW_VERSIONED } from './capabilities.ts';
 
 interface Line {
   readonly key: string;
@@ -126,4 +135,72 @@ describe('purge --now in a real bucket', function () {
     }
     expect((await now(place, 'a', '--all-versions')).lines[0]).to.include({ outcome: 'purged' });
   });
+
+  it('that dies at any removal leaves nothing stuck, and is done by another', async () => {
+    await using place = await BucketPlace.make({ semantics: 'gateway', versioned: true });
+    const erase = async (at: Place): Promise<string[]> => {
+      const outcomes = await eraseNow(at, ['a', 'b'], { allVersions: true });
+      return outcomes.map(({ key, outcome }) => `${key} ${outcome}`);
+    };
+    /** A fresh store of two generations and an old version of `a`, one of `b`; purges it as a process that meets a fault. */
+    const inWorld = async (name: string, fault: RequestFault | undefined): Promise<number> => {
+      using world = await BucketWorld.make(place, name, { capabilities: RGW_VERSIONED, window: DAY });
+      const as = async <T>(
+        seed: number,
+        work: (at: Place) => Promise<T>,
+        befalls?: RequestFault,
+      ): Promise<T | undefined> => {
+        const process = await world.process(seed, befalls);
+        try {
+          return await work(process.place);
+        } catch (error) {
+          if (befalls === undefined) throw error;
+          return undefined;
+        } finally {
+          expect(process.end().isStruck, `${name} was reached`).to.equal(true);
+        }
+      };
+      await place.putAll({ a: 'a0', b: 'b1' });
+      for (const content of ['a1', 'a2']) {
+        await place.put('a', content);
+        const policies = [age({ olderThan: 0 })];
+        world.advance(2000);
+        await as(3, async (at) => sweep(at, { policies, guards: NO_GUARDS, dryRun: false }));
+      }
+      let count = 0;
+      if (fault === undefined) {
+        const requests = await world.requestsOf(async () => as(11, erase));
+        count = requests.filter(isRemoval).length;
+      } else await as(11, erase, fault);
+      const ends = await as(13, async (at) => {
+        await recover(at);
+        if (at.catalog.runs.open(at.row.n).length > 0) {
+          world.advance(32 * 60_000);
+          await recover(at);
+        }
+        expect(at.catalog.runs.open(at.row.n), 'open runs').to.deep.equal([]);
+        expect(await listFences(at.store.control), 'fences').to.deep.equal([]);
+        return erase(at);
+      });
+      for (const end of ends ?? []) expect(end, name).to.match(/^[ab] (purged|gone)$/);
+      const { Versions = [], DeleteMarkers = [] } = await place.client.send(
+        new ListObjectVersionsCommand({ Bucket: place.bucket.name, Prefix: place.prefix }),
+      );
+      const left = [...Versions, ...DeleteMarkers].filter(
+        ({ Key }) => Key?.includes('.tombstoned/') === false,
+      );
+      expect(left, name).to.deep.equal([]);
+      return count;
+    };
+    const count = await inWorld('clean', undefined);
+    expect(count).to.be.greaterThan(5);
+    for (let at = 1; at <= count; at++) {
+      const when = at % 2 === 0 ? 'before' : 'after';
+      await inWorld(`${when}-${at}`, { at, among: isRemoval, when, as: 'kill' });
+    }
+  });
 });
+
+function isRemoval({ kind, key }: S3Request): boolean {
+  return (kind === 'delete' || kind === 'batch-delete') && !key.includes('/.tombstoned/');
+}
