@@ -613,12 +613,13 @@ function hasGrown(file: string, size: number): boolean {
   }
 }
 
-/** Where no disk may be mounted: whatever takes room in a store fails, until it is ended. */
+/** Where no disk may be mounted: what takes room in a store fails, until it is ended; an empty file takes none. */
 function withoutRoom(): () => void {
   const before = { ...nodeFs };
   const full = (): never => {
     throw errno('ENOSPC');
   };
-  Object.assign(nodeFs, { rename: full, link: full, mkdir: full, write: full });
+  const write = (fd: number, body: string): void => (body === '' ? before.write(fd, body) : full());
+  Object.assign(nodeFs, { rename: full, mkdir: full, write });
   return () => Object.assign(nodeFs, before);
 }
