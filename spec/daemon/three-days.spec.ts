@@ -452,6 +452,7 @@ class World {
       await holding.prefix('d0/');
       const [put] = await holding.end();
       this.#close('hold', place);
+      this.#look(); // what went before it was held
       const contents = [...this.#contents].filter(([, { key }]) => key.startsWith('d0/'));
       this.#held = {
         id: put?.hold.id ?? '',
