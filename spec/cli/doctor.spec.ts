@@ -75,6 +75,11 @@ describe('tombstonectl doctor', () => {
     chmodSync(path.join(store.root, '.tombstoned/holds'), 0o555);
     chmodSync(path.join(store.root, 'logs'), 0o555);
     chmodSync(path.dirname(store.catalogFile), 0o555);
+    const leases = path.join(store.root, '.tombstoned/leases');
+    if (process.geteuid?.() === 0) {
+      chownSync(leases, 0, 0);
+      chmodSync(leases, 0o1777);
+    }
     const { code, stdout, stderr } = await ctlWith(user, '--config', store.configFile, 'doctor');
     expect({ code, stderr }, stdout).to.deep.equal({ code: 7, stderr: '' });
     for (const [check, what] of [
@@ -86,6 +91,8 @@ describe('tombstonectl doctor', () => {
         new RegExp(`^fail .*${check}: .* may not write .*${what} .*chmod u\\+rwx .*${what}`, 'm'),
       );
     }
+    if (process.geteuid?.() === 0)
+      expect(stdout).to.match(/^fail .*permissions: .*leases is sticky, and of uid 0: .*chmod -t /m);
     expect(stdout)
       .to.match(/^warn .*objects: 1 of the first 1 can't be moved, such as logs\/a: .*chown \S+ \S+logs,/m)
       .and.to.match(/^warn {2}- {2}config: .*safetyWindow: 0ms is under an hour/m);

@@ -1,6 +1,7 @@
 import { accessSync, constants, type Stats, statSync } from 'node:fs';
 import { errnoOf, messageOf } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
+import { currentRights } from '../../store/local/may-move.ts';
 import { userName } from '../actor.ts';
 import { shellWord } from '../explanation.ts';
 import { type Finding, failing, ok, warning } from './finding.ts';
@@ -44,11 +45,24 @@ function problemOf(check: string, { path, to, isOptional, others }: Needed): Fin
   } catch (error) {
     return failing(check, refusalText(path, to, error, stats), remedyOf(path, to, error, stats));
   }
+  if (to === 'write' && isClosedBySticky(stats)) {
+    return failing(
+      check,
+      `${printable(path)} is sticky, and of uid ${stats.uid}: ${whoActs()} may move and remove only its own files there`,
+      `chmod -t ${shellWord(path)}, or chown ${shellWord(whoActs())} ${shellWord(path)}`,
+    );
+  }
   const isOpen = (stats.mode & FOR_OTHERS) !== 0 && (stats.mode & STICKY) === 0;
   if (others === 'fine' || !isOpen) return printable(path);
   const text = `every user may write ${printable(path)}`;
   const remedy = `chmod o-w ${shellWord(path)}`;
   return others === 'fail' ? failing(check, text, remedy) : warning(check, text, remedy);
+}
+
+function isClosedBySticky(stats: Stats): boolean {
+  if (!stats.isDirectory() || (stats.mode & STICKY) === 0) return false;
+  const { uid, foreign } = currentRights();
+  return stats.uid !== uid && !foreign;
 }
 
 function modeFor(to: Needed['to'], isDirectory: boolean): number {
