@@ -48,6 +48,8 @@ export interface RebuildResult {
   readonly copies: number;
   readonly added: number;
   readonly bytes: number;
+  /** How many of those that were added are due already. */
+  readonly due: number;
   /** How many the catalog knew. */
   readonly known: number;
   /** Of those, how many windows begin later by what the store says, by more than clocks may differ. */
@@ -76,9 +78,18 @@ export async function rebuild(place: Place, options: RebuildOptions): Promise<Re
   });
 }
 
+/** A found copy, and the time in its id, ms. */
+interface TimedCopy extends FoundCopy {
+  readonly at: number;
+}
+
+interface TimedRow extends RebuiltRow {
+  readonly at: number;
+}
+
 /** How one found copy ends. */
 type Verdict =
-  | { readonly as: 'added'; readonly row: RebuiltRow }
+  | { readonly as: 'added'; readonly row: TimedRow }
   | { readonly as: 'known'; readonly later: LaterWindow | null; readonly isNotable: boolean }
   | { readonly as: 'left'; readonly left: LeftCopy };
 
@@ -90,7 +101,7 @@ class Rebuilder {
   /** Batches that are larger than a page: their entries can't be compared with what they made. */
   readonly #inParts = new Set<number>();
   #newest: number | null = null;
-  readonly #sums = { copies: 0, added: 0, bytes: 0, known: 0, delayed: 0, restored: 0 };
+  readonly #sums = { copies: 0, added: 0, bytes: 0, due: 0, known: 0, delayed: 0, restored: 0 };
 
   constructor(place: Place, options: RebuildOptions, clock: string | null) {
     this.#place = place;
@@ -143,9 +154,9 @@ class Rebuilder {
     const { signal, onProgress } = this.#options;
     const into = run === undefined ? undefined : this.#begin(run);
     let done = 0;
-    for (let after: FoundCopy | undefined; ; ) {
+    for (let after: TimedCopy | undefined; ; ) {
       signal?.throwIfAborted();
-      const page = this.#wholeBatches(found.page(after, PAGE));
+      const page = this.#wholeBatches(timed(found.page(after, PAGE)));
       after = page.at(-1);
       if (after === undefined) return;
       const back = await this.#backUnderOtherContent(page);
@@ -158,10 +169,10 @@ class Rebuilder {
   }
 
   /** As much of a page as is whole batches; of one that is larger than a page, all there is. */
-  #wholeBatches(page: FoundCopy[]): FoundCopy[] {
+  #wholeBatches(page: TimedCopy[]): TimedCopy[] {
     if (page.length < PAGE) return page;
-    const last = idTimeOf(page.at(-1)?.id ?? '');
-    const whole = page.filter(({ id }) => idTimeOf(id) !== last);
+    const last = page.at(-1)?.at ?? EVER;
+    const whole = page.filter(({ at }) => at !== last);
     if (whole.length > 0) return whole;
     this.#inParts.add(last);
     return page;
@@ -197,7 +208,7 @@ class Rebuilder {
     return back;
   }
 
-  #page(page: readonly FoundCopy[], back: ReadonlySet<string>, into: Into | undefined): void {
+  #page(page: readonly TimedCopy[], back: ReadonlySet<string>, into: Into | undefined): void {
     const { catalog, row, clock } = this.#place;
     const ended = catalog.transaction(() => {
       const known = catalog.rebuilding.known(
@@ -220,15 +231,15 @@ class Rebuilder {
       }
       const rows = verdicts.flatMap((verdict) => (verdict.as === 'added' ? verdict.row : []));
       const later = verdicts.flatMap((verdict) => (verdict.as === 'known' ? (verdict.later ?? []) : []));
-      const newest = page.findLast(({ id }) => idTimeOf(id) < LATEST);
-      const ends = { verdicts, rows, newest: newest === undefined ? null : idTimeOf(newest.id) };
+      const newest = page.findLast(({ at }) => at < LATEST)?.at ?? null;
+      const ends = { verdicts, rows, newest };
       if (into === undefined) return ends;
       if (ends.newest !== null) catalog.rebuilding.noteNewest(row.n, ends.newest);
       catalog.rebuilding.delay(row.n, later);
       if (rows.length > 0) {
         const { run, sweep, cause } = into;
         catalog.rebuilding.add({ store: row.n, run: run.n, sweep, cause, rows });
-        catalog.rebuilding.noteTimes(sweep, idTimeOf(rows[0]?.id ?? ''), idTimeOf(rows.at(-1)?.id ?? ''));
+        catalog.rebuilding.noteTimes(sweep, rows[0]?.at ?? EVER, rows.at(-1)?.at ?? EVER);
         this.#record(run, rows, clock.now());
       }
       return ends;
@@ -237,13 +248,15 @@ class Rebuilder {
     for (const verdict of ended.verdicts) if (verdict.as === 'left') this.#leave(verdict.left);
     this.#sums.added += ended.rows.length;
     this.#sums.bytes += ended.rows.reduce((sum, { revision }) => sum + revision.size, 0);
+    const now = this.#place.catalog.clock.counted(this.#place.clock);
+    this.#sums.due += ended.rows.filter(({ purgeAfter }) => purgeAfter <= now).length;
     this.#sums.restored += ended.rows.filter(({ state }) => state === 'restored').length;
     this.#sums.known += ended.verdicts.filter(({ as }) => as === 'known').length;
     this.#sums.delayed += ended.verdicts.filter((one) => one.as === 'known' && one.isNotable).length;
   }
 
   /** An entry of the log for each batch that the rows are of. */
-  #record(run: Run, rows: readonly RebuiltRow[], now: number): void {
+  #record(run: Run, rows: readonly TimedRow[], now: number): void {
     const { catalog, row } = this.#place;
     for (const [batchAt, ofBatch] of byBatch(rows)) {
       catalog.events.add({
@@ -260,7 +273,7 @@ class Rebuilder {
   }
 
   /** When each one's window begins, in counted time (docs/recovery.md). */
-  #starts(page: readonly FoundCopy[]): number[] {
+  #starts(page: readonly TimedCopy[]): number[] {
     const { catalog, row, clock } = this.#place;
     const exempted = new Map<number, number>();
     for (const { hold, index } of catalog.holds.covering(row.n, EVER, page)) {
@@ -268,14 +281,14 @@ class Rebuilder {
       if (at > (exempted.get(index) ?? EVER)) exempted.set(index, at);
     }
     const ahead = catalog.clock.ahead(clock);
-    return page.map(({ id, since }, i) => Math.max(idTimeOf(id), since, exempted.get(i) ?? EVER) - ahead);
+    return page.map(({ at, since }, i) => Math.max(at, since, exempted.get(i) ?? EVER) - ahead);
   }
 
-  #judge(copy: FoundCopy, known: KnownCopy | undefined, start: number, isBack: boolean): Verdict {
+  #judge(copy: TimedCopy, known: KnownCopy | undefined, start: number, isBack: boolean): Verdict {
     if (known !== undefined) return this.#judgeKnown(copy, known, start);
-    const { id, key, revision } = copy;
+    const { id, at, key, revision } = copy;
     const of = { key, id };
-    if (idTimeOf(id) >= LATEST) {
+    if (at >= LATEST) {
       return { as: 'left', left: { ...of, problem: 'future-id', detail: 'no id can come after it' } };
     }
     if (!isBack && !isMeant(copy)) {
@@ -283,7 +296,7 @@ class Rebuilder {
       return { as: 'left', left: { ...of, problem: 'changed-copy', detail } };
     }
     const state = isBack ? 'restored' : 'pending';
-    return { as: 'added', row: { id, key, revision, state, ...this.#window(start, state) } };
+    return { as: 'added', row: { id, at, key, revision, state, ...this.#window(start, state) } };
   }
 
   #judgeKnown({ id, key }: FoundCopy, known: KnownCopy, start: number): Verdict {
@@ -384,37 +397,42 @@ interface Into {
   readonly cause: number;
 }
 
-function* byBatch(rows: readonly RebuiltRow[]): Generator<[number, RebuiltRow[]]> {
-  const batches = new Map<number, RebuiltRow[]>();
+/** Found copies, with the times in their ids, which are in order: those of one batch have the same. */
+function timed(page: readonly FoundCopy[]): TimedCopy[] {
+  let known: { readonly text: string; readonly at: number } | undefined;
+  return page.map((copy) => {
+    const text = copy.id.slice(0, copy.id.indexOf('-'));
+    if (known?.text !== text) known = { text, at: parseTombstoneId(copy.id)?.at ?? EVER };
+    return { ...copy, at: known.at };
+  });
+}
+
+function byBatch(rows: readonly TimedRow[]): Map<number, TimedRow[]> {
+  const batches = new Map<number, TimedRow[]>();
   for (const one of rows) {
-    const at = idTimeOf(one.id);
-    const batch = batches.get(at);
-    if (batch === undefined) batches.set(at, [one]);
+    const batch = batches.get(one.at);
+    if (batch === undefined) batches.set(one.at, [one]);
     else batch.push(one);
   }
-  yield* batches;
+  return batches;
 }
 
 /** Whether a copy is what its id says that was tombstoned. */
-function isMeant({ id, revision, since }: FoundCopy): boolean {
+function isMeant({ id, at, revision, since }: TimedCopy): boolean {
   if (hashOf(id) === revisionHash(revision)) return true;
   // In S3 a copy may have another ETag than its source: of several parts, or under a key. Then its mover has made it.
-  return revision.kind === 's3' && Math.abs(since - idTimeOf(id)) <= MADE_WITHIN_MS;
+  return revision.kind === 's3' && Math.abs(since - at) <= MADE_WITHIN_MS;
 }
 
-function sinceText({ id, revision, since }: FoundCopy): string {
+function sinceText({ at, revision, since }: TimedCopy): string {
   if (revision.kind === 'local') return `it has ${revision.size} bytes, or a time, that were not tombstoned`;
-  const late = formatDuration(Math.abs(since - idTimeOf(id)));
+  const late = formatDuration(Math.abs(since - at));
   return `it has another ETag, and is of ${isoTime(since)}, ${late} from when it was moved`;
 }
 
 /** Whether a live object is what a tombstone is of. */
 function isBackAs({ id, revision }: Tombstone, { revision: live }: LiveObject): boolean {
   return sameRevision(live, revision) || (live.kind === 's3' && revisionHash(live) === hashOf(id));
-}
-
-function idTimeOf(id: string): number {
-  return parseTombstoneId(id)?.at ?? EVER;
 }
 
 function hashOf(id: string): string {

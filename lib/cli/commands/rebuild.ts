@@ -95,7 +95,7 @@ function tellLeft(out: Output, store: string, left: LeftCopy): void {
 
 /** `hold` is null in a dry run. */
 function tell(out: Output, store: string, result: RebuildResult, hold: string | null): void {
-  const { copies, added, bytes, known, delayed, restored, left, clock, isCut } = result;
+  const { copies, added, bytes, due, known, delayed, restored, left, clock, isCut } = result;
   const dryRun = hold === null;
   out.result(
     {
@@ -104,6 +104,7 @@ function tell(out: Output, store: string, result: RebuildResult, hold: string | 
       copies,
       added,
       bytes,
+      due,
       known,
       delayed,
       restored,
@@ -117,6 +118,7 @@ function tell(out: Output, store: string, result: RebuildResult, hold: string | 
       const parts = [
         `${copies} pending ${copies === 1 ? 'copy' : 'copies'}`,
         `${added} ${dryRun ? 'would be added' : 'added'} (${formatSize(bytes)})`,
+        ...(due > 0 ? [`${due} of them due already`] : []),
         `${known} known`,
         ...(delayed > 0
           ? [`${counted(delayed, 'window')} of them begin${delayed === 1 ? 's' : ''} later`]
