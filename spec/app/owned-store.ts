@@ -66,6 +66,11 @@ export class OwnedStore {
   /** The catalog is gone, with all that is beside it. */
   lose(): void {
     for (const place of this.#open) this.close(place);
+    this.removeFiles();
+  }
+
+  /** The same while it is open. */
+  removeFiles(): void {
     for (const more of ['', '-wal', '-shm', '.reserve', '.runs'])
       rmSync(this.temp.catalogFile + more, { recursive: true, force: true });
   }

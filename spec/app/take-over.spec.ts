@@ -352,4 +352,27 @@ describe('a catalog whose file is gone, or another, while it is in use', functio
       expect(readdirSync(path.join(owned.temp.root, '.tombstoned/fences'))).to.deep.equal([]);
     });
   }
+
+  it('was removed in the middle of a sweep: that ends after its batch, and a rebuild finds all that it moved', async () => {
+    for (let i = 0; i < 20; i++) owned.temp.write(`k${i}`, `k${i}`, 30 * DAY);
+    Object.assign(place.store, { batch: 5 });
+    const inner = place.store.move.bind(place.store);
+    let batches = 0;
+    place.store.move = async (batch, options) => {
+      if (++batches === 2) owned.removeFiles();
+      return inner(batch, options);
+    };
+    const error = await sweepOld(place).then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    expect(error).to.have.property('message').that.contains('was removed while it was in use');
+    const { place: found, added, told } = await owned.rebuild();
+    expect({ batches, added, told }).to.deep.equal({ batches: 2, added: 11, told: [] });
+    expect((await verified(found)).problems).to.deep.equal([]);
+    await owned.resume(found);
+    await sweepOld(found);
+    expect(owned.temp.live()).to.deep.equal({});
+    expect(owned.temp.pending()).to.have.length(22);
+  });
 });
