@@ -160,6 +160,7 @@ describe('the manual', function () {
       expect(offered('--v')).to.deep.equal(['--version']);
       expect(offered('ls', '--state', 'pur')).to.deep.equal(['purging', 'purged']);
       expect(offered('lease', '')).to.deep.equal(['ls', 'break']);
+      expect(offered('catalog', '')).to.deep.equal(['backup']);
     });
 
     it('offers keys, ids and stores, as tombstonectl knows them', () => {
