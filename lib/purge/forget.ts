@@ -8,7 +8,7 @@ import { removeHoldNamed } from '../store/holds.ts';
 const FORGET = 10_000;
 /** How many in one transaction. */
 const PART = 1000;
-/** How long an exemption has been over before it goes. ms. */
+/** How long an exemption has been over before it goes, at the least. ms. */
 const ENDED_FOR_MS = 86_400_000;
 /** How many of them one purge removes: in S3 each is a request. */
 const EXEMPTIONS = 200;
@@ -36,7 +36,8 @@ export async function forgetOld(
   );
   const about = { store: row.n, run: run.n, now: clock.now(), slack };
   inParts(() => catalog.events.forget(before, PART, about));
-  await removeExemptions(place, run, sure - ENDED_FOR_MS);
+  // Until a window is over, it says when its key was restored: to a rebuild of a lost catalog.
+  await removeExemptions(place, run, sure - Math.max(ENDED_FOR_MS, place.safetyWindow));
   await forgetRuns(place, run, { before, slack, signal });
 }
 
@@ -49,7 +50,7 @@ async function removeExemptions(
   const ended = catalog.holds.endedExemptions(row.n, before, EXEMPTIONS);
   if (ended.length === 0) return;
   for (const name of ended) await removeHoldNamed(store.control, name);
-  const detail = 'exemptions that had ended a day before';
+  const detail = 'exemptions that had ended a day and a window before';
   catalog.transaction(() => {
     for (const name of ended) catalog.holds.drop(row.n, name);
     const now = clock.now();
