@@ -150,7 +150,10 @@ class Erasing {
       // What has gone is proved all the same.
       this.#countNames(files);
       await this.#tell(
-        free.filter(({ named }) => named.some(({ id }) => this.#ends.get(id)?.as === 'purged')),
+        free.filter(
+          ({ key, named }) =>
+            this.#versions.has(key) || named.some(({ id }) => this.#ends.get(id)?.as === 'purged'),
+        ),
       );
       throw error;
     }

@@ -169,12 +169,7 @@ export class Purger {
    */
   async hidden(run: Run, key: Key, reason: string): Promise<Keeper | readonly HiddenEnd[]> {
     const { catalog, row, store, clock } = this.#place;
-    const batch = await begin(
-      this.#place,
-      run,
-      { kind: 'purge', prefixes: [store.settle > 0 ? '' : key] },
-      this.#options.signal,
-    );
+    const batch = await this.#begin(run, key);
     if (batch === undefined) return [];
     // Before the look into the catalog: what moves after that is not among them.
     const found = (await store.hidden?.(key)) ?? [];
@@ -217,21 +212,28 @@ export class Purger {
     }
   }
 
-  /** Purges a page; false when it was stopped before it began. */
-  async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<boolean> {
-    const { catalog } = this.#place;
-    const common = page.reduce((prefix, { key }) => commonPrefix(prefix, key), page[0]?.key ?? '');
-    // Where each fence costs a `settle`, one for all pages.
-    const prefixes = [this.#place.store.settle > 0 ? '' : common];
-    await waitForPace(this.#place, run, this.#options.signal);
+  /** Begins a batch below a prefix, by a clock that is trusted still; undefined when it was stopped before. */
+  async #begin(run: Run, prefix: string): Promise<Batch | undefined> {
+    // Where each fence costs a `settle`, one for all batches.
+    const prefixes = [this.#place.store.settle > 0 ? '' : prefix];
     const batch = await begin(this.#place, run, { kind: 'purge', prefixes }, this.#options.signal);
-    if (batch === undefined) return false;
+    if (batch === undefined) return undefined;
     try {
       await requireOwnClock(this.#place); // it may have jumped since
     } catch (error) {
       await batch.end();
       throw error;
     }
+    return batch;
+  }
+
+  /** Purges a page; false when it was stopped before it began. */
+  async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<boolean> {
+    const { catalog } = this.#place;
+    const common = page.reduce((prefix, { key }) => commonPrefix(prefix, key), page[0]?.key ?? '');
+    await waitForPace(this.#place, run, this.#options.signal);
+    const batch = await this.#begin(run, common);
+    if (batch === undefined) return false;
     const { taken, kept } = catalog.transaction(() => {
       const keepers = keepersOf(this.#place, batch.leases, page, 'purge');
       const free = page.filter((_, i) => !keepers.has(i));

@@ -456,6 +456,29 @@ describe('a purge of what is named', () => {
     expect(outcomes.map(({ key, outcome }) => [key, outcome])).to.deep.equal([['a', 'purged']]);
   });
 
+  it('removes no old versions by a clock that jumps in its midst, and proves what has gone before', async () => {
+    const { store } = place;
+    const removed: string[] = [];
+    store.hidden = async (key) =>
+      removed.includes(key) ? [] : [{ key, id: null, versionIds: ['v1'], count: 1, bytes: 5, left: null }];
+    store.removeHidden = async (batch) => {
+      removed.push(...batch.map(({ key }) => key));
+      temp.clock.wall += DAY;
+      return batch.map(() => ({ outcome: 'removed' }));
+    };
+    const outcomes: NowOutcome[] = [];
+    const error = await erase(['a', 'b'], {
+      allVersions: true,
+      onOutcome: (outcome) => outcomes.push(outcome),
+    }).catch((e: unknown) => e);
+    expect(error).to.include({ code: 'blocked', reason: 'clock' });
+    expect(removed).to.deep.equal(['a']);
+    expect(outcomes.map(({ key, outcome, bytes }) => [key, outcome, bytes])).to.deep.equal([
+      ['a', 'purged', 5],
+    ]);
+    expect(filesBelow(path.join(temp.root, '.tombstoned/fences'))).to.deep.equal([]);
+  });
+
   it('that can’t look for it afterwards proves nothing', async () => {
     await tombstoned('a');
     let isRemoved = false;
