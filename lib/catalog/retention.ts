@@ -1,4 +1,4 @@
-import { asNumber, asNumberOrNull, asTextOrNull, type Sql } from './sql.ts';
+import { asNumber, asTextOrNull, type Sql } from './sql.ts';
 
 /** Row numbers that tombstones refer to. */
 interface Referenced {
@@ -25,17 +25,11 @@ export class Retention {
     this.#sql = sql;
   }
 
-  /**
-   * Whether there may be runs to remove that ended before a time: the oldest did, and it is
-   * `slack` later than when there were none left.
-   */
+  /** Whether there are runs that ended before a time, and it is `slack` later than when there were none to remove. */
   isTime(before: number, slack: number): boolean {
-    const [oldest] = this.#sql.all(
-      `SELECT ended_at AS endedAt FROM runs WHERE ended_at IS NOT NULL ORDER BY n LIMIT 1`,
-    );
-    const endedAt = asNumberOrNull(oldest?.['endedAt'] ?? null);
-    if (endedAt === null || endedAt >= before) return false;
-    return before - this.#sql.number(`SELECT runs_before FROM retention`) >= slack;
+    if (before - this.#sql.number(`SELECT runs_before FROM retention`) < slack) return false;
+    // Any of them: the oldest may have ended by a clock that was ahead.
+    return this.#sql.all(`SELECT 1 FROM runs WHERE ended_at < ? LIMIT 1`, before).length > 0;
   }
 
   /** Notes that there are none left of before a time. */
@@ -43,11 +37,10 @@ export class Retention {
     this.#sql.run(`UPDATE retention SET runs_before = ?`, before);
   }
 
-  /** When the oldest entry of the log was made, ms; Infinity where there is none: entries name runs. */
+  /** The earliest time of an entry of the log, ms; Infinity where there is none: entries name runs. */
   oldestEntry(): number {
-    const found = this.#sql.all(
-      `SELECT at FROM events WHERE n > (SELECT removed_n FROM log_ends) ORDER BY n LIMIT 1`,
-    )[0];
+    // Not the first one's: it may have been made by a clock that was ahead.
+    const found = this.#sql.all(`SELECT at FROM events ORDER BY at LIMIT 1`)[0];
     return found === undefined ? Infinity : asNumber(found['at']);
   }
 

@@ -40,6 +40,13 @@ describe('what a purge forgets', () => {
     db.close();
   }
 
+  /** A sweep while the clock was so much ahead. */
+  async function withClockAhead(ms: number): Promise<void> {
+    temp.clock.wall += ms;
+    await sweepOld(place);
+    temp.clock.wall -= ms;
+  }
+
   /** Some days on which nothing was due. */
   async function days(n: number): Promise<void> {
     for (let i = 0; i < n; i++) {
@@ -62,6 +69,31 @@ describe('what a purge forgets', () => {
     expect(count('sweeps')).to.equal(1);
     expect(place.catalog.runs.lastDone(place.row.n, 'sweep')).to.be.a('number');
     expect(place.catalog.sweeps.last(place.row.n)?.state).to.equal('done');
+  });
+
+  it('are runs that ended after one that ended by a clock that was years ahead', async () => {
+    await days(1);
+    await withClockAhead(4000 * DAY);
+    for (let i = 0; i < 3; i++) {
+      await days(4);
+      temp.clock.advance(HISTORY + 10 * DAY);
+    }
+    await days(3);
+    expect(column(`SELECT count(*) FROM runs WHERE ended_at < ${temp.clock.wall - HISTORY}`)).to.deep.equal([
+      0,
+    ]);
+  });
+
+  it('are not those that an entry of the log names which stays behind one from a clock that was ahead', async () => {
+    await days(1);
+    await withClockAhead(50 * DAY);
+    temp.write('k', 'x', 3 * DAY);
+    await days(10);
+    temp.clock.advance(HISTORY + 10 * DAY);
+    await days(2);
+    expect(count('tombstones')).to.equal(0);
+    expect(column('SELECT count(*) FROM events WHERE run IS NOT NULL')[0]).to.be.greaterThan(1);
+    expect(column('SELECT what FROM events WHERE run NOT IN (SELECT n FROM runs)')).to.deep.equal([]);
   });
 
   it('are not those that a tombstone refers to, so that it has its sweep, its reason and its history', async () => {
