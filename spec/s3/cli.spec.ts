@@ -85,16 +85,16 @@ describe('the built CLI on S3', function () {
     ]);
   });
 
-  it('says in doctor what is guarded, and warns of the deletion that is not', async () => {
+  it('says in doctor what is guarded, and warns of the deletion that is not wholly', async () => {
     await ctl('init', '--store', 'b');
     const text = await ctl('doctor');
-    expect(text).to.match(/^warn +b +guards: moving, the deletion: .*after a look, without a condition/m);
+    expect(text).to.match(/^warn +b +guards: moving, the deletion: .* is lost\. Let no program/m);
     expect(text)
       .to.match(/^ok +b +identity/m)
       .and.not.match(/^(bad|fail)/m);
     const lines = (await ctl('doctor', '--json')).trim().split('\n');
     const json: unknown[] = lines.map((line) => JSON.parse(line) as unknown);
-    expect(JSON.stringify(json)).to.contain('without a condition');
+    expect(JSON.stringify(json)).to.contain('is lost. Let no program');
   });
 
   it('lets a plan over a limit wait, and moves what is approved and has not changed', async () => {
