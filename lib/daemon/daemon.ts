@@ -60,10 +60,10 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 
 /** Resolves when every store's loop has ended. */
 async function runLoops(options: DaemonOptions, service: Service, witness: Witness): Promise<void> {
-  const { config, log, reloads, signal, clock, random, actor } = options;
+  const { config, log, reloads, clock } = options;
   const catalog = new CatalogWatch(config.catalog);
   await witness.use(config);
-  const stores = new StoreServices({ clock, random, actor, log, service, witness, catalog, signal });
+  const stores = new StoreServices({ ...options, service, witness, catalog });
   catalog.onLost = (error) => stores.break(error);
   stores.start(config);
   const reloading = async (): Promise<void> => {

@@ -96,11 +96,11 @@ export class StoreServices {
   }
 
   async #serve(config: Config, store: StoreConfig, turns: Turns, signal: AbortSignal): Promise<void> {
-    const { log, service, witness, catalog, random, actor } = this.#of;
+    const { log, service, witness, catalog, random, actor, isThreaded = false } = this.#of;
     log.write('info', planOf(store), { store: store.name, url: store.url });
     const watch = service.watch(store.name);
     const seen = witness.of(store, watch.clock);
-    const surroundings = { clock: seen.clock, random, actor };
+    const surroundings = { clock: seen.clock, random, actor, isThreaded };
     try {
       await serveStore({ config, store, surroundings, log, watch, witness: seen, catalog, signal }, turns);
     } catch (error) {

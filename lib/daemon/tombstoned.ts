@@ -37,7 +37,8 @@ export async function tombstoned(args: readonly string[]): Promise<number> {
 async function run(config: Config): Promise<number> {
   actVia('tombstoned');
   becomeOwnerOf(config.catalog); // before the log's file is opened, which may be made
-  const { clock, random, actor } = realSurroundings(() => undefined);
+  const surroundings = realSurroundings(() => undefined);
+  const { clock } = surroundings;
   const { noColor } = readEnvironment();
   const log = new Log(config.log, { out: process.stdout, noColor, now: () => clock.now() });
   const service = new Service({ manager: takeServiceManager(process.pid), clock, log });
@@ -49,7 +50,8 @@ async function run(config: Config): Promise<number> {
   events.signal.addEventListener('abort', () => service.stopping(), { once: true });
   try {
     const version = programVersion();
-    await runDaemon({ config, clock, random, actor, log, version, service, reloads, signal: events.signal });
+    const { signal } = events;
+    await runDaemon({ ...surroundings, config, log, version, service, reloads, signal });
     return events.exitCode;
   } finally {
     await events.close();

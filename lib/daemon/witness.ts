@@ -172,6 +172,7 @@ export class Witness {
     this.#closed.abort();
     await this.#server.close();
     await this.#counting;
+    this.#metrics.close();
     await this.#hook.close();
   }
 

@@ -1,6 +1,10 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { STATES } from '../domain/state.ts';
 import type { CatalogSnapshot, StoreSnapshot } from './snapshot.ts';
+
+/** How often the delay of the event loop is looked at. ms; an idle daemon wakes so often. */
+const DELAY_MS = 20;
 
 /** How a sweep or purge ended. */
 const OUTCOMES = ['success', 'failure', 'interrupted'] as const;
@@ -90,6 +94,13 @@ export class Metrics {
     registers: [this.#registry],
   });
 
+  readonly #loopDelay = this.#gauge(
+    'event_loop_delay_seconds',
+    'How late turns of the event loop were since the scrape before.',
+    'quantile',
+  );
+  readonly #delay = monitorEventLoopDelay({ resolution: DELAY_MS });
+
   constructor(version: string) {
     new Gauge({
       name: 'tombstoned_build_info',
@@ -138,7 +149,27 @@ export class Metrics {
     put(this.#catalogFree, {}, catalog.room?.free);
     put(this.#readAt, {}, seconds(catalog.readAt));
     for (const [store, snapshot] of stores) this.#write(store, snapshot, now);
+    this.#writeDelay();
     return this.#registry.metrics();
+  }
+
+  /** Since the scrape before; the first begins to measure. */
+  #writeDelay(): void {
+    const delay = this.#delay;
+    if (delay.count > 0) {
+      // What is measured is from one look to the next.
+      const late = (ns: number): number => Math.max(0, ns / 1e9 - DELAY_MS / 1000);
+      this.#loopDelay.set({ quantile: '0.5' }, late(delay.percentile(50)));
+      this.#loopDelay.set({ quantile: '0.99' }, late(delay.percentile(99)));
+      this.#loopDelay.set({ quantile: '1' }, late(delay.max));
+    }
+    delay.reset();
+    delay.enable();
+  }
+
+  /** Measures no more. */
+  close(): void {
+    this.#delay.disable();
   }
 
   #write(store: string, of: StoreSnapshot, now: number): void {

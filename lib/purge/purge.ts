@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { digestRowOf, type Tombstone } from '../catalog/tombstones.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
@@ -118,6 +119,7 @@ export class Purger {
         after,
         limit: this.#place.store.removalBatch ?? BATCH,
       });
+      await setImmediate(); // to find them took a while: others get their turns
       const page = dryRun || pace === undefined ? found : pace.first(found);
       const last = page.at(-1);
       if (last === undefined) break;
@@ -277,7 +279,9 @@ export class Purger {
     const { pulse } = batch;
     await pulse(); // the catalog may have kept it waiting
     const { erasure } = this.#options;
+    await setImmediate(); // so did taking them
     const outcomes = await store.remove(taken.map(removal), { pulse, allVersions: erasure?.allVersions });
+    await setImmediate();
     if (outcomes.length !== taken.length)
       throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
     if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
@@ -316,6 +320,7 @@ export class Purger {
         catalog.events.add({ ...event, what, tombstone: tombstone.id, detail, cause });
       }
     });
+    await setImmediate();
     await batch.end();
     for (const end of ends) {
       const { tombstone, detail } = end;

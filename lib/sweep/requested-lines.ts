@@ -145,6 +145,7 @@ async function verdicts(
   for (let from = 0; from < lines.length; from += AT_ONCE) {
     const some = lines.slice(from, from + AT_ONCE);
     looks.push(...(await Promise.all(some.map(async (line) => lookAt(place, line)))));
+    await setImmediate(); // a local store's answers let nobody else have a turn
   }
   // Before "gone" is believed, the store must be ours (R10).
   if (looks.some((look) => 'outcome' in look)) await checkIdentity(place.store, place.row.uuid);

@@ -321,7 +321,13 @@ describe('requests over a limit', () => {
     }
     const sweptWithout = async (of = place): Promise<SweepResult> => {
       temp.clock.advance(1000);
-      return sweepStore(of, { policies: [], dropIns: [], knownDropIns: [], guards: NO_GUARDS, dryRun: false });
+      return sweepStore(of, {
+        policies: [],
+        dropIns: [],
+        knownDropIns: [],
+        guards: NO_GUARDS,
+        dryRun: false,
+      });
     };
 
     it('wait for somebody to decide, and are moved by nobody else', async () => {

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { type BigIntStats, constants } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import type { Clock } from '../../domain/clock.ts';
 import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
 import { parseTombstoneId, pendingName } from '../../domain/ids.ts';
@@ -51,6 +52,8 @@ const SETTLE_MS = 65_000;
 const MAX_OPEN = 200;
 /** How long a group may take before its directories are made durable. ms. */
 const GROUP_MS = 2000;
+/** How long a batch may keep others from their turns, about. ms. */
+const BREATH_MS = 10;
 /** How many files are renamed before each is looked at: what was not meant to go is soon back. */
 const MOVED_AT_ONCE = 100;
 /** How many removals are in flight. */
@@ -883,7 +886,8 @@ export class LocalStore implements Store {
   /**
    * Does a batch, up to `most` items of one directory at a time, in groups that
    * touch few enough directories and do not take long; each group's directories
-   * are fsynced, the pending ones first, before the next. Only there it awaits.
+   * are fsynced, the pending ones first, before the next. Awaits only there, and
+   * now and then between the items of two directories, or of one, so that others get their turns.
    */
   async #inGroupsOf<Item extends { readonly key: Key }, Outcome>(
     batch: readonly Item[],
@@ -893,6 +897,7 @@ export class LocalStore implements Store {
     const outcomes: Outcome[] = [];
     let group: Group | undefined;
     let began = 0;
+    let breathed = this.#clock.monotonic();
     try {
       for (let from = 0; from < batch.length; ) {
         const items = sameDirectory(batch, from, most);
@@ -900,7 +905,13 @@ export class LocalStore implements Store {
         if (group === undefined) began = this.#clock.monotonic();
         group ??= new Group(this.#fs, this.#directories());
         outcomes.push(...act(items, group));
-        if (group.directories.size < MAX_OPEN && this.#clock.monotonic() - began < GROUP_MS) continue;
+        const isFull = group.directories.size >= MAX_OPEN || this.#clock.monotonic() - began >= GROUP_MS;
+        if (this.#clock.monotonic() - breathed >= BREATH_MS) {
+          group.leave(); // others may enter a directory of theirs
+          await setImmediate();
+          breathed = this.#clock.monotonic();
+        }
+        if (!isFull) continue;
         const done: Group = group;
         group = undefined;
         done.finish();
@@ -978,15 +989,20 @@ class Group {
     return this.#entered.here;
   }
 
-  /** Forgets directories that somebody has removed meanwhile; their descriptors may name others from now on. */
-  forget(path: string): void {
+  /** Leaves the directory that it is in. */
+  leave(): void {
     if (this.#entered !== undefined) this.#fs.leave();
     this.#entered = undefined;
+  }
+
+  /** Forgets directories that somebody has removed meanwhile; their descriptors may name others from now on. */
+  forget(path: string): void {
+    this.leave();
     this.directories.forget(path);
   }
 
   close(): void {
-    if (this.#entered !== undefined) this.#fs.leave();
+    this.leave();
     this.directories.close();
   }
 
