@@ -1,8 +1,11 @@
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { quickFigures } from '../../lib/app/figures.ts';
 import { recover } from '../../lib/app/recover.ts';
+import { storeStatus } from '../../lib/app/status.ts';
 import type { WaitingPlan } from '../../lib/catalog/waiting.ts';
+import { storeConfigFromUrl } from '../../lib/config/store-url.ts';
 import { isoTime } from '../../lib/domain/clock.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { createHold } from '../../lib/store/holds.ts';
@@ -170,6 +173,18 @@ describe('requests over a limit', () => {
         expect(waiting().map(({ objects }) => objects)).to.deep.equal([3]);
         expect(place.catalog.waiting.leftovers()).to.deep.equal([]);
       }
+    });
+
+    it('are in the status, the figures and the log of the store, as what waits', async () => {
+      const id = await filed();
+      const config = { ...storeConfigFromUrl(`file://${temp.root}`), name: 'spec' };
+      const known = { config, row: place.row };
+      const status = storeStatus(place.catalog, known, undefined, temp.clock);
+      expect(status.waiting.map((plan) => [plan.sweep, plan.policy])).to.deep.equal([[id, 'requests']]);
+      const { waiting: figures } = quickFigures(place.catalog, known, temp.clock);
+      expect(figures).to.include({ plans: 1, count: 3, bytes: 3 });
+      const [event] = place.catalog.events.following(0, 10).filter(({ what }) => what === 'plan-waits');
+      expect(event).to.include({ count: 3, detail: `${id}, policy requests: ${waiting()[0]?.over}` });
     });
 
     it('say nothing in the place of somebody else’s NAME.waiting, and leave that', async () => {
