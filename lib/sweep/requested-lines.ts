@@ -130,7 +130,7 @@ async function lookAtPage(
 const FOR_NOW: readonly (KeptReason | null)[] = ['hold', 'lease', 'fence', 'error'];
 
 /** Whether what is kept by this may go when a plan is approved again. */
-function isForNow(reason: KeptReason | null): boolean {
+export function isForNow(reason: KeptReason | null): boolean {
   return FOR_NOW.includes(reason);
 }
 

@@ -13,7 +13,7 @@ import type { Run } from '../run/run.ts';
 import { outcomeOf } from './hand-outcome.ts';
 import type { MoveEnd } from './move.ts';
 import type { OverLimit, PlanSummary, Refusal } from './plan.ts';
-import { addToPlan, fileLines, lookAtLines, noteMoved, type Tally } from './requested-lines.ts';
+import { addToPlan, fileLines, isForNow, lookAtLines, noteMoved, type Tally } from './requested-lines.ts';
 import { countLive, overOfStore } from './store-limits.ts';
 import { type Filed, fileWaiting, waitingOf } from './waiting.ts';
 
@@ -83,14 +83,15 @@ export async function planRequests(place: Place, run: Run, plan: PlanRequests): 
   }
 }
 
-/** Notes what became of the keys of a batch; `isPatient`: what failed, or a claim keeps, stays open. */
+/** Notes what became of the keys of a batch; `isPatient`: what failed, or a claim keeps for a while, stays open. */
 export function noteEnds(
   { catalog }: Place,
   { sweep, isPatient }: { sweep: number; isPatient: boolean },
   ends: readonly MoveEnd[],
 ): void {
-  const final = isPatient ? ends.filter(({ end }) => end.as !== 'failed' && end.as !== 'held') : ends;
-  const outcomes = new Map(final.map((end) => [end.key, outcomeOf(end)]));
+  const found = ends.map((end) => outcomeOf(end));
+  const final = isPatient ? found.filter(({ reason }) => !isForNow(reason)) : found;
+  const outcomes = new Map(final.map((outcome) => [outcome.key, outcome]));
   catalog.transaction(() => {
     const lines = catalog.requests.linesOf(sweep, [...outcomes.keys()]);
     const ended = lines.flatMap(({ key, ...line }) => {

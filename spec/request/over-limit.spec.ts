@@ -51,10 +51,10 @@ describe('requests over a limit', () => {
     return approve(of, id, { policies: [], dropIns, guards: NO_GUARDS, dryRun: false, ...options });
   }
 
-  async function hold(key: string): Promise<void> {
+  async function hold(key: string, kind: 'hold' | 'exempt' = 'hold'): Promise<void> {
     await createHold(place.store.control, {
       id: 'h-20261122T101500123Z-000001',
-      kind: 'hold',
+      kind,
       blocks: 'sweep',
       scope: { by: 'keys', keys: [key] },
       until: temp.clock.wall + HOUR,
@@ -258,6 +258,24 @@ describe('requests over a limit', () => {
         'tombstoned',
         'tombstoned',
         'gone',
+      ]);
+    });
+
+    it('are done with where one was restored, and so is exempt, after it was looked at', async () => {
+      const id = await filed();
+      const { store } = place;
+      const head = store.head.bind(store);
+      store.head = async (key) => {
+        if (key === 'b') await hold('b', 'exempt');
+        return head(key);
+      };
+      expect(await approved(id)).to.include({ outcome: 'moved', moved: 2 });
+      expect([live(), at.files()]).to.deep.equal([['b', 'd', 'e'], ['mine.done']]);
+      expect(at.results('mine').map(({ outcome, reason }) => [outcome, reason])).to.deep.equal([
+        ['tombstoned', null],
+        ['blocked', 'exempt'],
+        ['tombstoned', null],
+        ['gone', null],
       ]);
     });
 
