@@ -28,7 +28,7 @@ import {
   sweepOld,
   tombstonesOf,
 } from '../support/phases.ts';
-import { DAY, HOUR } from '../support/place.ts';
+import { DAY, DrivenClock, HOUR } from '../support/place.ts';
 import { type BucketInMemory, memoryPlace, verified } from './damaged-place.ts';
 import { OwnedStore, type Rebuilt } from './owned-store.ts';
 
@@ -315,7 +315,7 @@ describe('a rebuild of the catalog of a bucket', function () {
   });
 
   /** A new catalog that owns the bucket, without what the other one knows; nothing is held. */
-  async function rebuilt(): Promise<Rebuilt & { found: Place }> {
+  async function rebuilt(clock: DrivenClock = bucket.clock): Promise<Rebuilt & { found: Place }> {
     const catalog = Catalog.create(
       `${place.catalog.file}.${catalogs.length}`,
       `catalog ${catalogs.length}`,
@@ -325,7 +325,7 @@ describe('a rebuild of the catalog of a bucket', function () {
     const { name, uuid, url, pendingPrefix } = place.row;
     const row = catalog.addStore({ name, uuid, url, pendingPrefix });
     await replaceOwner(place.store.control, { catalog: catalog.uuid, host: 'there', since: '' });
-    const found = { ...place, catalog, row };
+    const found = { ...place, clock, catalog, row };
     const told: LeftCopy[] = [];
     const result = await rebuild(found, { dryRun: false, onLeft: (left) => told.push(left) });
     return { ...result, told, found };
@@ -379,6 +379,16 @@ describe('a rebuild of the catalog of a bucket', function () {
         2 * DAY + 1000,
       );
     }
+  });
+
+  it('on a host whose clock is ahead of the store’s begins windows now: a new catalog has seen no other', async () => {
+    await bucket.make('a');
+    await sweepOld(place);
+    const clock = new DrivenClock();
+    clock.wall = bucket.clock.wall + 30 * DAY;
+    const { found, clock: why } = await rebuilt(clock);
+    expect(why).to.contain('ahead of the store');
+    expect(allTombstones(found)[0]?.goneAt).to.equal(clock.wall);
   });
 
   it('takes a copy with another ETag than its source for one that its mover has made, if it was made then', async () => {
