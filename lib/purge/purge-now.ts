@@ -126,14 +126,9 @@ class Erasing {
     const { onOutcome } = this.#options;
     this.#ends = new Map();
     this.#versions = new Map();
-    const asked: Asked[] = [];
-    for (const target of targets) {
-      const one = this.#ask(target);
-      if ('outcome' in one) onOutcome(one);
-      else asked.push(one);
-    }
-    const fences = await this.#fences(asked.map(({ key }) => key));
-    const free = asked.filter(({ key, named }) => {
+    const before = this.#askAll(targets);
+    const fences = await this.#fences(before.map(({ key }) => key));
+    const unfenced = before.filter(({ key, named }) => {
       const fence = fences.find((one) => fenceOverlaps(one, [key]));
       if (fence === undefined) return true;
       const detail = `${fenceText(fence)} is not over: try again, or see tombstonectl fence ls`;
@@ -141,6 +136,8 @@ class Erasing {
       for (const one of named.length === 0 ? [null] : named) onOutcome(outcomeOf(key, one, blocked));
       return false;
     });
+    // What was waited for may have moved it, or brought it back.
+    const free = this.#askAll(unfenced.map(({ target }) => target));
     const going = await this.#going(free);
     const files = await this.#files(going);
     let isDone: boolean;
@@ -174,6 +171,16 @@ class Erasing {
     if (back.length > 0 && !(await this.#purger.named(this.#run, back))) return false;
     if (allVersions) await this.#removeVersions(asked);
     return true;
+  }
+
+  /** What is to go of each; tells what can be said at once of the others. */
+  #askAll(targets: readonly NowTarget[]): Asked[] {
+    return targets.flatMap((target) => {
+      const one = this.#ask(target);
+      if (!('outcome' in one)) return one;
+      this.#options.onOutcome(one);
+      return [];
+    });
   }
 
   /** What is to go of a target; or what can be said of it at once. */

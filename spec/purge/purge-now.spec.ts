@@ -35,6 +35,20 @@ const HOLD = {
   problem: null,
 } as const;
 
+/** A batch of somebody else's about what is below `d/`. */
+const FENCE = {
+  run: 'r-20261122T101500123Z-k3v0q8',
+  batch: 1,
+  catalog: 'another',
+  boot: 'b',
+  host: 'h2',
+  pid: 4711,
+  kind: 'sweep',
+  prefixes: ['d/'],
+  startedAt: '2026-11-22T10:15:00.123Z',
+  passing: false,
+} as const;
+
 describe('a purge of what is named', () => {
   let temp: TempPlace;
   let place: Place;
@@ -62,6 +76,20 @@ describe('a purge of what is named', () => {
 
   function inPending({ key, id }: Tombstone): string {
     return path.join(temp.root, `pending_deletion/${key}~${id}`);
+  }
+
+  /** The place, where something happens once while somebody sleeps. */
+  function whileWaiting(act: () => Promise<void>): Place {
+    const { clock } = place;
+    let isDone = false;
+    const sleep = async (ms: number): Promise<void> => {
+      if (!isDone) {
+        isDone = true;
+        await act();
+      }
+      await clock.sleep(ms);
+    };
+    return { ...place, clock: Object.assign(Object.create(clock) as typeof clock, { sleep }) };
   }
 
   async function erase(
@@ -179,35 +207,26 @@ describe('a purge of what is named', () => {
 
     it('by a batch that is about it and is not over in time; one that is over soon is waited for', async () => {
       const [a, b] = await tombstoned('d/a', 'e/b');
-      const fence = {
-        run: 'r-20261122T101500123Z-k3v0q8',
-        batch: 1,
-        catalog: 'another',
-        boot: 'b',
-        host: 'h2',
-        pid: 4711,
-        kind: 'sweep',
-        prefixes: ['d/'],
-        startedAt: '2026-11-22T10:15:00.123Z',
-        passing: false,
-      } as const;
-      const name = await putUpFence(place.store.control, fence);
+      const name = await putUpFence(place.store.control, FENCE);
       for (const dryRun of [true, false])
         expect(await ends(['d/a'], { dryRun })).to.deep.equal(['blocked fence blocked']);
       expect(await ends([b, a])).to.have.members(['purged', 'blocked fence blocked']);
       expect(state(a)).to.equal('pending');
-      const { clock } = place;
-      const other: Place = {
-        ...place,
-        clock: Object.assign(Object.create(clock) as typeof clock, {
-          sleep: async (ms: number) => {
-            await takeDownFence(place.store.control, name);
-            await clock.sleep(ms);
-          },
-        }),
-      };
+      const other = whileWaiting(async () => takeDownFence(place.store.control, name));
       const [end] = await eraseNow(other, ['d/a']);
       expect(end).to.include({ outcome: 'purged' });
+    });
+
+    it('until a batch is over that was waited for, and is taken as that has left it', async () => {
+      temp.write('d/a', 'content', 3 * DAY);
+      const name = await putUpFence(place.store.control, FENCE);
+      const other = whileWaiting(async () => {
+        await takeDownFence(place.store.control, name);
+        await sweepOld(temp.open({ seed: seed++ }));
+      });
+      const [end] = await eraseNow(other, ['d/a']);
+      expect(end).to.include({ outcome: 'purged', bytes: 'content'.length });
+      expect(pendingFiles(temp)).to.deep.equal([]);
     });
 
     it('by a clock that is not trusted, until it is accepted', async () => {
