@@ -1,9 +1,10 @@
+import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { claimPlaceOf } from './claim-place.ts';
 import type { Surroundings } from './open.ts';
 import { type RebuildOptions, type RebuildResult, rebuild } from './rebuild.ts';
 import { releaseHold } from './release-holds.ts';
-import { type Before, lookAtOwner, type TakeOverOptions, takeOver } from './take-over.ts';
+import { type Before, lookAtOwner, noCatalog, type TakeOverOptions, takeOver } from './take-over.ts';
 
 /** `dryRun` only says whose the store is. */
 export type AdoptOptions = Pick<TakeOverOptions, 'fenceTimeout' | 'signal' | 'onWait'> &
@@ -22,7 +23,8 @@ export interface Adopted {
 /**
  * Makes the config's catalog the owner of a store. Nothing is moved or purged meanwhile, nor
  * after it where the store's listing has what the catalog has not, or windows that begin later:
- * the catalog is older than the store then. A rebuild brings it up to date.
+ * the catalog is older than the store then. A rebuild brings it up to date. Throws `failed`,
+ * with nothing written, where there is no catalog: only a rebuild makes one.
  */
 export async function adopt(
   config: Config,
@@ -33,6 +35,9 @@ export async function adopt(
   const { dryRun, signal, onProgress } = options;
   const asked: TakeOverOptions = { ...options, holdReason: 'adopted', mayTakeOver: true };
   const look = await lookAtOwner(config, storeConfig, surroundings, asked);
+  // Else a path that is wrong, or a copy that was not brought yet, would take the store from the catalog that knows it.
+  Catalog.refuseLeftLog(config.catalog);
+  if (!Catalog.exists(config.catalog)) throw noCatalog(config, storeConfig, look.owner);
   if (look.isOurs && !look.isHalfDone) return { outcome: 'already', from: null, compared: null, hold: null };
   if (dryRun) return { outcome: 'would be', from: look.owner, compared: null, hold: null };
   const { place, from, hold } = await takeOver(config, storeConfig, surroundings, asked);

@@ -129,23 +129,28 @@ function isOwnedBy(owner: Before, file: string): boolean {
   }
 }
 
+const GIVEN_UP = 'if that catalog is lost, or is to give it up: `tombstonectl rebuild --take-over`';
+
 function notOurs(store: Store, owner: Before, file: string): TombstonedError {
-  const hint = 'if that catalog is lost, or is to give it up: `tombstonectl rebuild --take-over`';
-  if (!Catalog.exists(file)) {
-    return new TombstonedError(
-      'failed',
-      `there is no catalog at ${file}, and ${store.url} belongs to ${ownerText(owner)}`,
-      {
-        key: file,
-        hint: `bring the catalog back from a backup; ${hint}`,
-      },
-    );
-  }
+  if (!Catalog.exists(file)) return noCatalog({ catalog: file }, store, owner);
   return new TombstonedError('blocked', `${store.url} belongs to ${ownerText(owner)}, not to this catalog`, {
     reason: 'owner',
     key: store.url,
-    hint,
+    hint: GIVEN_UP,
   });
+}
+
+/** What is said where a store's catalog is not there. */
+export function noCatalog(
+  { catalog }: Pick<Config, 'catalog'>,
+  { url }: Pick<StoreConfig, 'url'>,
+  owner: Before,
+): TombstonedError {
+  return new TombstonedError(
+    'failed',
+    `there is no catalog at ${catalog}, and ${url} belongs to ${ownerText(owner)}`,
+    { key: catalog, hint: `bring the catalog here, or back from a backup; ${GIVEN_UP}` },
+  );
 }
 
 /** An owner in words. */

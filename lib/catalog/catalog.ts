@@ -2,10 +2,12 @@ import type { Database } from 'better-sqlite3';
 import { TombstonedError } from '../domain/errors.ts';
 import { ClockWatch } from './clock-watch.ts';
 import {
+  BRING_BACK,
   databaseExists,
   keepReserve,
   openDatabase,
   openToLook,
+  refuseLeftWal,
   requireNewest,
   withReserve,
 } from './database.ts';
@@ -84,6 +86,11 @@ export class Catalog {
     return databaseExists(file);
   }
 
+  /** Throws where the log of one that is lost is left. */
+  static refuseLeftLog(file: string): void {
+    refuseLeftWal(file, 'there is none');
+  }
+
   /**
    * Opens a catalog that exists. Throws `failed`, with a hint, when it can't be
    * relied on. `mayUseReserve` is for purges: on a full disk they go on in the
@@ -127,7 +134,7 @@ export class Catalog {
       if (row === undefined) {
         throw new TombstonedError('failed', `the catalog ${file} has no identity`, {
           key: file,
-          hint: 'bring the catalog back from a backup; the store is untouched',
+          hint: BRING_BACK,
         });
       }
       return new Catalog(file, sql, asText(row['uuid']), options);

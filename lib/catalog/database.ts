@@ -127,7 +127,7 @@ function noCatalog(file: string): TombstonedError {
  * SQLite would take what it says for this one's. Ours have their log from the first moment
  * on, as their header says; a backup says that it has none.
  */
-function refuseLeftWal(file: string, why: 'there is none' | 'it is a backup'): void {
+export function refuseLeftWal(file: string, why: 'there is none' | 'it is a backup'): void {
   if (!existsSync(`${file}-wal`)) return;
   const isSo = why === 'there is none' ? !isThere(file) : readVersion(file) === 1;
   if (!isSo) return;
@@ -312,11 +312,14 @@ function releaseReserve(file: string): boolean {
   return true;
 }
 
+/** What to do about a catalog that is damaged. */
+export const BRING_BACK =
+  'bring the catalog back from a backup, or move it away and `tombstonectl rebuild --take-over`; the store is untouched';
+
 const HINTS: Readonly<Record<string, string>> = {
-  SQLITE_NOTADB: 'it is no SQLite database; bring the catalog back from a backup',
-  SQLITE_CORRUPT: 'bring the catalog back from a backup; the store is untouched',
-  SQLITE_CONSTRAINT:
-    'its rows contradict each other; bring the catalog back from a backup; the store is untouched',
+  SQLITE_NOTADB: `it is no SQLite database; ${BRING_BACK}`,
+  SQLITE_CORRUPT: BRING_BACK,
+  SQLITE_CONSTRAINT: `its rows contradict each other; ${BRING_BACK}`,
   SQLITE_BUSY: 'another process holds the catalog; try again',
   SQLITE_FULL: 'the disk with the catalog is full; free some space there',
   SQLITE_READONLY: "the catalog or its directory can't be written; run as its owner",

@@ -3,7 +3,7 @@ import { TombstonedError } from '../domain/errors.ts';
 import { asKey, type Key } from '../domain/key.ts';
 import { parseRevision, type Revision } from '../domain/revision.ts';
 import { STATES, type State } from '../domain/state.ts';
-import { catalogError, withReserve } from './database.ts';
+import { BRING_BACK, catalogError, withReserve } from './database.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -141,7 +141,7 @@ function damaged(value: unknown): TombstonedError {
     'failed',
     `the catalog holds a value it should not: ${JSON.stringify(value) ?? 'none'}`,
     {
-      hint: 'bring the catalog back from a backup; the store is untouched',
+      hint: BRING_BACK,
     },
   );
 }

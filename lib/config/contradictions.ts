@@ -69,11 +69,14 @@ function fileInStore(
   file: string | null,
   stores: readonly StoreConfig[],
 ): string | undefined {
-  const store = stores.find(
-    ({ location }) => file !== null && location.kind === 'local' && isWithin(file, location.directory),
-  );
+  const store = file === null ? undefined : storeAround(file, stores);
   if (file === null || store === undefined) return undefined;
   return `${member}: ${quote(file)} lies inside the store ${quote(store.name)}, where a sweep could take it`;
+}
+
+/** The local store that a path lies in. */
+export function storeAround(file: string, stores: readonly StoreConfig[]): StoreConfig | undefined {
+  return stores.find(({ location }) => location.kind === 'local' && isWithin(file, location.directory));
 }
 
 function isWithin(file: string, directory: string): boolean {

@@ -139,6 +139,20 @@ describe('another catalog that takes a store over', function () {
     }
   });
 
+  it('is not begun by adopt without a catalog: only a rebuild makes one', async () => {
+    const { owner } = owned;
+    owned.lose();
+    for (const spoil of [() => undefined, () => rmSync(control('owner.json'))]) {
+      spoil();
+      const error = await errorOf(owned.adopt());
+      expect(error).to.include({ code: 'failed', key: owned.temp.catalogFile });
+      expect(error.hint).to.contain('rebuild --take-over');
+    }
+    expect(owner).to.include({ catalog: place.catalog.uuid });
+    expect(existsSync(owned.temp.catalogFile)).to.equal(false);
+    expect(readdirSync(control('holds'))).to.deep.equal([]);
+  });
+
   it('makes none beside the log that another has left, which SQLite would take for its own', async () => {
     write('a');
     await sweepOld(place);

@@ -131,18 +131,29 @@ describe('a catalog that is lost, brought back, or moved', () => {
     const config = path.join(there, 'tombstoned.yaml');
     const catalog = path.join(there, 'catalog.db');
     writeFileSync(config, readFileSync(store.configFile, 'utf8').replace(store.catalogFile, catalog));
+    const early = await ctlWith({}, '--config', config, 'adopt'); // before the copy is there
+    expect(early.code).to.equal(1);
+    expect(early.stderr).to.match(
+      /^tombstonectl: there is no catalog at \S+, and .* \(bring the catalog here/,
+    );
+    expect(readdirSync(there)).to.deep.equal(['tombstoned.yaml']);
     copyFileSync(backup, catalog);
     const from = old.lines().length;
     const { code, stderr } = await ctlWith({}, '--config', config, 'adopt');
     expect(code).to.equal(0);
     expect(stderr).to.match(
-      /nothing is swept or purged \(hold h-\S+\): the catalog is older than the store \(1 copy .*rebuild\n$/,
+      /nothing is swept or purged \(hold h-\S+\): the catalog is older than the store \(1 copy .*rebuild, then resume\n$/,
     );
     expect((await old.until(isRefused, from)).message).to.contain('not to this catalog');
     expect((await ctlWith({}, '--config', config, 'rebuild')).stdout).to.contain('1 added');
     expect(await ctlWith({}, '--config', config, 'resume')).to.include({ code: 0 });
     expect(await ctlWith({}, '--config', config, 'verify')).to.include({ code: 0 });
     expect(await ctl(store, 'purge')).to.include({ code: 5 });
+    const status = await ctl(store, 'status');
+    expect(status.stdout).to.match(
+      /^ {2}owner {7}\S+ belongs to catalog \S+ .*: nothing is moved or purged\n {14}\(run /m,
+    );
+    expect((await ctlWith({}, '--config', config, 'status')).stdout).not.to.contain('owner');
   });
 
   it('says of a copy of which it can’t be sure what it is, and says in a dry run what it would do', async () => {
@@ -187,7 +198,7 @@ describe('tombstonectl catalog backup', () => {
     expect(known).to.deep.equal(stores_);
   });
 
-  it('refuses what it can’t do, in one line: no file, the catalog itself, a directory, no directory, no catalog', async () => {
+  it('refuses what it can’t do, in one line: no file, the catalog itself, a directory, no directory, a store, no catalog', async () => {
     const cases: [string[], number, RegExp][] = [
       [[], 2, /needs an action/],
       [['backup'], 2, /needs a FILE/],
@@ -196,6 +207,7 @@ describe('tombstonectl catalog backup', () => {
       [['backup', store.catalogFile, '--force'], 2, /is the catalog itself/],
       [['backup', store.directory], 2, /is not a file/],
       [['backup', path.join(store.directory, 'no/such/file')], 1, /its directory is not there/],
+      [['backup', path.join(store.root, 'pending_deletion/b.db')], 2, /lies inside the store "main"/],
     ];
     for (const [words, code, says] of cases) {
       const ended = await ctl(store, 'catalog', ...words);

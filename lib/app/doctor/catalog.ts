@@ -64,7 +64,7 @@ function* healthFindings(file: string, health: CatalogHealth): Generator<Finding
   const name = printable(file);
   const { problems, size, journalMode, synchronous, areForeignKeysKept } = health;
   const back =
-    'stop the daemon, keep a copy of the file, and bring the catalog back from a backup; the stores are untouched';
+    'stop the daemon, keep a copy of the file, and bring the catalog back from a backup, or move it away and `tombstonectl rebuild --take-over`; the stores are untouched';
   if (problems.length > 0) yield failing('catalog', `${name} is damaged: ${problems.join('; ')}`, back);
   else yield ok('catalog', `${name} is whole, ${formatSize(size)}`);
   yield schemaFinding(health);

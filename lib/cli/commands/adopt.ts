@@ -21,7 +21,8 @@ export const manual = {
     'the other one moves and purges nothing more. While a batch of it is announced, it may be at',
     'work: then nothing is changed, and the exit code is 5. Everything is held meanwhile, and the',
     "store's listing is compared with the catalog: where the store has more, the hold stays, and",
-    'rebuild brings the catalog up to date. See docs/recovery.md.',
+    'rebuild brings the catalog up to date, and resume ends the hold. Where there is no catalog, it',
+    'makes none, and changes nothing. See docs/recovery.md.',
   ],
   examples: [
     ['--store mainnet adopt', 'the catalog is here now'],
@@ -81,6 +82,6 @@ function tell(out: Output, { name }: StoreConfig, { outcome, from, compared, hol
   const { isCut, added, delayed, restored } = compared;
   const why = isCut
     ? 'the catalog was not compared with the store to the end: adopt again'
-    : `the catalog is older than the store (${counted(added, 'copy')} that it does not know, ${delayed + restored} that were restored since): ${ctlOf(name)} rebuild`;
+    : `the catalog is older than the store (${counted(added, 'copy')} that it does not know, ${delayed + restored} that were restored since): ${ctlOf(name)} rebuild, then resume`;
   out.talk(`nothing is swept or purged (hold ${hold}): ${why}`);
 }

@@ -1,5 +1,7 @@
+import path from 'node:path';
 import { backupCatalog } from '../../app/backup-catalog.ts';
 import { becomeOwnerOf } from '../../app/become-owner.ts';
+import { storeAround } from '../../config/contradictions.ts';
 import { printable, quote } from '../../domain/key.ts';
 import { formatSize } from '../../domain/quantities.ts';
 import type { Call, OptionTable, Page } from '../command.ts';
@@ -13,9 +15,9 @@ export const manual = {
   description: [
     'Writes a copy of the catalog, as it is at one moment, while everything goes on. It is written',
     'under another name, checked, and on the disk before it is called FILE. A file that is there is',
-    'only replaced with --force. The copy owns no store: when it is brought back, nothing is moved',
-    'or purged until rebuild --take-over, or adopt, has compared it with the store. See',
-    'docs/recovery.md.',
+    'only replaced with --force, and none is written into a store. The copy owns no store: when it is',
+    'brought back, nothing is moved or purged until rebuild --take-over, or adopt, has compared it',
+    'with the store. See docs/recovery.md.',
   ],
   examples: [['catalog backup /mnt/other/catalog-$(date +%F).db', 'each night, from cron']],
 } as const satisfies Page;
@@ -37,6 +39,14 @@ export async function run(call: Call<typeof options>): Promise<number> {
   if (target === undefined || target === '') throw usageError('catalog backup needs a FILE', see);
   if (more !== undefined) throw usageError(`catalog backup takes no ${quote(more)}`, see, more);
   const config = configOf(call);
+  const around = storeAround(path.resolve(target), config.stores);
+  if (around !== undefined) {
+    throw usageError(
+      `${quote(target)} lies inside the store ${quote(around.name)}, where a sweep could take it`,
+      'name a file outside every store, on another disk if there is one',
+      target,
+    );
+  }
   becomeOwnerOf(config.catalog);
   return untilSignalled(out, async (signal) => {
     const { file, bytes } = await withProgress(out, 'catalog', async (progress) =>
