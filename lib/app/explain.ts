@@ -1,5 +1,4 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
-import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { isCopyOf, parseTombstoneId } from '../domain/ids.ts';
 import type { Key } from '../domain/key.ts';
 import { formatDuration } from '../domain/quantities.ts';
@@ -9,7 +8,7 @@ import { guard } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
 import { fenceOverlaps } from '../store/fences.ts';
 import { leaseCovers } from '../store/leases.ts';
-import { checkOwner } from '../store/owner.ts';
+import { ownerRefusal } from '../store/owner.ts';
 import type { LiveObject } from '../store/store.ts';
 import { ctlOf } from './claim-place.ts';
 import { verdictOf } from './explain-policy.ts';
@@ -129,13 +128,9 @@ function command({ config }: OpenPlace, key: Key): string {
 }
 
 async function ownerSays({ store, catalog }: OpenPlace): Promise<Because | undefined> {
-  try {
-    await checkOwner(store, catalog.uuid);
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof TombstonedError) || error.code !== 'blocked') throw error;
-    return { reason: 'owner', until: null, detail: messageOf(error), change: error.hint ?? '' };
-  }
+  const refusal = await ownerRefusal(store, catalog.uuid);
+  if (refusal === undefined) return undefined;
+  return { reason: 'owner', until: null, detail: refusal.message, change: refusal.hint ?? '' };
 }
 
 function guardSays(

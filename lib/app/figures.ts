@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { Catalog } from '../catalog/catalog.ts';
+import { isPause } from '../catalog/holds.ts';
 import type { PartStart, ScheduleBin } from '../catalog/schedule.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import type { Clock } from '../domain/clock.ts';
@@ -47,9 +48,7 @@ export function quickFigures(catalog: Catalog, { row }: KnownStore, clock: Clock
   const waiting = catalog.waiting.ofStore(row.n, now);
   return {
     states: new Map(tallies.map(({ state, count, bytes }) => [state, { count, bytes }])),
-    isPaused: catalog.holds
-      .inForce(row.n, now)
-      .some(({ kind, scope, prefix }) => kind === 'hold' && scope === 'prefix' && prefix === ''),
+    isPaused: catalog.holds.inForce(row.n, now).some(isPause),
     clock: whyNotTrusted(catalog, row, clock),
     waiting: {
       plans: waiting.length,

@@ -1,4 +1,5 @@
 import type { Catalog } from '../catalog/catalog.ts';
+import { type CachedHold, isPause } from '../catalog/holds.ts';
 import type { RequestGroup } from '../catalog/requests.ts';
 import { runLockFile, takeDeadLock } from '../catalog/run-lock.ts';
 import type { RunRow } from '../catalog/runs.ts';
@@ -6,7 +7,7 @@ import type { ScheduleBin } from '../catalog/schedule.ts';
 import type { Sweep } from '../catalog/sweeps.ts';
 import type { WaitingPlan } from '../catalog/waiting.ts';
 import type { Clock } from '../domain/clock.ts';
-import { messageOf } from '../domain/errors.ts';
+import { messageOf, type TombstonedError } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
 import { whyNotTrusted } from '../run/clock.ts';
@@ -50,6 +51,8 @@ export interface StoreStatus {
   readonly nextPurge: number | null;
   /** Whether a purge frees space there; null when the store could not be looked at. */
   readonly spaceFreed: boolean | null;
+  /** Why this catalog may do nothing to the store, which it does not own; null where it owns it, or that is not known. */
+  readonly owner: TombstonedError | null;
   /** Why the clock keeps purges from here, or null. */
   readonly clock: string | null;
   /** Those that are not dead; null when the store could not be looked at. */
@@ -57,6 +60,8 @@ export interface StoreStatus {
   /** Batches that are announced, or were when their process died. */
   readonly fences: readonly FenceStanding[];
   readonly holds: number;
+  /** Those that are on everything. */
+  readonly pauses: readonly CachedHold[];
   readonly exemptions: number;
   readonly lastSweep: Sweep | null;
   /** Plans over a limit that wait for approval, oldest first. */
@@ -86,7 +91,7 @@ export function storeStatus(
   { config, row }: KnownStore,
   claims: StoreClaims | undefined,
   clock: Clock,
-  spaceFreed: boolean | null = null,
+  { spaceFreed = null, owner = null }: Partial<Pick<StoreStatus, 'spaceFreed' | 'owner'>> = {},
 ): StoreStatus {
   const { safetyWindow } = config;
   const tallies = catalog.tombstones.tallies(row.n);
@@ -111,11 +116,13 @@ export function storeStatus(
         ? new Map()
         : keptOfDue(catalog, { config, row }, claims ?? NO_CLAIMS, clock),
     nextPurge: first === null ? null : first + ahead,
+    owner,
     clock: wrong,
     spaceFreed,
     leases,
     fences: claims?.fences ?? [],
     holds,
+    pauses: inForce.filter(isPause),
     exemptions: inForce.length - holds,
     lastSweep: catalog.sweeps.last(row.n) ?? null,
     waiting: catalog.waiting.ofStore(row.n, now),

@@ -22,6 +22,11 @@ export interface Claim {
   readonly index: number;
 }
 
+/** Whether it keeps everything from something: a pause. */
+export function isPause({ kind, scope, prefix }: CachedHold): boolean {
+  return kind === 'hold' && scope === 'prefix' && prefix === '';
+}
+
 const COLUMNS = `h.name, h.kind, h.blocks, h.scope, h.prefix, h.until, h.reason, h.by, h.host,
   h.created_at AS createdAt, h.problem`;
 

@@ -6,7 +6,7 @@ const EXIT_STATUS = `EXIT STATUS
     2    Bad arguments, or a bad config.
     3    No such key or tombstone.
     4    A conflict: a live object is in the way, or was changed.
-    5    Blocked: by a lease, a hold, a fence, a limit, the owner.
+    5    Blocked: by a lease, a hold, a fence, a limit, the owner, the clock.
     6    A restore is incomplete: every missing key is on stderr.
     7    Checked, and not well.
     130, 143

@@ -54,5 +54,6 @@ export function reasonOf(keeper: Keeper): KeptReason {
 export function keeperText(keeper: Keeper): string {
   if (keeper.as === 'lease') return leaseText(keeper.lease);
   if (keeper.as === 'run') return `run ${keeper.run}, which has begun to move it`;
-  return `hold ${keeper.hold.name}: ${keeper.hold.reason}`;
+  const { name, kind, reason } = keeper.hold;
+  return `${kind === 'exempt' ? 'exemption' : 'hold'} ${name.replace(/\.json$/, '')}: ${reason}`;
 }

@@ -38,8 +38,14 @@ function bodyOf({ catalog, host, since }: Owner): string {
 
 /** Throws `blocked` (owner) unless this catalog owns the store. */
 export async function checkOwner(store: Store, catalogUuid: string): Promise<void> {
+  const refusal = await ownerRefusal(store, catalogUuid);
+  if (refusal !== undefined) throw refusal;
+}
+
+/** Why this catalog may do nothing to the store: it does not own it. Undefined where it does. */
+export async function ownerRefusal(store: Store, catalogUuid: string): Promise<TombstonedError | undefined> {
   const owner = await readOwner(store.control);
-  if (typeof owner === 'object' && owner.catalog === catalogUuid) return;
+  if (typeof owner === 'object' && owner.catalog === catalogUuid) return undefined;
   const where = `${CONTROL_SEGMENT}/${OWNER_NAME}`;
   const who =
     owner === 'nobody'
@@ -47,7 +53,7 @@ export async function checkOwner(store: Store, catalogUuid: string): Promise<voi
       : owner === 'unreadable'
         ? `has an unreadable ${where}`
         : `belongs to catalog ${owner.catalog} on ${owner.host} since ${owner.since}`;
-  throw new TombstonedError(
+  return new TombstonedError(
     'blocked',
     `${store.url} ${who}, not to this catalog: nothing is moved or purged`,
     {

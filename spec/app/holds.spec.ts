@@ -79,7 +79,7 @@ describe('holds', () => {
       expect(live()).to.deep.equal(held);
       expect(swept.kept.get('hold')).to.equal(held.length);
       expect(await byHand(held)).to.deep.equal(
-        held.map((key) => `${key} blocked (hold) hold h-20261122T100000000Z-000001.json: an audit`),
+        held.map((key) => `${key} blocked (hold) hold h-20261122T100000000Z-000001: an audit`),
       );
       expect(live()).to.deep.equal(held);
       expect((await purgeAll()).left).to.deep.equal([]);

@@ -273,6 +273,9 @@ describe('tombstonectl hold', () => {
     putControl(store, 'holds/h-20261122T101500123Z-k3v0q8.json', '{"id":"h-2026');
     const file = '.tombstoned/holds/h-20261122T101500123Z-k3v0q8.json';
     expect((await ctl(store, 'holds')).stdout).to.include(`${file} is empty, cut short`);
+    expect((await ctl(store, 'status')).stdout).to.include(
+      `  paused      nothing is swept or purged until tombstonectl --store main release h-20261122T101500123Z-k3v0q8: ${file}`,
+    );
     const resumed = await ctl(store, '--json', 'resume');
     expect(resumed.code).to.equal(5);
     expect(resumed.error).to.include({

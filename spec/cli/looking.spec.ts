@@ -297,6 +297,29 @@ describe('looking with tombstonectl', () => {
       expect(after?.['counts']).to.include({ pending: 1, purged: 1 });
     });
 
+    it('says that nothing is swept or purged, by which hold, and what ends that', async () => {
+      const store = await stores.make();
+      const paused = async (...more: string[]): Promise<string | undefined> => {
+        expect((await ctl(store, 'pause', '--reason', 'a new disk', ...more)).code).to.equal(0);
+        return /^ {2}paused .*$/m.exec((await ctl(store, 'status')).stdout)?.[0];
+      };
+      expect(await paused()).to.match(
+        /nothing is swept or purged until tombstonectl --store main resume: hold h-\S+ of .*: a new disk$/,
+      );
+      const [one] = partsOf((await ctl(store, '--json', 'status')).objects, 'stores');
+      expect(partsOf([one ?? {}], 'pauses')).to.have.length(1);
+      expect(partsOf([one ?? {}], 'pauses')[0]).to.include({
+        reason: 'a new disk',
+        until: null,
+        problem: null,
+      });
+      expect((await ctl(store, 'resume')).code).to.equal(0);
+      expect(await paused('--until', '2100-01-01T00:00:00Z')).to.include('until 2100-01-01T00:00:00.000Z: ');
+      hold(store, 'a/');
+      expect((await ctl(store, 'resume')).code).to.equal(0);
+      expect((await ctl(store, 'status')).stdout).not.to.include('paused');
+    });
+
     it('tells a run whose process lives from what a dead one has left', async () => {
       const store = await swept(['a']);
       const id = 'r-20261122T101500123Z-k3v0q8';

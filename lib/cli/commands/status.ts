@@ -1,8 +1,10 @@
 import { ctlOf } from '../../app/claim-place.ts';
+import { shellWord } from '../../app/explanation.ts';
 import { knownStores, lookAtClaims } from '../../app/known-stores.ts';
 import { realSurroundings } from '../../app/open.ts';
-import type { FenceStanding } from '../../app/standing-claims.ts';
+import { type FenceStanding, holdText } from '../../app/standing-claims.ts';
 import { freesSpace, type OpenRun, type StoreStatus, storeStatus } from '../../app/status.ts';
+import type { CachedHold } from '../../catalog/holds.ts';
 import type { RunRow } from '../../catalog/runs.ts';
 import type { Sweep } from '../../catalog/sweeps.ts';
 import type { WaitingPlan } from '../../catalog/waiting.ts';
@@ -11,6 +13,7 @@ import { isoTime, systemClock } from '../../domain/clock.ts';
 import { printable } from '../../domain/key.ts';
 import { formatDuration, formatSize } from '../../domain/quantities.ts';
 import { STATES } from '../../domain/state.ts';
+import { ownerRefusal } from '../../store/owner.ts';
 import { orphanHint, orphanText } from '../../sweep/requests.ts';
 import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';
 import { configOf } from '../config-of.ts';
@@ -26,8 +29,9 @@ export const manual = {
   synopsis: ['status [--store NAME]'],
   description: [
     'Shows for each store how many tombstones, and bytes, are in each state; what is due,',
-    'and what keeps some of it; leases, holds and fences; plans that wait for approval; the',
-    'last sweep and purge, and what runs now; what goes when.',
+    'and what keeps some of it; leases, holds, fences and pauses; whether the store is another',
+    "catalog's; plans that wait for approval; the last sweep and purge, and what runs now; what",
+    'goes when.',
   ],
   examples: [
     ['status', 'all stores'],
@@ -43,17 +47,20 @@ export async function run(call: Call<typeof options>): Promise<number> {
   const config = configOf(call);
   return withCatalog(config, async (catalog) => {
     const known = knownStores(catalog, selectStores(config, given.store));
-    const freed = new Map<string, boolean | null>();
+    const looks = new Map<string, Pick<StoreStatus, 'spaceFreed' | 'owner'>>();
     const claims = await lookAtClaims(
       catalog,
       known,
       realSurroundings(out.report),
-      async (store, { name }) => void freed.set(name, await freesSpace(store, name, out.report)),
+      async (store, { name }) => {
+        const owner = (await ownerRefusal(store, catalog.uuid)) ?? null;
+        looks.set(name, { owner, spaceFreed: await freesSpace(store, name, out.report) });
+      },
     );
     const now = catalog.clock.sureTime(systemClock);
     const stores = known.map((store) => {
       const { name } = store.config;
-      return storeStatus(catalog, store, claims.get(name), systemClock, freed.get(name) ?? null);
+      return storeStatus(catalog, store, claims.get(name), systemClock, looks.get(name));
     });
     out.result({ type: 'status', stores: stores.map((store) => objectOf(store, now)) }, () =>
       stores.map((store) => textOf(out, store, now)).join('\n\n'),
@@ -64,7 +71,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
 
 function objectOf(status: StoreStatus, now: number) {
   const { name, url, counts, bytes, due, kept, nextPurge, leases, holds, exemptions } = status;
-  const { lastSweep, lastPurge, fences } = status;
+  const { lastSweep, lastPurge, fences, pauses } = status;
   return {
     name,
     url,
@@ -74,9 +81,17 @@ function objectOf(status: StoreStatus, now: number) {
     kept: Object.fromEntries(kept),
     nextPurge: isoTime(nextPurge),
     spaceFreed: status.spaceFreed,
+    owner: status.owner?.message ?? null,
     clock: status.clock,
     leases,
     holds,
+    pauses: pauses.map(({ name: file, reason, by, until: end, problem }) => ({
+      hold: file.replace(/\.json$/, ''),
+      reason,
+      by,
+      until: isoTime(end),
+      problem,
+    })),
     exemptions,
     lastSweep: lastSweep === null ? null : sweepObject({ sweep: lastSweep, plan: undefined }, now),
     lastPurge: lastPurge === null ? null : runObject(lastPurge),
@@ -103,6 +118,11 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
   if (counts.size === 0) lines.push('  no tombstones');
   const keeps = kept.size === 0 ? '' : `  kept: ${byReason(kept)}`;
   lines.push(`  ${'due'.padEnd(10)}  ${String(due).padStart(9)}${keeps}`);
+  if (status.owner !== null) {
+    const { message, hint } = status.owner;
+    lines.push(`  owner       ${message}`, `              (${hint})`);
+  }
+  for (const pause of status.pauses) lines.push(pauseLine(name, pause));
   if (status.clock !== null) lines.push(`  clock       nothing is purged: ${status.clock}`);
   if (nextPurge !== null && due === 0) lines.push(`  next due    ${until(nextPurge, now)}`);
   if (leases === null || leases + holds + exemptions > 0) {
@@ -129,6 +149,14 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
     lines.push('  goes', ...histogram(status.goes, out.isUnicode).map((line) => `    ${line}`));
   }
   return lines.join('\n');
+}
+
+function pauseLine(store: string, hold: CachedHold): string {
+  const id = hold.name.replace(/\.json$/, '');
+  const command = hold.problem === null ? 'resume' : `release ${shellWord(id)}`;
+  const end = hold.until === null ? `until ${ctlOf(store)} ${command}` : `until ${isoTime(hold.until)}`;
+  const what = hold.blocks === 'purge' ? 'purged' : 'swept or purged';
+  return `  paused      nothing is ${what} ${end}: ${printable(holdText(hold))}`;
 }
 
 function fenceLine({ fence, life, age }: FenceStanding): string {
