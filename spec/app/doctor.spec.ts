@@ -159,7 +159,7 @@ const CASES: readonly Case[] = [
       renameSync(store.root, `${store.root}-away`);
       mkdirSync(store.root);
     },
-    found: { 'fail identity': /no store, or another disk is mounted there.*init --store main/ },
+    found: { 'fail identity': /no store, or another disk is mounted there.*in use: mount its disk/ },
     absent: ['fsync', 'writable'],
   },
   {

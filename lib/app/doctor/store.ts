@@ -98,12 +98,10 @@ async function identityFinding(
     const row = catalog?.storeByName(config.name);
     const identity = await readIdentity(store.control, 'write');
     if (identity === undefined) {
-      const { location } = config;
-      const point = location.kind === 's3' ? undefined : missingMount(location.directory, [], readFstab());
       return failing(
         'identity',
         `${store.url} has no .tombstoned/store.json: it is no store, or another disk is mounted there`,
-        `${point === undefined ? '' : `mount ${shellWord(point)}, or for `}a new store: tombstonectl init --store ${config.name}`,
+        remedyOfAbsence(config, row !== undefined),
       );
     }
     checkPendingPrefix(store, identity);
@@ -118,6 +116,17 @@ async function identityFinding(
     await checkIdentity(store, row.uuid);
     return `${store.url} is the store that the catalog knows`;
   });
+}
+
+/** What to do where no store is found: only one that the catalog does not know may be a new one. */
+function remedyOfAbsence({ name, location }: StoreConfig, isKnown: boolean): string {
+  const point = location.kind === 's3' ? undefined : missingMount(location.directory, [], readFstab());
+  const mount = point === undefined ? '' : `mount ${shellWord(point)}`;
+  if (!isKnown)
+    return `${mount === '' ? '' : `${mount}, or for `}a new store: tombstonectl init --store ${name}`;
+  if (mount !== '') return mount;
+  const disk = location.kind === 's3' ? '' : 'mount its disk, or ';
+  return `the catalog knows it as a store that is in use: ${disk}set its url in the config right`;
 }
 
 async function* examineOpen(store: Store, config: StoreConfig, around: Around): AsyncGenerator<Finding> {
