@@ -1,11 +1,12 @@
+import { randomUUID } from 'node:crypto';
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { readIdentity } from '../store/identity.ts';
-import { readOwner } from '../store/owner.ts';
+import { checkOwner, readOwner } from '../store/owner.ts';
 import type { InitResult } from './init.ts';
 import { openStore } from './open-store.ts';
 
-/** What `initStore` would find and make; makes nothing. */
+/** What `initStore` would find and make; makes nothing. Throws `blocked` where a new catalog would be refused. */
 export async function lookBeforeInit(
   config: Pick<Config, 'catalog'>,
   storeConfig: StoreConfig,
@@ -14,11 +15,13 @@ export async function lookBeforeInit(
   try {
     const identity = await readIdentity(store.control, 'write');
     const owner = await readOwner(store.control);
+    const isMade = Catalog.exists(config.catalog);
+    if (owner !== 'nobody' && !isMade) await checkOwner(store, randomUUID()); // as a new catalog would be refused
     return {
       uuid: identity?.uuid ?? null,
       identity: identity === undefined ? 'created' : 'exists',
       owner: owner === 'nobody' ? 'created' : 'exists',
-      catalog: Catalog.exists(config.catalog) ? 'exists' : 'created',
+      catalog: isMade ? 'exists' : 'created',
     };
   } finally {
     store.close();

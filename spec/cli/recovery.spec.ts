@@ -59,6 +59,7 @@ describe('a catalog that is lost, brought back, or moved', () => {
     expect(existsSync(store.catalogFile)).to.equal(false);
     expect(await start().ended).to.include({ code: 1 });
     // `init` makes no catalog for a store that has an owner.
+    expect(await ctl(store, 'init', '--store', 'main', '--dry-run')).to.include({ code: 5 });
     expect(await ctl(store, 'init', '--store', 'main')).to.include({ code: 5 });
     expect(await ctl(store, 'rebuild')).to.include({ code: 1 });
     expect(existsSync(store.catalogFile)).to.equal(false);
