@@ -138,15 +138,17 @@ for (const kind of KINDS) {
         expect(api.peek(KEY)).to.equal(undefined);
       });
 
-      it('says that an object is back which the store refuses to delete, and nobody has touched', async () => {
-        write('content');
-        const item = await intent();
-        api.delete = async () => 'changed';
-        const [outcome] = await store.move([item], { resume: false });
-        expect(outcome).to.deep.equal({ outcome: 'put-back', revision: item.revision });
-        expect(api.peek(KEY)?.body.toString()).to.equal('content');
-        expect(copyOf(item)).to.equal('content');
-      });
+      for (const age of ['an old', 'a young'])
+        it(`says that ${age} object is back which the store refuses to delete, and nobody has touched`, async () => {
+          write('content');
+          if (age === 'a young') clock.advance(-2000);
+          const item = await intent();
+          api.delete = async () => 'changed';
+          const [outcome] = await store.move([item], { resume: false });
+          expect(outcome).to.deep.equal({ outcome: 'put-back', revision: item.revision });
+          expect(api.peek(KEY)?.body.toString()).to.equal('content');
+          expect(copyOf(item)).to.equal('content');
+        });
     }
 
     it('loses no content of a writer that comes before any of its requests', async () => {

@@ -164,31 +164,30 @@ export class Mover {
     };
     if (guard === 'head-before') {
       // Unguarded, it is tried once: a late one would take what was written since.
-      const isDone =
-        (await this.#late.known(
-          async () => [await write()],
-          async () => listOf(await look()),
-          {
-            isOnce: true,
-          },
-        )) !== undefined;
-      if (isDone) return { outcome: 'moved' };
+      const deleted = await this.#late.known(
+        async () => [await write()],
+        async () => listOf(await look()),
+        { isOnce: true },
+      );
+      if (deleted !== undefined) return this.#judged(key, meant, deleted[0]);
       await this.#late.outlast();
       const live = await this.#api.head(key);
       return isUntouched(live, meant) ? { outcome: 'put-back', revision: meant } : { outcome: 'moved' };
     }
     const deleted = await this.#late.known(write, look);
-    if (guard === 'unmodified-since' && deleted === 'changed') {
-      // A server that has another time for it than it tells refuses what nobody touched.
-      const isStill = isUntouched(await this.#api.head(key), meant);
-      return isStill ? { outcome: 'put-back', revision: meant } : { outcome: 'moved' };
-    }
+    if (guard === 'unmodified-since') return this.#judged(key, meant, deleted);
     if (guard !== 'marker') return { outcome: 'moved' };
     await this.#unhide(key, meant, versionId);
     if (this.#late.isAny || wasLate) {
       this.#late.lookAgain(async () => this.#unhide(key, meant, versionId));
     }
     return { outcome: 'moved' };
+  }
+
+  /** A server that has another time for an object than it tells refuses to delete what nobody touched. */
+  async #judged(key: Key, meant: S3Revision, deleted: unknown): Promise<MoveOutcome> {
+    const isStill = deleted === 'changed' && isUntouched(await this.#api.head(key), meant);
+    return isStill ? { outcome: 'put-back', revision: meant } : { outcome: 'moved' };
   }
 
   #conditions({ etag, modifiedAt }: S3Revision): DeleteOptions {
