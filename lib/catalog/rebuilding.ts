@@ -44,7 +44,10 @@ export class Rebuilding {
   /** Those of the ids that the catalog knows, of whatever store, those that are being moved included. */
   known(store: number, ids: readonly string[]): Map<string, KnownCopy> {
     const known = new Map<string, KnownCopy>();
-    for (const row of this.#sql.all(`SELECT b.intents AS intents FROM open_batches b WHERE b.store = ?`, store)) {
+    for (const row of this.#sql.all(
+      `SELECT b.intents AS intents FROM open_batches b WHERE b.store = ?`,
+      store,
+    )) {
       for (const { id, key } of intentsOf(row['intents']))
         known.set(id, { store, key, state: 'moving', goneAt: null });
     }
