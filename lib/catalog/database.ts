@@ -316,6 +316,9 @@ function releaseReserve(file: string): boolean {
 export const BRING_BACK =
   'bring the catalog back from a backup, or move it away and `tombstonectl rebuild --take-over`; the store is untouched';
 
+const AS_OWNER =
+  "run as the catalog's owner; a new one can be elsewhere: `catalog` in the config, or `init --catalog FILE`";
+
 const HINTS: Readonly<Record<string, string>> = {
   SQLITE_NOTADB: `it is no SQLite database; ${BRING_BACK}`,
   SQLITE_CORRUPT: BRING_BACK,
@@ -329,8 +332,8 @@ const HINTS: Readonly<Record<string, string>> = {
   ENOSPC: 'the disk with the catalog is full; free some space there',
   EDQUOT: "the quota of the catalog's owner is used up; free some space there",
   EROFS: 'the file system of the catalog is mounted read-only',
-  EACCES: "run as the catalog's owner",
-  EPERM: "run as the catalog's owner",
+  EACCES: AS_OWNER,
+  EPERM: AS_OWNER,
   ELOOP: 'set `catalog` in the config to the path of a file',
   ENOTDIR: 'a file stands where one of its directories should be; set `catalog` in the config',
   EEXIST: 'a file stands where one of its directories should be; set `catalog` in the config',

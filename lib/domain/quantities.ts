@@ -36,7 +36,8 @@ function quantity(
 
 /** ms as the two largest units that matter: `7d`, `1d 4h`, `12m 3s`, `250ms`. */
 export function formatDuration(ms: number): string {
-  if (ms < 1000) return `${Math.max(0, Math.round(ms))}ms`;
+  if (ms <= 0) return '0s';
+  if (ms < 1000) return `${Math.round(ms)}ms`;
   let rest = Math.round(ms / 1000) * 1000;
   const parts: string[] = [];
   for (const unit of ['d', 'h', 'm', 's'] as const) {

@@ -95,7 +95,7 @@ describe('tombstonectl doctor', () => {
       expect(stdout).to.match(/^fail .*permissions: .*leases is sticky, and of uid 0: .*chmod -t /m);
     expect(stdout)
       .to.match(/^warn .*objects: 1 of the first 1 can't be moved, such as logs\/a: .*chown \S+ \S+logs,/m)
-      .and.to.match(/^warn {2}- {2}config: .*safetyWindow: 0ms is under an hour/m);
+      .and.to.match(/^warn {2}- {2}config: .*safetyWindow: 0s is under an hour/m);
   });
 
   it('as root looks with the eyes of the catalog’s owner, and leaves nothing behind that is root’s', async function () {

@@ -31,7 +31,7 @@ describe('warnings about a config', () => {
       warnings(config({}, { safetyWindow: HOUR }, { safetyWindow: HOUR - 1000 }, { safetyWindow: 0 })),
     ).to.deep.equal([
       'stores[1].safetyWindow: 59m 59s is under an hour: what a restore still reads may be gone',
-      'stores[2].safetyWindow: 0ms is under an hour: what a restore still reads may be gone',
+      'stores[2].safetyWindow: 0s is under an hour: what a restore still reads may be gone',
     ]);
   });
 

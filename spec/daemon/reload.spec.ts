@@ -105,7 +105,7 @@ describe('the daemon whose config changes', function () {
     await until(() => inForce() === 1);
     expect(saying(/^the config has changed/)[0]?.['changes']).to.deep.equal([
       'stores.main.safetyWindow: 1d -> 2d',
-      'stores.main.minimumAge: 0ms -> 5m',
+      'stores.main.minimumAge: 0s -> 5m',
     ]);
     stop.abort();
     await running;

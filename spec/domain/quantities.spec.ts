@@ -59,8 +59,8 @@ describe('a duration', () => {
   });
 
   const shown: [ms: number, text: string][] = [
-    [0, '0ms'],
-    [-5, '0ms'],
+    [0, '0s'],
+    [-5, '0s'],
     [250, '250ms'],
     [999, '999ms'],
     [1000, '1s'],

@@ -122,6 +122,6 @@ function summary(store: string, result: PurgeResult, dryRun: boolean): string {
   ];
   if (kept.size > 0) parts.push(`kept ${byReason(kept)}`);
   if (left > 0) parts.push(`the store keeps old versions of ${left} of them`);
-  if (isCut) parts.push('stopped before the end');
+  if (isCut) parts.push('stopped before the end: more may be due');
   return `${store}: ${parts.join(', ')}${dryRun ? '; nothing was removed' : ''}`;
 }
