@@ -10,7 +10,7 @@ import { takeOver } from '../../lib/app/take-over.ts';
 import type { Config, StoreConfig } from '../../lib/config/config.ts';
 import { loadConfig } from '../../lib/config/load.ts';
 import { FAST } from '../support/phases.ts';
-import { ACTOR, DrivenClock, seeded } from '../support/place.ts';
+import { ACTOR, DAY, DrivenClock, seeded } from '../support/place.ts';
 import { TempStore } from '../support/temp-store.ts';
 
 export interface Rebuilt extends RebuildResult {
@@ -26,6 +26,7 @@ export class OwnedStore {
   readonly talk: string[] = [];
   readonly #open = new Set<OpenPlace>();
   #seed = 1;
+  #written = 0;
 
   static async make(): Promise<OwnedStore> {
     return new OwnedStore(await TempStore.make({ safetyWindow: '7d', exemptAfterRestore: '1h' }, FAST));
@@ -47,6 +48,12 @@ export class OwnedStore {
       actor: ACTOR,
       report: (level, message) => this.talk.push(`${level}: ${message}`),
     };
+  }
+
+  /** Writes a live file that is old by both clocks, each a second older than the one before. */
+  write(key: string, content = key): void {
+    const age = 3 * DAY + ++this.#written * 1000 - (this.clock.wall - Date.now());
+    this.temp.write(key, content, age);
   }
 
   /** Opens it as one process would, with the catalog that is there. */

@@ -52,11 +52,7 @@ describe('a rebuild of the catalog', function () {
     owned.remove();
   });
 
-  let written = 0;
-  const write = (key: string, content = key): void => {
-    const age = 3 * DAY + ++written * 1000 - (owned.clock.wall - Date.now());
-    owned.temp.write(key, content, age);
-  };
+  const write = (key: string, content?: string): void => owned.write(key, content);
   const pendingFile = (name: string): string => path.join(owned.temp.root, 'pending_deletion', name);
   const nameOf = ({ key, id }: Tombstone): string => `${key}~${id}`;
   const one = (key: string): Tombstone => {

@@ -14,10 +14,12 @@ import {
   eraseNow,
   FAST,
   filesBelow,
+  pendingFile,
   pendingFiles,
   purgeDue,
   readThrough,
   sweepOld,
+  tombstonedOld,
   tombstonesOf,
 } from '../support/phases.ts';
 import { DAY, TempPlace } from '../support/place.ts';
@@ -62,20 +64,13 @@ describe('a purge of what is named', () => {
     temp.remove();
   });
 
-  /** Sweeps keys that are old, and gives their newest tombstones, in key order. */
-  async function tombstoned(...keys: string[]): Promise<Tombstone[]> {
-    for (const key of keys) temp.write(key, `content of ${key}`, 3 * DAY);
+  async function tombstoned(...names: string[]): Promise<Tombstone[]> {
     temp.clock.advance(1000);
-    await sweepOld(place);
-    return keys.flatMap((key) => tombstonesOf(place, key).slice(0, 1));
+    return tombstonedOld(temp, place, names);
   }
 
   function state(tombstone: Tombstone | undefined): string | undefined {
     return again(place, tombstone)?.state;
-  }
-
-  function inPending({ key, id }: Tombstone): string {
-    return path.join(temp.root, `pending_deletion/${key}~${id}`);
   }
 
   /** The place, where something happens once while somebody sleeps. */
@@ -247,7 +242,7 @@ describe('a purge of what is named', () => {
       writeFileSync(owner, readFileSync(owner, 'utf8').replace(/"catalog":"[^"]+"/, '"catalog":"other"'));
       const error = await erase(['a']).catch((e: unknown) => e);
       expect(error).to.include({ code: 'blocked' });
-      expect(existsSync(inPending(a ?? expect.fail()))).to.equal(true);
+      expect(existsSync(pendingFile(temp, a ?? expect.fail()))).to.equal(true);
     });
 
     it('by another run that has it, or takes it first', async () => {
@@ -293,14 +288,14 @@ describe('a purge of what is named', () => {
       const [end] = await eraseNow(racing, ['a']);
       expect(end).to.include({ outcome: 'blocked', reason: 'fence' });
       expect(state(a)).to.equal('restored');
-      expect(existsSync(inPending(a ?? expect.fail()))).to.equal(true);
+      expect(existsSync(pendingFile(temp, a ?? expect.fail()))).to.equal(true);
     });
 
     it('by a copy that is not what was tombstoned', async () => {
       const [a] = await tombstoned('a');
-      appendFileSync(inPending(a ?? expect.fail()), 'more');
+      appendFileSync(pendingFile(temp, a ?? expect.fail()), 'more');
       expect(await ends(['a'])).to.deep.equal(['blocked changed conflict']);
-      expect(readFileSync(inPending(a ?? expect.fail()), 'utf8')).to.equal('content of amore');
+      expect(readFileSync(pendingFile(temp, a ?? expect.fail()), 'utf8')).to.equal('content of amore');
     });
   });
 
@@ -370,7 +365,7 @@ describe('a purge of what is named', () => {
   describe('of a file with other names', () => {
     it('says that its content stays under them', async () => {
       const [a] = await tombstoned('a');
-      linkSync(inPending(a ?? expect.fail()), path.join(temp.directory, 'other'));
+      linkSync(pendingFile(temp, a ?? expect.fail()), path.join(temp.directory, 'other'));
       for (const dryRun of [true, false]) {
         const [outcome] = await erase(['a'], { dryRun });
         expect(outcome).to.include({ outcome: 'hidden', code: 'conflict', checkedAbsentAt: null });
@@ -424,7 +419,7 @@ describe('a purge of what is named', () => {
 
   it('of a copy that had gone says that nothing was there to remove', async () => {
     const [a] = await tombstoned('a');
-    rmSync(inPending(a ?? expect.fail()));
+    rmSync(pendingFile(temp, a ?? expect.fail()));
     const [outcome] = await erase(['a']);
     expect(outcome).to.include({ outcome: 'gone', bytes: 0, code: null, checkedAbsentAt: temp.clock.wall });
     expect(state(a)).to.equal('purged');

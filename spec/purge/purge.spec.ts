@@ -18,10 +18,12 @@ import {
   bringBack,
   FAST,
   filesBelow,
+  pendingFile,
   pendingFiles,
   purgeDue,
   readThrough,
   sweepOld,
+  tombstonedOld,
   tombstonesOf,
 } from '../support/phases.ts';
 import { DAY, TempPlace } from '../support/place.ts';
@@ -40,15 +42,8 @@ describe('a purge', () => {
     temp.remove();
   });
 
-  /** Sweeps keys that are old, and gives their tombstones, in key order. */
-  async function tombstoned(...keys: string[]): Promise<Tombstone[]> {
-    for (const key of keys) temp.write(key, `content of ${key}`, 3 * DAY);
-    await sweepOld(place);
-    return keys.flatMap((key) => tombstonesOf(place, key).slice(0, 1));
-  }
-
-  function inPending({ key, id }: Tombstone): string {
-    return path.join(temp.root, `pending_deletion/${key}~${id}`);
+  async function tombstoned(...names: string[]): Promise<Tombstone[]> {
+    return tombstonedOld(temp, place, names);
   }
 
   function state(tombstone: Tombstone | undefined): string | undefined {
@@ -115,7 +110,7 @@ describe('a purge', () => {
       it(`and leaves what is not what was tombstoned, and says so: ${what}`, async () => {
         const [a, b] = await tombstoned('a', 'b');
         if (a === undefined) throw new Error('no tombstone');
-        change(inPending(a));
+        change(pendingFile(temp, a));
         temp.clock.advance(temp.window);
         const kept: string[] = [];
         const options = {
@@ -129,14 +124,14 @@ describe('a purge', () => {
           expect(kept[0]).to.match(/^a changed: its pending copy is not what was tombstoned/);
         }
         expect([state(a), state(b)]).to.deep.equal(['pending', 'purged']);
-        expect(existsSync(inPending(a))).to.equal(true);
+        expect(existsSync(pendingFile(temp, a))).to.equal(true);
       });
     }
 
     it('and takes what is gone already as purged, and tells of it', async () => {
       const [a] = await tombstoned('a');
       if (a === undefined) throw new Error('no tombstone');
-      rmSync(inPending(a));
+      rmSync(pendingFile(temp, a));
       temp.clock.advance(temp.window);
       expect((await purgeDue(place)).purged).to.equal(1);
       expect(state(a)).to.equal('purged');

@@ -8,12 +8,11 @@ import type { WaitingPlan } from '../../lib/catalog/waiting.ts';
 import { storeConfigFromUrl } from '../../lib/config/store-url.ts';
 import { isoTime } from '../../lib/domain/clock.ts';
 import type { Place } from '../../lib/run/place.ts';
-import { createHold } from '../../lib/store/holds.ts';
 import { type ApproveOptions, type ApproveResult, approve, reject } from '../../lib/sweep/approve.ts';
 import { hasNewRequests, orphanedRequests } from '../../lib/sweep/requests.ts';
 import { type SweepResult, sweep as sweepStore } from '../../lib/sweep/sweep.ts';
 import { dieAt } from '../support/dying.ts';
-import { FAST } from '../support/phases.ts';
+import { FAST, holdElsewhere } from '../support/phases.ts';
 import { DAY, HOUR, NO_GUARDS, NO_LIMITS, type TempPlace } from '../support/place.ts';
 import { InboxPlace } from './inbox-place.ts';
 
@@ -49,21 +48,6 @@ describe('requests over a limit', () => {
   ): Promise<ApproveResult> {
     const dropIns = [at.dropIn(LIMITS)];
     return approve(of, id, { policies: [], dropIns, guards: NO_GUARDS, dryRun: false, ...options });
-  }
-
-  async function hold(key: string, kind: 'hold' | 'exempt' = 'hold'): Promise<void> {
-    await createHold(place.store.control, {
-      id: 'h-20261122T101500123Z-000001',
-      kind,
-      blocks: 'sweep',
-      scope: { by: 'keys', keys: [key] },
-      until: temp.clock.wall + HOUR,
-      reason: 'spec',
-      by: 'spec',
-      host: 'spec',
-      createdAt: '2026-11-22T10:15:00.123Z',
-      problem: null,
-    });
   }
 
   describe('when their plan is filed', () => {
@@ -247,7 +231,7 @@ describe('requests over a limit', () => {
 
     it('wait on while a hold keeps some, and move those when it is approved again', async () => {
       const id = await filed();
-      await hold('b');
+      await holdElsewhere(place, ['b']);
       expect(await approved(id)).to.include({ outcome: 'waits', moved: 2, left: 1 });
       expect([waiting().length, at.files()]).to.deep.equal([1, ['mine.taken', 'mine.waiting']]);
       expect((await at.serve({ limits: NO_LIMITS })).moved).to.equal(0);
@@ -266,7 +250,7 @@ describe('requests over a limit', () => {
       const { store } = place;
       const head = store.head.bind(store);
       store.head = async (key) => {
-        if (key === 'b') await hold('b', 'exempt');
+        if (key === 'b') await holdElsewhere(place, ['b'], { kind: 'exempt' });
         return head(key);
       };
       expect(await approved(id)).to.include({ outcome: 'moved', moved: 2 });
@@ -424,7 +408,7 @@ describe('requests over a limit', () => {
 
     it('say what had moved before it was rejected', async () => {
       const id = await filed();
-      await hold('b');
+      await holdElsewhere(place, ['b']);
       await approved(id);
       await reject(place, id, { reason: 'enough', dryRun: false });
       expect(at.outcomes('mine').map(([, outcome]) => outcome)).to.deep.equal([

@@ -20,6 +20,7 @@ import {
   bringBack,
   FAST,
   filesBelow,
+  pendingFile,
   pendingFiles,
   sweepOld,
   tombstonesOf,
@@ -48,10 +49,6 @@ describe('a restore', () => {
     return tombstone;
   }
 
-  function inPending({ key, id }: Tombstone): string {
-    return path.join(temp.root, `pending_deletion/${key}~${id}`);
-  }
-
   /** Everything that a restore could change: files, states, holds. */
   function everything(): unknown {
     return [
@@ -66,7 +63,7 @@ describe('a restore', () => {
     const [outcome] = await bringBack(place, [tombstone]);
     expect(outcome?.outcome).to.equal('restored');
     expect(temp.live(KEY)).to.equal('old');
-    expect(lstatSync(path.join(temp.root, KEY)).ino).to.equal(lstatSync(inPending(tombstone)).ino);
+    expect(lstatSync(path.join(temp.root, KEY)).ino).to.equal(lstatSync(pendingFile(temp, tombstone)).ino);
     expect(again(place, tombstone)?.state).to.equal('restored');
   });
 
@@ -113,7 +110,7 @@ describe('a restore', () => {
     const [newest] = tombstonesOf(place, KEY);
     if (newest === undefined) throw new Error('nothing made way');
     expect(newest.id > tombstone.id).to.equal(true);
-    expect(readFileSync(inPending(newest), 'utf8')).to.equal('made again');
+    expect(readFileSync(pendingFile(temp, newest), 'utf8')).to.equal('made again');
     expect(newest.state).to.equal('pending');
   });
 
@@ -194,7 +191,7 @@ describe('a restore', () => {
       expect(outcome?.outcome).to.equal('restored');
       expect(again(place, tombstone)).to.deep.equal({ ...before, run: again(place, tombstone)?.run });
       writeFileSync(path.join(temp.root, TO), 'changed in place');
-      expect(readFileSync(inPending(tombstone), 'utf8')).to.equal('old');
+      expect(readFileSync(pendingFile(temp, tombstone), 'utf8')).to.equal('old');
       expect(temp.live(KEY)).to.equal(undefined);
       expect(filesBelow(path.join(temp.root, '.tombstoned/tmp'))).to.deep.equal([]);
     });

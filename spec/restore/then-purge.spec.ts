@@ -7,6 +7,7 @@ import {
   again,
   bringBack,
   FAST,
+  pendingFile,
   pendingFiles,
   purgeDue,
   readThrough,
@@ -35,10 +36,6 @@ describe('a purge after a restore', () => {
     const [tombstone] = tombstonesOf(place, key);
     if (tombstone === undefined) throw new Error(`${key} has no tombstone`);
     return tombstone;
-  }
-
-  function inPending({ key, id }: Tombstone): string {
-    return path.join(temp.root, `pending_deletion/${key}~${id}`);
   }
 
   it('removes the copy no sooner than a window, and at least an hour, after the restore', async () => {
@@ -93,7 +90,7 @@ describe('a purge after a restore', () => {
     temp.clock.advance(temp.window + DAY);
     await purgeDue(place);
     expect(again(place, tombstone)?.state).to.equal('pending');
-    expect(readFileSync(inPending(tombstone), 'utf8')).to.equal('old');
+    expect(readFileSync(pendingFile(temp, tombstone), 'utf8')).to.equal('old');
     expect(temp.live(KEY)).to.equal('another');
   });
 

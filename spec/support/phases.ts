@@ -11,11 +11,48 @@ import { type NowOutcome, type PurgeNowOptions, purgeNow } from '../../lib/purge
 import { Reader } from '../../lib/reader/reader.ts';
 import { type RestoreOptions, type RestoreOutcome, restore } from '../../lib/restore/restore.ts';
 import type { Place } from '../../lib/run/place.ts';
+import { createHold } from '../../lib/store/holds.ts';
 import { type SweepOptions, type SweepResult, sweep } from '../../lib/sweep/sweep.ts';
-import { age, DAY, NO_GUARDS, type TempPlace } from './place.ts';
+import { age, DAY, HOUR, NO_GUARDS, type TempPlace } from './place.ts';
 
 /** Where specs that make many stores put them: no disk to wait for, where there is such a place. */
 export const FAST = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+
+/** Sweeps keys that are written old, and gives their newest tombstones, in their order. */
+export async function tombstonedOld(
+  temp: TempPlace,
+  place: Place,
+  keysOf: readonly string[],
+): Promise<Tombstone[]> {
+  for (const key of keysOf) temp.write(key, `content of ${key}`, 3 * DAY);
+  await sweepOld(place);
+  return keysOf.flatMap((key) => tombstonesOf(place, key).slice(0, 1));
+}
+
+/** Where a tombstone's pending copy is. */
+export function pendingFile(temp: TempPlace, { key, id }: Tombstone): string {
+  return path.join(temp.root, `pending_deletion/${key}~${id}`);
+}
+
+/** A hold, or an exemption, of somebody elsewhere, on keys or on a prefix; for an hour. */
+export async function holdElsewhere(
+  place: Place,
+  on: readonly string[] | string,
+  { kind = 'hold', nth = 1 }: { kind?: 'hold' | 'exempt'; nth?: number } = {},
+): Promise<void> {
+  await createHold(place.store.control, {
+    id: `h-20261122T101500123Z-00000${nth}`,
+    kind,
+    blocks: 'sweep',
+    scope: typeof on === 'string' ? { by: 'prefix', prefix: on } : { by: 'keys', keys: on },
+    until: place.clock.now() + HOUR,
+    reason: 'spec',
+    by: 'spec',
+    host: 'spec',
+    createdAt: '2026-11-22T10:15:00.123Z',
+    problem: null,
+  });
+}
 
 /** A sweep of everything older than a day, without guards. */
 export async function sweepOld(place: Place, options: Partial<SweepOptions> = {}): Promise<SweepResult> {

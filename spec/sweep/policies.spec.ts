@@ -5,18 +5,18 @@ import { expect } from 'chai';
 import type { KeptReason } from '../../lib/domain/kept-reason.ts';
 import { matcher } from '../../lib/policy/glob.ts';
 import type { Place } from '../../lib/run/place.ts';
-import { createHold } from '../../lib/store/holds.ts';
 import { failIfBlocked, type SweepOptions, type SweepResult } from '../../lib/sweep/sweep.ts';
 import {
   allTombstones,
   bringBack,
   FAST,
   filesBelow,
+  holdElsewhere,
   pendingFiles,
   sweepOld,
   tombstonesOf,
 } from '../support/phases.ts';
-import { age, DAY, HOUR, NO_LIMITS, TempPlace } from '../support/place.ts';
+import { age, DAY, NO_LIMITS, TempPlace } from '../support/place.ts';
 
 describe('a sweep by age', () => {
   let temp: TempPlace;
@@ -107,7 +107,7 @@ describe('a sweep by age', () => {
       files({ a: 9, b: 8, c: 7, restored: 6, held: 5 });
       await swept({ prefix: 'restored' });
       await bringBack(place, tombstonesOf(place, 'restored'));
-      await hold(['held']);
+      await holdElsewhere(place, ['held']);
       const { keys, kept } = await swept({ keepLast: 1 });
       expect(keys).to.deep.equal(['a', 'b']);
       expect(kept).to.deep.equal({ 'keep-last': 1, exempt: 1, hold: 1 });
@@ -147,7 +147,7 @@ describe('a sweep by age', () => {
       );
       await swept({ prefix: 'exempt/a' });
       await bringBack(place, tombstonesOf(place, 'exempt/a'));
-      await hold(['held/z']);
+      await holdElsewhere(place, ['held/z']);
       temp.write('young/m', 'young', 2 * DAY);
       const guards = { minimumAge: 5 * DAY, isProtected: matcher(['protected/a']) };
       const { keys } = await swept({ unit: 'directory' }, { guards });
@@ -184,8 +184,8 @@ describe('a sweep by age', () => {
 
     it('keeps what a hold covers: by key, by prefix, and everything by one that can’t be read', async () => {
       files({ a: 9, 'logs/b': 9, 'logs2/c': 9 });
-      await hold(['a']);
-      await hold('logs/');
+      await holdElsewhere(place, ['a']);
+      await holdElsewhere(place, 'logs/', { nth: 2 });
       expect((await swept({})).keys).to.deep.equal(['logs2/c']);
       files({ d: 9 });
       temp.write('.tombstoned/holds/h-cut-short.json', '{"id":"h-c');
@@ -269,22 +269,4 @@ describe('a sweep by age', () => {
     expect(filesBelow(temp.root)).to.deep.equal(before);
     expect(allTombstones(place)).to.deep.equal([]);
   });
-
-  let holds = 0;
-
-  /** A hold of an operator's, on keys or on a prefix. */
-  async function hold(on: string[] | string): Promise<void> {
-    await createHold(place.store.control, {
-      id: `h-20261122T101500123Z-00000${holds++}`,
-      kind: 'hold',
-      blocks: 'sweep',
-      scope: typeof on === 'string' ? { by: 'prefix', prefix: on } : { by: 'keys', keys: on },
-      until: temp.clock.wall + HOUR,
-      reason: 'spec',
-      by: 'spec',
-      host: 'spec',
-      createdAt: '2026-11-22T10:15:00.123Z',
-      problem: null,
-    });
-  }
 });

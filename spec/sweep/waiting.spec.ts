@@ -8,7 +8,6 @@ import { isoTime } from '../../lib/domain/clock.ts';
 import { exitCodeOf, TombstonedError } from '../../lib/domain/errors.ts';
 import { matcher } from '../../lib/policy/glob.ts';
 import type { Place } from '../../lib/run/place.ts';
-import { createHold } from '../../lib/store/holds.ts';
 import { type ApproveOptions, type ApproveResult, approve, reject } from '../../lib/sweep/approve.ts';
 import type { SweepResult } from '../../lib/sweep/sweep.ts';
 import { tidyWaiting, waitingOf } from '../../lib/sweep/waiting.ts';
@@ -18,6 +17,7 @@ import {
   bringBack,
   FAST,
   filesBelow,
+  holdElsewhere,
   revisionOfFile,
   sweepOld,
   tombstonesOf,
@@ -84,21 +84,6 @@ describe('a plan over a limit', () => {
     );
     if (error instanceof TombstonedError) return error;
     throw new Error(`it ended in ${String(error)}`);
-  }
-
-  async function hold(key: string): Promise<void> {
-    await createHold(place.store.control, {
-      id: 'h-20261122T101500123Z-000001',
-      kind: 'hold',
-      blocks: 'sweep',
-      scope: { by: 'keys', keys: [key] },
-      until: temp.clock.wall + HOUR,
-      reason: 'spec',
-      by: 'spec',
-      host: 'spec',
-      createdAt: '2026-11-22T10:15:00.123Z',
-      problem: null,
-    });
   }
 
   describe('when it is filed', () => {
@@ -291,7 +276,7 @@ describe('a plan over a limit', () => {
     it('waits on while a hold keeps some, and moves those when it is approved again', async () => {
       files('a', 'b', 'c');
       const id = await filed();
-      await hold('b');
+      await holdElsewhere(place, ['b']);
       const first = await approved(id);
       expect(first).to.include({ outcome: 'waits', moved: 2, left: 1 });
       expect(waiting().map(({ sweep }) => sweep)).to.deep.equal([id]);
