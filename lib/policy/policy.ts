@@ -35,6 +35,8 @@ export interface Limits {
   readonly maxBytes: number | null;
 }
 
+export const NO_LIMITS: Limits = { maxObjects: null, maxFraction: null, maxBytes: null };
+
 /** Which limit a plan is over, in words; null when it is within all. */
 export function overLimit(
   limits: Limits,

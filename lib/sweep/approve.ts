@@ -6,14 +6,14 @@ import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { commonPrefix } from '../domain/key.ts';
-import type { Policy } from '../policy/policy.ts';
+import { NO_LIMITS, type Policy } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
 import type { Place } from '../run/place.ts';
 import { checkPlace, inRun, type Run } from '../run/run.ts';
 import type { SweepLedger } from './ledger-thread.ts';
 import { BATCH } from './move.ts';
 import { type PolicyPlan, planPolicy } from './plan.ts';
-import { addToPlan, lookAtLines, noteMoved } from './requested-lines.ts';
+import { addToPlan, isForNow, lookAtLines, noteMoved } from './requested-lines.ts';
 import { copiesOf, finishRequests } from './requests.ts';
 import {
   inLedger,
@@ -158,7 +158,7 @@ async function approveIn(
     if (!isStopped) throw error;
     isCut = true;
   }
-  const left = sum(kept, LEFT) + counts.failed;
+  const left = keptForNow(kept) + counts.failed;
   const result = { plan, ...counts, plannedBytes, kept, left, isCut, problems };
   if (options.dryRun) {
     end(place, run, n, true);
@@ -199,11 +199,10 @@ async function planAgain(
   { plan, policy, options }: { plan: WaitingPlan; policy: Policy; options: ApproveOptions },
 ): Promise<PlannedAgain> {
   const movedBefore = place.catalog.sweeps.get(plan.sweep)?.moved ?? 0;
-  const limits = { maxObjects: null, maxFraction: null, maxBytes: null };
   const { guards, signal, onListed, onRefusal = () => undefined } = options;
   const asked = {
     sweep: n,
-    policy: { ...policy, limits },
+    policy: { ...policy, limits: NO_LIMITS },
     guards,
     approved: plan.n,
     onRefusal,
@@ -255,11 +254,9 @@ async function tellDecided(
   }
 }
 
-/** What a claim keeps for a while, or could not be moved: it may go when the plan is approved again. */
-const LEFT = ['hold', 'lease', 'fence', 'error'] as const satisfies KeptReason[];
-
-function sum(kept: ReadonlyMap<KeptReason, number>, reasons: readonly KeptReason[]): number {
-  return reasons.reduce((count, reason) => count + (kept.get(reason) ?? 0), 0);
+/** How many are kept by what may be over when the plan is approved again. */
+function keptForNow(kept: ReadonlyMap<KeptReason, number>): number {
+  return [...kept].reduce((sum, [reason, count]) => (isForNow(reason) ? sum + count : sum), 0);
 }
 
 function beginDry({ catalog, row, clock, random }: Place, run: Run): number {

@@ -5,7 +5,7 @@ import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
-import type { DropIn, Guards, Policy } from '../policy/policy.ts';
+import { type DropIn, type Guards, NO_LIMITS, type Policy } from '../policy/policy.ts';
 import { reasonOf } from '../run/claims.ts';
 import { isNews } from '../run/news.ts';
 import type { Place } from '../run/place.ts';
@@ -237,11 +237,10 @@ export function blockedText(
 /** The policies, with a directory, that requests were taken for and the config has no more. */
 function orphansOf(place: Place, { knownDropIns }: SweepOptions): DropIn[] {
   if (knownDropIns === undefined) return [];
-  const limits = { maxObjects: null, maxFraction: null, maxBytes: null };
   return orphanedRequests(place, knownDropIns).map(({ policy: name, directory }) => ({
     name,
     directory,
-    limits,
+    limits: NO_LIMITS,
   }));
 }
 
