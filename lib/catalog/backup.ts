@@ -1,7 +1,7 @@
 import { chmodSync, closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
-import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
+import { errnoOf, messageWithCode, TombstonedError } from '../domain/errors.ts';
 import { catalogError } from './database.ts';
 
 /** How many pages of the database are copied before others get a turn. */
@@ -46,15 +46,11 @@ export async function backupDatabase(
 function unwritten(target: string, error: unknown): unknown {
   if (error instanceof TombstonedError) return error;
   const code = errnoOf(error) ?? '';
-  return new TombstonedError(
-    'failed',
-    `the backup ${target} can't be written: ${messageOf(error)} (${code})`,
-    {
-      key: target,
-      hint: HINTS[code] ?? 'look at the disk; the catalog itself is not touched',
-      cause: error,
-    },
-  );
+  return new TombstonedError('failed', `the backup ${target} can't be written: ${messageWithCode(error)}`, {
+    key: target,
+    hint: HINTS[code] ?? 'look at the disk; the catalog itself is not touched',
+    cause: error,
+  });
 }
 
 const HINTS: Readonly<Record<string, string>> = {

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
-import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
+import { errnoOf, messageWithCode, TombstonedError } from '../domain/errors.ts';
 import { hashOfValues } from './log-chain.ts';
 import { MIGRATIONS } from './migrations.ts';
 
@@ -345,8 +345,8 @@ export function catalogError(file: string, error: unknown): unknown {
   const code = errnoOf(error);
   if (code === undefined) return error;
   const family = Object.keys(HINTS).find((name) => code === name || code.startsWith(`${name}_`));
-  const what = code === 'SQLITE_IOERR_SHMSIZE' ? 'the disk is full' : messageOf(error);
-  return new TombstonedError('failed', `the catalog ${file}: ${what} (${code})`, {
+  const what = code === 'SQLITE_IOERR_SHMSIZE' ? `the disk is full (${code})` : messageWithCode(error);
+  return new TombstonedError('failed', `the catalog ${file}: ${what}`, {
     key: file,
     hint: family === undefined ? undefined : HINTS[family],
     cause: error,

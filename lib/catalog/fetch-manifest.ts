@@ -1,5 +1,5 @@
 import Database from 'better-sqlite3';
-import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
+import { errnoOf, messageWithCode, TombstonedError } from '../domain/errors.ts';
 import { asNumber, asText, type Row } from './sql.ts';
 
 /** `PRAGMA application_id` of a manifest: "TMBF". */
@@ -193,7 +193,7 @@ function manifestError(file: string, error: unknown): unknown {
     });
   }
   const isDamaged = code.startsWith('SQLITE_CORRUPT') || code.startsWith('SQLITE_NOTADB');
-  return new TombstonedError('failed', `the fetch's manifest ${file}: ${messageOf(error)} (${code})`, {
+  return new TombstonedError('failed', `the fetch's manifest ${file}: ${messageWithCode(error)}`, {
     key: file,
     hint: isDamaged
       ? 'fetch into another directory: what is whole in this one can no longer be told'

@@ -64,6 +64,13 @@ export function messageOf(error: unknown): string {
   return text.replaceAll(/\s*[\n\r]\s*/g, ' ');
 }
 
+/** The message of whatever was thrown, with its errno name or SQLite code, once. */
+export function messageWithCode(error: unknown): string {
+  const text = messageOf(error);
+  const code = errnoOf(error);
+  return code === undefined || text.startsWith(`${code}:`) ? text : `${text} (${code})`;
+}
+
 /** The errno name (`ENOENT`, …) or SQLite code of whatever was thrown. */
 export function errnoOf(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;

@@ -6,6 +6,7 @@ import {
   errnoOf,
   exitCodeOf,
   messageOf,
+  messageWithCode,
   TombstonedError,
   worstExitCode,
 } from '../../lib/domain/errors.ts';
@@ -112,5 +113,20 @@ describe('the reasons to keep something', () => {
     const words =
       'window lease hold exempt fence clock limit owner protected too-young keep-last no-policy coverage object-lock changed error';
     expect(KEPT_REASONS.join(' ')).to.equal(words);
+  });
+});
+
+describe('a message with its code', () => {
+  it('has that once', () => {
+    let thrown: unknown;
+    try {
+      statSync('/no/such/file');
+    } catch (error) {
+      thrown = error;
+    }
+    expect(messageWithCode(thrown)).to.match(/^ENOENT: no such file[^(]*$/);
+    const full = Object.assign(new Error('database or disk is full'), { code: 'SQLITE_FULL' });
+    expect(messageWithCode(full)).to.equal('database or disk is full (SQLITE_FULL)');
+    expect(messageWithCode(new Error('a'))).to.equal('a');
   });
 });
