@@ -84,12 +84,12 @@ function planSays(place: OpenPlace, plan: WaitingPlan, live: LiveObject, who: st
   const ctl = ctlOf(place.config.name);
   const approve = `${ctl} approve ${sweep}`;
   const then = revisionIn(place, plan, live.key);
-  const waits = `its plan ${sweep} waits for approval until ${isoTime(expiresAt)}`;
+  const waits = `plan ${sweep} waits for approval until ${isoTime(expiresAt)}`;
   if (then === undefined) {
     return {
       reason: 'limit',
       until: null,
-      detail: `${who} is over a limit (${over}), and ${waits}; this object is not in it, and goes with a later one`,
+      detail: `${who} is over a limit (${over}), and its ${waits}; this object is not in it, and goes with a later one`,
       change: `${approve}, or ${ctl} reject ${sweep}`,
     };
   }
@@ -97,14 +97,14 @@ function planSays(place: OpenPlace, plan: WaitingPlan, live: LiveObject, who: st
     return {
       reason: 'changed',
       until: null,
-      detail: `${waits.replace('its plan', 'plan')} and names it as ${revisionText(then)}; it is ${revisionText(live.revision)} now, so an approval leaves it`,
+      detail: `${waits} and names it as ${revisionText(then)}; it is ${revisionText(live.revision)} now, so an approval leaves it`,
       change: `${approve}, or ${ctl} reject ${sweep}: the sweep after that plans it as it is`,
     };
   }
   return {
     reason: 'limit',
     until: null,
-    detail: `${who} is over a limit (${over}), and ${waits}`,
+    detail: `${who} is over a limit (${over}), and its ${waits}`,
     change: approve,
   };
 }
