@@ -1,6 +1,6 @@
 import { isoTime } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
-import { isPlainId } from '../domain/ids.ts';
+import { idOfFile, isPlainId } from '../domain/ids.ts';
 import { buryLease } from '../run/leases.ts';
 import { type Fence, listFences, readFence, runOfFence, takeDownFence } from '../store/fences.ts';
 import { isBroken, leaseName, listLeases, markBroken, readLease } from '../store/leases.ts';
@@ -36,7 +36,7 @@ export async function breakLease(
   const { control } = store;
   const { names } = await listLeases(control);
   const name = names.find((one) => one === text || one === leaseName(text));
-  const id = text.replace(/\.json$/, '');
+  const id = idOfFile(text);
   const isId = isPlainId(id, 'l');
   const lease = name === undefined ? undefined : await readLease(control, name);
   if (name === undefined || lease === undefined) {

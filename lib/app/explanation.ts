@@ -1,6 +1,6 @@
 import type { CachedHold } from '../catalog/holds.ts';
 import { TombstonedError } from '../domain/errors.ts';
-import { splitPendingName } from '../domain/ids.ts';
+import { idOfFile, splitPendingName } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { isBelowPrefix, type Key, printable } from '../domain/key.ts';
 import type { State } from '../domain/state.ts';
@@ -103,7 +103,7 @@ export function becauseOfHold(
   byHand: string | null,
 ): Because {
   const { name, kind, until } = hold;
-  const release = `${ctl} release ${shellWord(name.replace(/\.json$/, ''))}`;
+  const release = `${ctl} release ${shellWord(idOfFile(name))}`;
   const detail = holdText(hold);
   if (kind === 'hold') return { reason: 'hold', until, detail, change: release };
   const change = byHand === null ? 'it ends by itself' : `it ends by itself; until then ${byHand}`;
@@ -120,7 +120,7 @@ export function becauseOfLease(standing: LeaseStanding, ctl: string): Because {
 
 /** What a fence says: a batch is about the object right now, or was when its process died. */
 export function becauseOfFence(standing: FenceStanding, ctl: string): Because {
-  const id = shellWord(standing.fence.name.replace(/\.json$/, ''));
+  const id = shellWord(idOfFile(standing.fence.name));
   const command = `${ctl} fence break ${id} --reason TEXT`;
   return {
     reason: 'fence',

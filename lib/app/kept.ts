@@ -2,6 +2,7 @@ import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { CachedHold } from '../catalog/holds.ts';
 import type { Tombstone } from '../catalog/tombstones.ts';
 import type { Clock } from '../domain/clock.ts';
+import { idOfFile } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
 import { whyNotTrusted } from '../run/clock.ts';
@@ -118,7 +119,7 @@ export function keptDetail(one: KeptBecause): { readonly by: string | null; read
       return { by: null, detail: one.detail };
     case 'hold':
     case 'exempt': {
-      const by = one.hold.name.replace(/\.json$/, '');
+      const by = idOfFile(one.hold.name);
       return { by, detail: holdText(one.hold) };
     }
     case 'lease':

@@ -1,7 +1,7 @@
 import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { CachedHold } from '../catalog/holds.ts';
 import { type FileLock, runLockFile, takeDeadLock } from '../catalog/run-lock.ts';
-import { isPlainId } from '../domain/ids.ts';
+import { idOfFile, isPlainId } from '../domain/ids.ts';
 import { formatDuration } from '../domain/quantities.ts';
 import { isDead, leaseText, stillFor } from '../run/leases.ts';
 import type { Place } from '../run/place.ts';
@@ -157,7 +157,7 @@ export function holdText({
   problem,
 }: Pick<CachedHold, 'name' | 'kind' | 'reason' | 'by' | 'problem'>): string {
   if (problem !== null) return `.tombstoned/holds/${name} ${problem}: it is a hold on everything`;
-  const id = name.replace(/\.json$/, '');
+  const id = idOfFile(name);
   return kind === 'exempt' ? `policies leave it alone: ${reason} (${id})` : `hold ${id} of ${by}: ${reason}`;
 }
 

@@ -1,10 +1,11 @@
 import type { FenceStanding } from '../app/standing-claims.ts';
+import { idOfFile } from '../domain/ids.ts';
 
 /** A fence as `--json` has it. */
 export function fenceObject({ fence, run, life, age }: FenceStanding) {
   const { name, owner, kind, prefixes, startedAt, problem } = fence;
   return {
-    id: name.replace(/\.json$/, ''),
+    id: idOfFile(name),
     run,
     kind,
     catalog: owner?.catalog ?? null,

@@ -1,5 +1,6 @@
 import { holdText, type LeaseStanding, leaseDetail } from '../app/standing-claims.ts';
 import { isoTime } from '../domain/clock.ts';
+import { idOfFile } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import { type Keeper, keeperText, reasonOf } from '../run/claims.ts';
@@ -54,7 +55,7 @@ export class Keepers {
 
 function nameOf(keeper: Keeper): string {
   if (keeper.as === 'run') return keeper.run;
-  return keeper.as === 'lease' ? keeper.lease.id : keeper.hold.name.replace(/\.json$/, '');
+  return keeper.as === 'lease' ? keeper.lease.id : idOfFile(keeper.hold.name);
 }
 
 function endOf(keeper: Keeper): string | null {

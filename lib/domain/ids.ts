@@ -113,3 +113,8 @@ export function splitPendingName(name: string): { key: Key; id: string } | undef
   const id = name.slice(cut + 1);
   return key === undefined || parseTombstoneId(id) === undefined ? undefined : { key, id };
 }
+
+/** The id of a lease, fence or hold, by the name of its file; a name that is no such one stays as it is. */
+export function idOfFile(name: string): string {
+  return name.replace(/\.json$/, '');
+}

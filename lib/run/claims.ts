@@ -1,4 +1,5 @@
 import type { CachedHold } from '../catalog/holds.ts';
+import { idOfFile } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { Lease } from '../store/leases.ts';
 import { leaseOn, leaseText } from './leases.ts';
@@ -55,5 +56,5 @@ export function keeperText(keeper: Keeper): string {
   if (keeper.as === 'lease') return leaseText(keeper.lease);
   if (keeper.as === 'run') return `run ${keeper.run}, which has begun to move it`;
   const { name, kind, reason } = keeper.hold;
-  return `${kind === 'exempt' ? 'exemption' : 'hold'} ${name.replace(/\.json$/, '')}: ${reason}`;
+  return `${kind === 'exempt' ? 'exemption' : 'hold'} ${idOfFile(name)}: ${reason}`;
 }

@@ -1,4 +1,5 @@
 import { TombstonedError } from '../domain/errors.ts';
+import { idOfFile } from '../domain/ids.ts';
 import { quote } from '../domain/key.ts';
 import { isTexts, line, parseObject, textOf } from './control-json.ts';
 import type { ControlSpace } from './store.ts';
@@ -82,7 +83,7 @@ const ISO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/;
 function parseHold(name: string, body: Buffer): Hold {
   const json = parseObject(body);
   const strictest = (problem: string): Hold => ({
-    id: name.replace(/\.json$/, ''),
+    id: idOfFile(name),
     kind: 'hold',
     blocks: 'sweep',
     scope: { by: 'prefix', prefix: '' },

@@ -1,4 +1,4 @@
-import { isPlainId } from '../domain/ids.ts';
+import { idOfFile, isPlainId } from '../domain/ids.ts';
 import { isBelowPrefix } from '../domain/key.ts';
 import { isInteger, isTexts, line, parseObject, textOf } from './control-json.ts';
 import type { ControlSpace } from './store.ts';
@@ -101,7 +101,7 @@ function parseLease(name: string, body: Buffer): Lease {
   const { id, holder, host, pid, prefixes, blocks, ttlSeconds, acquiredAt, renewal } = json ?? {};
   const strictest = (problem: string): Lease => ({
     name,
-    id: name.replace(/\.json$/, ''),
+    id: idOfFile(name),
     holder: textOf(holder),
     host: textOf(host),
     pid: isInteger(pid) ? pid : 0,

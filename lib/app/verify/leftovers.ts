@@ -2,7 +2,7 @@ import { lockedRuns } from '../../catalog/left-locks.ts';
 import { type FileLock, runLockFile, takeDeadLock } from '../../catalog/run-lock.ts';
 import { isoTime } from '../../domain/clock.ts';
 import { messageOf } from '../../domain/errors.ts';
-import { plainIdTime } from '../../domain/ids.ts';
+import { idOfFile, plainIdTime } from '../../domain/ids.ts';
 import { formatDuration } from '../../domain/quantities.ts';
 import { whyNotTrusted } from '../../run/clock.ts';
 import type { Place } from '../../run/place.ts';
@@ -193,7 +193,7 @@ async function* fences(place: Place, remedies: Remedies): AsyncGenerator<Leftove
     if (life === 'running' || first.get(fence.name) !== life) continue;
     // One of a catalog that is not at hand may be at work: nobody here can say.
     if (life === 'elsewhere' && age !== null && age < FRESH_MS) continue;
-    const id = fence.name.replace(/\.json$/, '');
+    const id = idOfFile(fence.name);
     const force = life === 'died' ? '' : ' --force';
     yield told({
       problem: fence.problem === null ? 'left-fence' : 'unclear-fence',

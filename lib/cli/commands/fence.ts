@@ -1,5 +1,6 @@
 import { type BrokenFence, breakFence } from '../../app/break-claims.ts';
 import { type FenceLife, type FenceStanding, fencesIn } from '../../app/standing-claims.ts';
+import { idOfFile } from '../../domain/ids.ts';
 import { printable, quote } from '../../domain/key.ts';
 import { formatDuration } from '../../domain/quantities.ts';
 import { prefixesText, subcommandOf } from '../claim-lines.ts';
@@ -66,7 +67,7 @@ const LIVES = {
 
 function lineOf({ fence, life, age }: FenceStanding, store: string): string {
   const { name, owner, kind, prefixes, startedAt, problem } = fence;
-  const id = name.replace(/\.json$/, '');
+  const id = idOfFile(name);
   if (owner === null) {
     return `${quote(id)}  ${store}  .tombstoned/fences/${name} ${problem ?? ''}: a fence on everything  (${LIVES[life]})`;
   }

@@ -10,6 +10,7 @@ import type { Sweep } from '../../catalog/sweeps.ts';
 import type { WaitingPlan } from '../../catalog/waiting.ts';
 import { selectStores } from '../../config/load.ts';
 import { isoTime, systemClock } from '../../domain/clock.ts';
+import { idOfFile } from '../../domain/ids.ts';
 import { printable } from '../../domain/key.ts';
 import { formatDuration, formatSize } from '../../domain/quantities.ts';
 import { STATES } from '../../domain/state.ts';
@@ -86,7 +87,7 @@ function objectOf(status: StoreStatus, now: number) {
     leases,
     holds,
     pauses: pauses.map(({ name: file, reason, by, until: end, problem }) => ({
-      hold: file.replace(/\.json$/, ''),
+      hold: idOfFile(file),
       reason,
       by,
       until: isoTime(end),
@@ -152,7 +153,7 @@ function textOf(out: Output, status: StoreStatus, now: number): string {
 }
 
 function pauseLine(store: string, hold: CachedHold): string {
-  const id = hold.name.replace(/\.json$/, '');
+  const id = idOfFile(hold.name);
   const command = hold.problem === null ? 'resume' : `release ${shellWord(id)}`;
   const end = hold.until === null ? `until ${ctlOf(store)} ${command}` : `until ${isoTime(hold.until)}`;
   const what = hold.blocks === 'purge' ? 'purged' : 'swept or purged';
@@ -161,7 +162,7 @@ function pauseLine(store: string, hold: CachedHold): string {
 
 function fenceLine({ fence, life, age }: FenceStanding): string {
   const { name, owner, kind, problem } = fence;
-  const id = name.replace(/\.json$/, '');
+  const id = idOfFile(name);
   if (owner === null) return `  fence       ${printable(id)}, over everything: ${problem ?? ''} (${life})`;
   const since = age === null ? '' : `, for ${formatDuration(age)}`;
   return `  fence       ${kind} of ${printable(owner.host)}, pid ${owner.pid}${since}, ${life} (${id})`;
