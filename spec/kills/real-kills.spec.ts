@@ -99,7 +99,8 @@ describe('a daemon that is killed again and again', () => {
     for (const written of [kept, purged]) written.feed(FILES, 'first');
   });
 
-  after(() => {
+  after(function () {
+    this.timeout(60_000); // thousands of files go
     over.abort();
     daemon?.kill('SIGKILL');
     temp.remove();
