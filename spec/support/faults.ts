@@ -161,6 +161,15 @@ export function faultsAt(call: string, at: number): Fault[] {
   return whens.flatMap((when) => [{ at, when, as: 'kill' } as const, { at, when, as: 'fail' } as const]);
 }
 
+/** Where a matrix begins in what it tries a part of: another place in each run. */
+export const SHIFT = Number(process.env['MATRIX_SHIFT'] ?? Date.now() % 1000);
+
+/** Each so-manyth of the faults, and all where MATRIX_WHOLE is set: an odd number meets every kind. */
+export function oneIn<T>(stride: number, faults: readonly T[]): T[] {
+  if (process.env['MATRIX_WHOLE'] !== undefined) return [...faults];
+  return faults.filter((_, i) => (i + SHIFT) % stride === 0);
+}
+
 function errno(name: string): Error {
   return Object.assign(new Error(`EIO: i/o error, ${name}`), { code: 'EIO' });
 }
