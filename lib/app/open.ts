@@ -62,7 +62,8 @@ export async function openPlace(
     // A bucket's own client bounds what it asks.
     const isLocal = config.location.kind === 'local';
     const pace = isLocal ? new Pace(config.throttle, surroundings.clock) : undefined;
-    return { ...surroundings, store, catalog, row, safetyWindow: config.safetyWindow, config, pace };
+    const { format, safetyWindow } = config;
+    return { ...surroundings, store, catalog, row, format, safetyWindow, config, pace };
   } catch (error) {
     store.close();
     throw error;

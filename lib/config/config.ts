@@ -1,3 +1,5 @@
+import type { StoreFormat } from '../domain/store-format.ts';
+
 /** The config as the program uses it (design, section 9): durations in ms, sizes in bytes, defaults applied. */
 export interface Config {
   /** The file it was read from, absolute. */
@@ -30,7 +32,7 @@ export interface StoreConfig {
   /** As it was written. */
   readonly url: string;
   readonly location: StoreLocation;
-  readonly format: 'plain';
+  readonly format: StoreFormat;
   readonly s3: S3Config;
   /** A key prefix that ends in `/`. */
   readonly pendingPrefix: string;

@@ -48,7 +48,8 @@ stores:
     # Where the backups are.
     url: ${scalar(given.url)}
 
-    # What the store holds; plain is any files.
+    # What the store holds: plain is any files, aptos what the backup tools of Aptos-family nodes
+    # write (docs/aptos.md).
     format: ${STORE_DEFAULTS.format}
 
     # Where tombstoned objects wait, below the store. Fixed once the store is in use.

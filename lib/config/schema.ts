@@ -119,11 +119,6 @@ function policyType<const T extends PolicyConfig['type']>(type: T) {
   });
 }
 
-function readFormat(value: unknown): 'plain' | Refusal | undefined {
-  if (value === 'plain') return value;
-  return value === 'aptos' ? new Refusal('format aptos is not supported by this version') : undefined;
-}
-
 const PREFIX = 'the beginning of keys, such as logs/';
 const NAME_FORM = 'a name of small letters, digits, ".", "_" and "-", such as mainnet';
 
@@ -202,7 +197,7 @@ const store = v.pipe(
       const location = readStoreUrl(value);
       return typeof location === 'string' ? new Refusal(location) : { url: value, location };
     }),
-    format: v.exactOptional(member('plain', readFormat)),
+    format: v.exactOptional(oneOf('plain', 'aptos')),
     s3: v.exactOptional(s3),
     pendingPrefix: v.exactOptional(
       member('a key prefix that ends in "/", such as pending_deletion/', readPendingPrefix),

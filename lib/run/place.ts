@@ -1,6 +1,7 @@
 import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { Clock } from '../domain/clock.ts';
 import type { RandomSource } from '../domain/ids.ts';
+import type { StoreFormat } from '../domain/store-format.ts';
 import type { Store } from '../store/store.ts';
 import type { Pace } from './pace.ts';
 
@@ -31,6 +32,8 @@ export interface Place {
   readonly catalog: Catalog;
   /** The store as the catalog knows it. */
   readonly row: StoreRow;
+  /** What the store holds, as the config says. */
+  readonly format: StoreFormat;
   /** Today's safety window, ms. */
   readonly safetyWindow: number;
   readonly clock: Clock;

@@ -79,6 +79,7 @@ export async function memoryPlace(): Promise<BucketInMemory> {
     store,
     catalog,
     row,
+    format: 'plain',
     safetyWindow: 7 * DAY,
     clock,
     random: seeded(7),

@@ -352,11 +352,10 @@ describe('a bad config is refused in one line', () => {
       `stores[0].url: ${URL}, got "/srv/my backups": write file:///srv/my%20backups`,
     ],
     [
-      'a format of a later version',
-      withStore({ format: 'aptos' }),
-      'stores[0].format: format aptos is not supported by this version',
+      'an unknown format',
+      withStore({ format: 'zip' }),
+      'stores[0].format: expected plain or aptos, got "zip"',
     ],
-    ['an unknown format', withStore({ format: 'zip' }), 'stores[0].format: expected plain, got "zip"'],
     [
       'an endpoint without a scheme',
       withStore({ s3: { endpoint: 'host:9000' } }),

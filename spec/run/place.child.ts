@@ -54,7 +54,17 @@ function open(): Place {
   });
   const actor = { ...ACTOR, pid: process.pid };
   const report: Place['report'] = (_, message) => say({ message });
-  return { store, catalog, row, safetyWindow: 7 * DAY, clock, random: seeded(process.pid), actor, report };
+  return {
+    store,
+    catalog,
+    row,
+    format: 'plain',
+    safetyWindow: 7 * DAY,
+    clock,
+    random: seeded(process.pid),
+    actor,
+    report,
+  };
 }
 
 /** What a sweep moved, or that it ended because the store is another catalog's by now. */

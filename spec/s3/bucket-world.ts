@@ -136,6 +136,7 @@ export class BucketWorld implements Disposable {
         store,
         catalog: faults.catalog(catalog),
         row,
+        format: 'plain',
         safetyWindow: this.window,
         clock: own,
         random: seeded(seed),

@@ -211,6 +211,7 @@ export class SteppedWorld {
       store,
       catalog: process.faults.catalog(catalog),
       row,
+      format: 'plain',
       safetyWindow: this.window,
       clock,
       random: process.random,

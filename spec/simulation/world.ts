@@ -139,6 +139,7 @@ export class World {
       store: this.store(process),
       catalog: steppedCatalog(inner, process),
       row,
+      format: 'plain',
       safetyWindow: this.setting.window,
       clock: process.clock,
       random: process.random,

@@ -85,7 +85,10 @@ async function inPlace(directory: string, seed: number, deed: Deed): Promise<Cam
     });
     const access = 'write';
     const store = LocalStore.open({ path: root, pendingPrefix: 'pending_deletion/', access, clock, fs });
-    return await doneIn({ ...surroundings, store, catalog, row, safetyWindow: 7 * DAY }, deed);
+    return await doneIn(
+      { ...surroundings, store, catalog, row, format: 'plain', safetyWindow: 7 * DAY },
+      deed,
+    );
   } catch (error) {
     const code = error instanceof TombstonedError ? error.code : 'none';
     return { error: { code, message: messageOf(error) } };

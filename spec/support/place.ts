@@ -6,6 +6,7 @@ import { Catalog } from '../../lib/catalog/catalog.ts';
 import { storeConfigFromUrl } from '../../lib/config/store-url.ts';
 import type { Clock } from '../../lib/domain/clock.ts';
 import type { RandomSource } from '../../lib/domain/ids.ts';
+import type { StoreFormat } from '../../lib/domain/store-format.ts';
 import { agePolicy } from '../../lib/policy/age.ts';
 import { matcher } from '../../lib/policy/glob.ts';
 import type { Guards, Policy } from '../../lib/policy/policy.ts';
@@ -81,6 +82,7 @@ export class TempPlace {
   readonly clock = new DrivenClock();
   readonly talk: string[] = [];
   window = 7 * DAY;
+  format: StoreFormat = 'plain';
   #open: Place[] = [];
 
   private constructor(parent: string) {
@@ -151,6 +153,7 @@ export class TempPlace {
       store,
       catalog,
       row,
+      format: this.format,
       safetyWindow: this.window,
       clock: this.clock,
       random: seeded(wrap.seed ?? 7),

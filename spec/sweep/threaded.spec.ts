@@ -106,7 +106,15 @@ describe('a large sweep, whose catalog is written by a thread', function () {
     });
     const surroundings = realSurroundings(() => undefined);
     const store = await openForReading(storeConfigFromUrl(temp.url));
-    const place = { ...surroundings, store, catalog: elsewhere, row, safetyWindow: 0, isThreaded: true };
+    const place = {
+      ...surroundings,
+      store,
+      catalog: elsewhere,
+      row,
+      format: 'plain' as const,
+      safetyWindow: 0,
+      isThreaded: true,
+    };
     const ledger = new SweepLedger(place, 1);
     try {
       const item = {

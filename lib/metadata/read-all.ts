@@ -1,0 +1,222 @@
+import { finished } from 'node:stream/promises';
+import { type MetadataFile, readMetadataFile } from '../aptos/metadata-file.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
+import { compareKeys, type Key, printable } from '../domain/key.ts';
+import { type Revision, sameRevision } from '../domain/revision.ts';
+import type { OpenObject, Store } from '../store/store.ts';
+import { isMetadataKey, METADATA_PREFIX } from './names.ts';
+
+export interface ReadAllOptions {
+  /** Of the keys; `metadata/` unless set. */
+  readonly prefix?: string | undefined;
+  /** How many files are opened and read at once. */
+  readonly concurrency: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Told what else is below the prefix: keys that are no `*.meta` of that directory. Nothing of them is read. */
+  readonly onOther?: ((key: string) => void) | undefined;
+}
+
+/** A live metadata file, as it was when it was read; or why it says nothing that can be relied on. */
+export type ReadMetadata =
+  | {
+      readonly key: Key;
+      readonly revision: Revision;
+      /** Bytes. */
+      readonly size: number;
+      /** ms since 1970. */
+      readonly modifiedAt: number;
+      readonly file: MetadataFile;
+      readonly error?: undefined;
+    }
+  | Unread;
+
+/** A pending copy of a metadata file, or why it says nothing that can be relied on. */
+export type ReadPending =
+  | {
+      readonly key: Key;
+      /** The tombstone's. */
+      readonly id: string;
+      readonly revision: Revision;
+      readonly size: number;
+      readonly file: MetadataFile;
+      readonly error?: undefined;
+    }
+  | (Unread & { readonly id: string | null });
+
+interface Unread {
+  /** Its name in the store, which is no key where it can be none. */
+  readonly key: string;
+  /** As it was listed; null where it is no object. */
+  readonly revision: Revision | null;
+  /** Names the file. */
+  readonly error: TombstonedError;
+  readonly file?: undefined;
+}
+
+/**
+ * Reads all live `metadata/*.meta`, some at once, and gives them in key order. One that is malformed, cut
+ * short, no object, changed or gone since it was listed, or can't be read, is an error in its place: none is
+ * passed over. Throws where the listing is not complete. Holds what was listed, and the contents of few.
+ */
+export async function* readAll(store: Store, options: ReadAllOptions): AsyncGenerator<ReadMetadata> {
+  const { prefix = METADATA_PREFIX, signal, onOther } = options;
+  const wanted: Wanted<ReadMetadata>[] = [];
+  for await (const page of store.list(prefix, signal)) {
+    signal?.throwIfAborted();
+    for (const item of page) {
+      if (item.type === 'refused') {
+        const { path, why } = item;
+        const error = noObject(path, why);
+        wanted.push({
+          key: path,
+          size: 0,
+          open: rejecting(error),
+          as: () => ({ key: path, revision: null, error }),
+        });
+      } else if (isMetadataKey(item.key, prefix)) {
+        const { key, revision, size, modifiedAt } = item;
+        wanted.push({
+          key,
+          size,
+          open: async () => asListed(key, revision, await store.openLive(key)),
+          as: ({ file, error }) =>
+            file === undefined ? { key, revision, error } : { key, revision, size, modifiedAt, file },
+        });
+      } else onOther?.(item.key);
+    }
+  }
+  yield* inOrder(wanted, options);
+}
+
+/** Reads all pending copies of such files, as `readAll` does, in the order of their keys and ids. */
+export async function* readAllPending(store: Store, options: ReadAllOptions): AsyncGenerator<ReadPending> {
+  const { prefix = METADATA_PREFIX, signal, onOther } = options;
+  const wanted: Wanted<ReadPending>[] = [];
+  for await (const page of store.listPending(prefix, signal)) {
+    signal?.throwIfAborted();
+    for (const item of page) {
+      if (item.type === 'refused') {
+        const { path, why } = item;
+        const error = noObject(path, why);
+        const unread = { key: path, id: null, revision: null, error };
+        wanted.push({ key: path, size: 0, open: rejecting(error), as: () => unread });
+      } else if (isMetadataKey(item.key, prefix)) {
+        const {
+          key,
+          id,
+          copy: { revision, size },
+        } = item;
+        wanted.push({
+          key,
+          id,
+          size,
+          open: async () => asListed(key, revision, await store.openPending(key, id)),
+          as: ({ file, error }) =>
+            file === undefined ? { key, id, revision, error } : { key, id, revision, size, file },
+        });
+      } else onOther?.(item.key);
+    }
+  }
+  yield* inOrder(wanted, options);
+}
+
+type Read =
+  | { readonly file: MetadataFile; readonly error?: undefined }
+  | { readonly file?: undefined; readonly error: TombstonedError };
+
+interface Wanted<Result> {
+  readonly key: string;
+  readonly id?: string;
+  readonly size: number;
+  readonly open: () => Promise<OpenObject>;
+  readonly as: (read: Read) => Result;
+}
+
+/** Bytes from which on a file is not read before its turn, so that what is read ahead stays small. */
+const LARGE = 256 * 1024;
+
+/** Bytes of small files are read ahead, some at once; each is understood when its turn comes. */
+async function* inOrder<Result>(
+  wanted: Wanted<Result>[],
+  { concurrency, signal }: ReadAllOptions,
+): AsyncGenerator<Result> {
+  wanted.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(a.id ?? '', b.id ?? ''));
+  const ahead: (Promise<Bytes> | undefined)[] = [];
+  for (const [turn, one] of wanted.entries()) {
+    signal?.throwIfAborted();
+    while (ahead.length < Math.max(concurrency, 1)) {
+      const next = wanted[turn + ahead.length];
+      if (next === undefined) break;
+      ahead.push(next.size < LARGE ? bytesOf(next) : undefined);
+    }
+    yield one.as(await understood(one, await ahead.shift()));
+  }
+}
+
+type Bytes = { readonly bytes: Buffer } | { readonly failure: unknown };
+
+/** All bytes of a small file. Never rejects: it is read before anybody asks for it. */
+async function bytesOf({ open }: Wanted<unknown>): Promise<Bytes> {
+  try {
+    const object = await open();
+    if (object.readAll !== undefined) return { bytes: object.readAll() };
+    const chunks: Buffer[] = [];
+    const stream = object.read();
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    await finished(stream);
+    return { bytes: Buffer.concat(chunks) };
+  } catch (error) {
+    return { failure: error };
+  }
+}
+
+/** Reads a file from its bytes, or, where it is too large for that, from the store. */
+async function understood({ key, open }: Wanted<unknown>, ahead: Bytes | undefined): Promise<Read> {
+  try {
+    if (ahead !== undefined && 'failure' in ahead) throw ahead.failure;
+    if (ahead !== undefined) return { file: await readMetadataFile(key, inOnePiece(ahead.bytes)) };
+    const object = await open();
+    const stream = object.read();
+    try {
+      return { file: await readMetadataFile(key, stream) };
+    } finally {
+      stream.destroy();
+    }
+  } catch (error) {
+    return { error: error instanceof TombstonedError ? error : unreadable(key, error) };
+  }
+}
+
+async function* inOnePiece(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes;
+}
+
+/** What was opened, if it is what was listed. */
+function asListed(key: Key, revision: Revision, object: OpenObject | undefined): OpenObject {
+  if (object !== undefined && sameRevision(object.revision, revision)) return object;
+  object?.close();
+  const what = object === undefined ? 'has gone' : 'was changed';
+  throw new TombstonedError('failed', `${printable(key)} ${what} since it was listed`, {
+    key,
+    hint: 'run it again: something else moves or writes metadata files meanwhile',
+  });
+}
+
+function rejecting(error: TombstonedError): () => Promise<never> {
+  return async () => Promise.reject(error);
+}
+
+function noObject(path: string, why: string): TombstonedError {
+  return new TombstonedError('failed', `${printable(path)} is no object, and was not read: ${why}`, {
+    key: path,
+    hint: 'move it away, or put a file in its place',
+  });
+}
+
+function unreadable(key: string, cause: unknown): TombstonedError {
+  return new TombstonedError('failed', `${printable(key)} can't be read: ${messageOf(cause)}`, {
+    key,
+    hint: 'it counts as neither there nor gone',
+    cause,
+  });
+}
