@@ -203,7 +203,9 @@ function asListed(key: Key, revision: Revision, object: OpenObject | undefined):
 }
 
 function rejecting(error: TombstonedError): () => Promise<never> {
-  return async () => Promise.reject(error);
+  return async () => {
+    throw error;
+  };
 }
 
 function noObject(path: string, why: string): TombstonedError {

@@ -52,7 +52,6 @@ describe('reading all metadata files of a store', () => {
   }
 
   it('gives each live file in key order, with its lines, size, time and revision', async () => {
-    const written = temp.clock.wall;
     temp.write('metadata/transaction_0-9.meta', text(transactions(0, 9)), DAY);
     temp.write('metadata/epoch_ending_0-0.meta', text(epoch([0, 0], [0, 4])));
     temp.write('metadata/b.meta', text(transactions(0, 9), epoch([0, 0], [0, 4])));
@@ -64,9 +63,10 @@ describe('reading all metadata files of a store', () => {
     ]);
     const last = all[2];
     if (last?.file === undefined) throw new Error('it was not read');
-    expect(last.modifiedAt).to.equal(written - DAY);
-    expect(last.size).to.equal(text(transactions(0, 9)).length);
-    expect(last.revision).to.deep.equal((await place.store.head(last.key))?.revision);
+    const { key, size, modifiedAt, revision } = last;
+    expect(await place.store.head(key))
+      .to.include({ size, modifiedAt })
+      .and.deep.include({ revision });
   });
 
   it('names each file that says nothing to rely on, in its place, and reads the others', async () => {
