@@ -15,7 +15,7 @@ import { versionsOf } from './versions.ts';
 const OTHERS = 10;
 const PAGE = 1000;
 /** How many pages are removed at the same time: servers take the names of one request one after the other. */
-const PAGES = 4;
+const PAGES = 6;
 
 /** How many copies a batch has at the most for all of it to be removed at once. */
 export const REMOVED_AT_ONCE = PAGE * PAGES;
@@ -27,6 +27,15 @@ interface Named {
 
 /** What is to be removed of it now. */
 type Doomed = Named & Last;
+
+/** How the copy of one stands; undefined where there is none. */
+interface Looked {
+  readonly one: Named;
+  readonly copy: Seen | undefined;
+}
+
+/** Notes what keeps one, or gives what of it goes. */
+type Judge = (one: Named, judging: Promise<Last | RemoveOutcome>) => Promise<Doomed[]>;
 
 /** Phase two of a batch: what still is what was tombstoned is removed, many at a time. */
 export class Remover {
@@ -83,32 +92,13 @@ export class Remover {
   async #remove(batch: readonly RemoveItem[]): Promise<RemoveOutcome[]> {
     const named = batch.map((item) => ({ item, name: pendingName(this.#pendingPrefix, item.key, item.id) }));
     const judged = new Map<string, RemoveOutcome>();
-    const doomed: Doomed[] = [];
-    const judge = async (one: Named, judging: Promise<Last | RemoveOutcome>): Promise<void> => {
+    const judge: Judge = async (one, judging) => {
       const end = await judging;
-      if ('outcome' in end) judged.set(one.name, end);
-      else doomed.push({ ...one, ...end });
+      if (!('outcome' in end)) return [{ ...one, ...end }];
+      judged.set(one.name, end);
+      return [];
     };
-    if (this.#versions === undefined) {
-      const seen = await this.#look(named);
-      await inFlight(this.#concurrency, named, async (one) =>
-        judge(one, this.#judge(one, seen.get(one.name))),
-      );
-    } else {
-      const versions = this.#versions;
-      // Those of one key are about the same versions: one after the other.
-      await inFlight(this.#concurrency, byKey(named), async (ofKey) => {
-        for (const one of ofKey) {
-          await this.#pulse?.();
-          const isBack = async (copy: Newest): Promise<boolean> => this.#isBack(one, copy);
-          await judge(one, versions.prepare(one.item, one.name, isBack));
-        }
-      });
-    }
     const unclear: Doomed[] = [];
-    const pages = Array.from({ length: Math.ceil(doomed.length / PAGE) }, (_, n) =>
-      doomed.slice(n * PAGE, (n + 1) * PAGE),
-    );
     const removePage = async (some: readonly Doomed[]): Promise<void> => {
       await this.#pulse?.();
       const ends = await this.#api.deleteMany(
@@ -122,7 +112,11 @@ export class Remover {
         } else judged.set(one.name, end === 'deleted' ? removed(one) : await this.#refused(one, end));
       }
     };
-    await inFlight(Math.min(PAGES, this.#concurrency), pages, removePage);
+    const doomed =
+      this.#versions === undefined
+        ? this.#listed(named, judge)
+        : this.#prepared(this.#versions, named, judge);
+    await inFlight(Math.min(PAGES, this.#concurrency), pagesOf(doomed), removePage);
     // A hold must not be in force while a removal may still take effect (R5).
     await this.#late.outlast();
     await inFlight(this.#concurrency, unclear, async (one) => {
@@ -133,6 +127,35 @@ export class Remover {
     return named.map(
       ({ name }) => judged.get(name) ?? { outcome: 'failed', error: new Error('not looked at') },
     );
+  }
+
+  /** What goes of names, as fast as a listing says how they stand: a page is removed while the next is listed. */
+  async *#listed(named: readonly Named[], judge: Judge): AsyncGenerator<Doomed[]> {
+    for await (const some of this.#look(named)) {
+      const ends = await inFlight(this.#concurrency, some, async ({ one, copy }) =>
+        judge(one, this.#judge(one, copy)),
+      );
+      yield ends.flat();
+    }
+  }
+
+  /** What goes of names whose versions go with them: as they stand when all was looked at. */
+  async *#prepared(
+    versions: VersionRemover,
+    named: readonly Named[],
+    judge: Judge,
+  ): AsyncGenerator<Doomed[]> {
+    // Those of one key are about the same versions: one after the other.
+    const ends = await inFlight(this.#concurrency, byKey(named), async (ofKey) => {
+      const doomed: Doomed[] = [];
+      for (const one of ofKey) {
+        await this.#pulse?.();
+        const isBack = async (copy: Newest): Promise<boolean> => this.#isBack(one, copy);
+        doomed.push(...(await judge(one, versions.prepare(one.item, one.name, isBack))));
+      }
+      return doomed;
+    });
+    yield ends.flat();
   }
 
   async #isThere({ name, versionId }: Doomed): Promise<boolean> {
@@ -173,35 +196,42 @@ export class Remover {
     return (await this.#api.head(name))?.md5 !== undefined;
   }
 
-  /** How the copies stand: by one listing where they are close together, else each by itself. */
-  async #look(named: readonly Named[]): Promise<Map<string, Seen>> {
-    const names = named.map(({ name }) => name).toSorted(compareKeys);
-    const [first] = names;
-    const last = names.at(-1);
-    const seen = new Map<string, Seen>();
-    if (first === undefined || last === undefined) return seen;
-    const wanted = new Set(names);
-    let others = OTHERS * names.length;
+  /** How the copies stand, each once: by one listing where they are close together, else each by itself. */
+  async *#look(named: readonly Named[]): AsyncGenerator<Looked[]> {
+    const rest = named.toSorted((a, b) => compareKeys(a.name, b.name));
+    const first = rest[0]?.name;
+    const last = rest.at(-1)?.name;
+    if (first === undefined || last === undefined) return;
+    let next = 0;
+    let others = OTHERS * rest.length;
     // Ids are ASCII: without its last character it comes just before.
     for await (const page of this.#api.list(commonPrefix(first, last), { after: first.slice(0, -1) })) {
       await this.#pulse?.();
+      const looked: Looked[] = [];
+      others -= page.length;
       for (const listed of page) {
-        if (wanted.delete(listed.name)) seen.set(listed.name, listed);
-        else others -= 1;
+        // What was to come before it is not there.
+        for (let one = rest[next]; one !== undefined; one = rest[++next]) {
+          const order = compareKeys(one.name, listed.name);
+          if (order > 0) break;
+          if (order === 0) others += 1;
+          looked.push({ one, copy: order === 0 ? listed : undefined });
+        }
       }
-      const end = page.at(-1);
-      // What was to come before here is not there.
-      if (end !== undefined && compareKeys(end.name, last) >= 0) return seen;
-      if (others < 0) {
-        const rest = end === undefined ? [] : [...wanted].filter((name) => compareKeys(name, end.name) > 0);
-        await inFlight(this.#concurrency, rest, async (name) => {
-          const head = await this.#api.head(name);
-          if (head !== undefined) seen.set(name, head);
-        });
-        return seen;
-      }
+      if (looked.length > 0) yield looked;
+      if (next === rest.length) return;
+      if (others < 0) return yield* this.#lookAtEach(rest.slice(next));
     }
-    return seen;
+    yield rest.slice(next).map((one) => ({ one, copy: undefined }));
+  }
+
+  async *#lookAtEach(named: readonly Named[]): AsyncGenerator<Looked[]> {
+    for (let at = 0; at < named.length; at += PAGE) {
+      yield await inFlight(this.#concurrency, named.slice(at, at + PAGE), async (one) => ({
+        one,
+        copy: await this.#api.head(one.name),
+      }));
+    }
   }
 }
 
@@ -213,6 +243,16 @@ function byKey(named: readonly Named[]): Iterable<Named[]> {
     else ofKey.push(one);
   }
   return keys.values();
+}
+
+/** As many in each as one request removes. */
+async function* pagesOf(groups: AsyncIterable<readonly Doomed[]>): AsyncGenerator<Doomed[]> {
+  const page: Doomed[] = [];
+  for await (const group of groups) {
+    page.push(...group);
+    while (page.length >= PAGE) yield page.splice(0, PAGE);
+  }
+  if (page.length > 0) yield page;
 }
 
 function removed({ left }: Last): RemoveOutcome {
