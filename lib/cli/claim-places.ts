@@ -29,7 +29,7 @@ async function inPlaces(call: Call, access: 'read' | 'write', work: Work): Promi
       byUrl(call, url, access, async (place) => work(place, signal)),
     );
   const config = configOf(call);
-  const stores = access === 'read' ? selectStores(config, given.store) : [oneStore(config, given.store)];
+  const stores = access === 'read' ? selectStores(config, given.store) : [oneStore(config, given)];
   return withCatalog(config, async (catalog) =>
     untilSignalled(out, async (signal) =>
       inEachPlace({ catalog, stores, out, signal }, async (place) => work(claimPlaceOf(place), signal)),

@@ -52,7 +52,7 @@ export async function purgeNamed(call: Call<Options>): Promise<number> {
   const reason = reasonOf(given.reason, 'purge --now');
   needTargets(targets, 'purge --now', 'an id or a key', 'purge');
   const config = configOf(call);
-  const store = oneStore(config, given.store);
+  const store = oneStore(config, given);
   const dryRun = given['dry-run'];
   return withCatalog(
     config,

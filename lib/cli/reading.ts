@@ -66,8 +66,7 @@ export async function storeOf(call: Call): Promise<StoreConfig> {
   // A config takes YAML and its schema to load: only where one is needed.
   const { configPath, loadConfig } = await import('../config/load.ts');
   const { oneStore } = await import('./store-choice.ts');
-  const { config, store } = call.options;
-  return oneStore(loadConfig(configPath(config)), store);
+  return oneStore(loadConfig(configPath(call.options.config)), call.options);
 }
 
 function refusalTold({ out }: Call): (refused: RefusedName) => void {

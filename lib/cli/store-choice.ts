@@ -1,11 +1,37 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Config, StoreConfig } from '../config/config.ts';
+import { readEnvironment } from '../config/environment.ts';
 import { selectStores } from '../config/load.ts';
+import { storeConfigFromUrl } from '../config/store-url.ts';
+import { printable } from '../domain/key.ts';
+import type { Call } from './command.ts';
 import { usageError } from './fail.ts';
 
-/** The one store that a command is about: `--store`, or the only one. */
-export function oneStore(config: Config, name: string | undefined): StoreConfig {
-  const [first, second] = selectStores(config, name);
+/**
+ * The one store of a config that a call is about: that of `--store`; of `$TOMBSTONED_URL`
+ * where neither `--store` nor `--config` says otherwise; the only one.
+ */
+export function oneStore(config: Config, { store, config: file }: Call['options']): StoreConfig {
+  const url = store === undefined && file === undefined ? readEnvironment().url : undefined;
+  if (url !== undefined) return storeOfUrl(config, url);
+  const [first, second] = selectStores(config, store);
   if (first !== undefined && second === undefined) return first;
-  const names = config.stores.map((store) => store.name).join(', ');
-  throw usageError('the config has several stores, and this is about one', `add --store NAME: ${names}`);
+  throw usageError(
+    'the config has several stores, and this is about one',
+    `add --store NAME: ${names(config)}`,
+  );
+}
+
+function storeOfUrl(config: Config, url: string): StoreConfig {
+  const { location } = storeConfigFromUrl(url);
+  const found = config.stores.find((one) => isDeepStrictEqual(one.location, location));
+  if (found !== undefined) return found;
+  throw usageError(
+    `$TOMBSTONED_URL is ${printable(url)}, and ${printable(config.file)} has no such store`,
+    `add it there, or say which one is meant with --store NAME: ${names(config)}`,
+  );
+}
+
+function names({ stores }: Config): string {
+  return stores.map(({ name }) => name).join(', ');
 }

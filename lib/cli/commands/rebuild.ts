@@ -44,7 +44,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
   const { out, options: given } = call;
   const fenceTimeout = fenceTimeoutOf(given['fence-timeout']);
   const config = configOf(call);
-  const store = oneStore(config, given.store);
+  const store = oneStore(config, given);
   becomeOwnerOf(config.catalog);
   const { name } = store;
   const surroundings = realSurroundings(out.report);

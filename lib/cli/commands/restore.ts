@@ -80,7 +80,7 @@ export async function run(call: Call<Options>): Promise<number> {
     throw usageError('--to takes one tombstone, by its id or key', 'see tombstonectl restore --help');
   }
   const config = configOf(call);
-  const store = oneStore(config, given.store);
+  const store = oneStore(config, given);
   const outcomes = new Outcomes(out);
   return withCatalog(config, async (catalog) =>
     untilSignalled(out, async (signal) =>

@@ -54,7 +54,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
   needTargets(targets, 'tombstone', 'a key');
   for (const target of targets.named) keyOnly(target, 'tombstone');
   const config = configOf(call);
-  const store = oneStore(config, given.store);
+  const store = oneStore(config, given);
   const outcomes = new Outcomes(out);
   const onOutcome = ({ key, id, outcome, detail, reason }: HandOutcome): void =>
     outcomes.add({ type: 'tombstoned', key, id, outcome, detail, reason }, CODES[outcome]);

@@ -1,0 +1,237 @@
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { expect } from 'chai';
+import { beforeAllBuild, ctl, tempStores } from '../cli/ctl.ts';
+import { OLD, type TempStore } from '../support/temp-store.ts';
+import { AdapterTool } from './adapter-tool.ts';
+
+const LINE = '{"EpochEndingBackup":{"first_epoch":0,"last_epoch":0}}\n';
+const HOUR = 3_600_000;
+
+describe('the command adapter on a local store', () => {
+  beforeAllBuild();
+  const stores = tempStores();
+  const tools: AdapterTool[] = [];
+  afterEach(() => {
+    for (const tool of tools.splice(0)) tool.remove();
+  });
+
+  function toolOf(store: TempStore, set: Readonly<Record<string, string>> = {}): AdapterTool {
+    const tool = new AdapterTool({
+      set: { TOMBSTONED_URL: store.url, ...set },
+      env: { TOMBSTONED_CONFIG: store.configFile },
+    });
+    tools.push(tool);
+    return tool;
+  }
+
+  /** What is there under a temporary name. */
+  function temporaries(store: TempStore): string[] {
+    return readdirSync(path.join(store.root, '.tombstoned/tmp'));
+  }
+
+  for (const { how, set, unpacked } of [
+    { how: 'packed', set: {}, unpacked: gunzipSync },
+    { how: 'plain', set: { PACK: 'cat', UNPACK: 'cat' }, unpacked: (bytes: Buffer) => bytes },
+  ] as const) {
+    it(`writes, lists and reads, ${how}, by the handles that it gives`, async () => {
+      const store = await stores.make();
+      const tool = toolOf(store, set);
+      const data = Buffer.alloc(300_000, 'some\0bytes\n');
+      const backup = await tool.createBackup('epoch_ending_0-.1234');
+      const handle = backup.stdout.toString().trimEnd();
+      const chunk = await tool.write(handle, '0-.chunk', data);
+      const saved = await tool.saveMetadata('epoch_ending_0-0.meta', LINE.repeat(2000));
+      expect([backup, chunk, saved].map(({ code, stderr }) => `${String(code)}${stderr}`)).to.deep.equal([
+        '0',
+        '0',
+        '0',
+      ]);
+      expect(chunk.stdout.toString()).to.equal('epoch_ending_0-.1234/0-.chunk\n');
+      expect(saved.stdout.toString()).to.equal('metadata/epoch_ending_0-0.meta\n');
+      const file = path.join(store.root, 'epoch_ending_0-.1234/0-.chunk');
+      expect(unpacked(readFileSync(file)).equals(data)).to.equal(true);
+      expect(temporaries(store)).to.deep.equal([]);
+
+      const listed = await tool.listMetadata();
+      expect([listed.code, listed.handles]).to.deep.equal([0, ['metadata/epoch_ending_0-0.meta']]);
+      expect((await tool.read('epoch_ending_0-.1234/0-.chunk')).stdout.equals(data)).to.equal(true);
+      const read = await tool.read('metadata/epoch_ending_0-0.meta');
+      expect([read.code, read.stdout.toString()]).to.deep.equal([0, LINE.repeat(2000)]);
+    });
+  }
+
+  it('gives a file its name when it is whole, or never', async () => {
+    const store = await stores.make();
+    const broken = path.join(store.directory, 'broken-pack');
+    writeFileSync(broken, '#!/bin/sh\nhead -c 5\nexit 1\n');
+    chmodSync(broken, 0o755);
+    const tool = toolOf(store, { PACK: broken });
+    const chunk = await tool.write('b.1', '0-.chunk', 'many bytes');
+    const saved = await tool.saveMetadata('a.meta', LINE);
+    expect([chunk.code, saved.code]).to.deep.equal([1, 1]);
+    expect(store.live()).to.deep.equal({});
+    expect(temporaries(store)).to.deep.equal([]);
+  });
+
+  it('saves no lines that were cut short, and none at all', async () => {
+    const store = await stores.make();
+    const tool = toolOf(store);
+    for (const lines of [LINE.slice(0, -1), `${LINE}{"Ep`, '', '\n', `${LINE}\n`]) {
+      const { code, stderr } = await tool.saveMetadata('a.meta', lines);
+      expect([code, stderr], JSON.stringify(lines)).to.deep.equal([
+        1,
+        'command adapter: metadata/a.meta is not saved: its last line has no end\n',
+      ]);
+    }
+    expect(store.live()).to.deep.equal({});
+  });
+
+  it('never takes a name from another file, and does twice what is the same', async () => {
+    const store = await stores.make();
+    const tool = toolOf(store);
+    for (const [lines, code] of [
+      [LINE, 0],
+      [LINE, 0],
+      [`${LINE}${LINE}`, 1],
+    ] as const) {
+      const saved = await tool.saveMetadata('a.meta', lines);
+      expect(saved.code, saved.stderr).to.equal(code);
+    }
+    const read = await tool.read('metadata/a.meta');
+    expect(read.stdout.toString()).to.equal(LINE);
+    expect(temporaries(store)).to.deep.equal([]);
+  });
+
+  it('takes names with odd characters for what they are', async () => {
+    const store = await stores.make();
+    const tool = toolOf(store, { PACK: 'cat', UNPACK: 'cat' });
+    const trap = path.join(store.directory, 'trap');
+    for (const odd of [
+      `a b  c`,
+      `$(touch ${trap})`.replaceAll('/', '\\'),
+      `'";*?&|<>~`,
+      '-rf',
+      'ü\\n',
+      '--help',
+    ]) {
+      const name = `${odd}.meta`;
+      expect((await tool.saveMetadata(name, LINE)).code, odd).to.equal(0);
+      expect((await tool.write(odd, 'x', 'data')).code, odd).to.equal(0);
+      const read = await tool.read(`${odd}/x`);
+      expect([read.code, read.stdout.toString()], odd).to.deep.equal([0, 'data']);
+    }
+    expect(readdirSync(store.directory)).not.to.include('trap');
+    const { code, handles } = await tool.listMetadata();
+    expect([code, handles.length]).to.deep.equal([0, 6]);
+    expect((await tool.backupMetadata('-rf.meta')).code).to.equal(0);
+    expect(Object.keys(store.live())).not.to.include('metadata/-rf.meta');
+  });
+
+  it('fails a read of what is missing, cut short, no key or in no store', async () => {
+    const store = await stores.make();
+    const whole = gzipSync(LINE.repeat(1000));
+    mkdirSync(path.join(store.root, 'metadata'));
+    writeFileSync(path.join(store.root, 'metadata/cut.meta'), whole.subarray(0, -9));
+    writeFileSync(path.join(store.root, 'metadata/empty.meta'), '');
+    const packed = toolOf(store);
+    const plain = toolOf(store, { UNPACK: 'cat' }); // cat itself never fails
+    for (const [tool, handle, says] of [
+      [plain, 'metadata/none.meta', 'metadata/none.meta is neither live nor pending'],
+      [packed, 'metadata/none.meta', 'metadata/none.meta is neither live nor pending'],
+      [packed, 'metadata/cut.meta', 'unexpected end of file'],
+      [packed, 'metadata/empty.meta', 'unexpected end of file'],
+      [plain, '../../../etc/passwd', 'is not a key'],
+      [plain, '/etc/passwd', 'is not a key'],
+      [plain, '.tombstoned/store.json', 'is not a key'],
+    ] as const) {
+      const read = await tool.read(handle);
+      expect(read.code, handle).not.to.equal(0);
+      expect(read.stderr).to.include(says);
+    }
+  });
+
+  it('fails, and makes nothing, where there is no store', async () => {
+    const store = await stores.make();
+    rmSync(path.join(store.root, '.tombstoned'), { recursive: true }); // as on a disk that is not mounted
+    const tool = toolOf(store);
+    const listed = await tool.listMetadata();
+    expect([listed.code, listed.handles]).to.deep.equal([1, []]);
+    for (const done of [
+      await tool.write('b.1', '0-.chunk', 'data'),
+      await tool.saveMetadata('a.meta', LINE),
+      await tool.read('metadata/a.meta'),
+      await tool.backupMetadata('a.meta'),
+    ])
+      expect(done.code).not.to.equal(0);
+    expect(readdirSync(store.root)).to.deep.equal([]);
+    for (const url of ['file://localhost/a', 'file:///a%20b', '/srv/backups', '']) {
+      const elsewhere = toolOf(store, { TOMBSTONED_URL: url });
+      const { code, stderr } = await elsewhere.write('b.1', '0-.chunk', 'data');
+      expect([code, stderr.includes('command adapter: ')], url).to.deep.equal([1, true]);
+    }
+  });
+
+  it('tombstones what the tool moves away: it can be read on, and again is a success', async () => {
+    const store = await stores.make();
+    store.write('metadata/a.meta', gzipSync(LINE).toString('latin1'));
+    const tool = toolOf(store);
+    expect((await tool.saveMetadata('b.meta', LINE)).code).to.equal(0);
+    for (const says of ['tombstoned', 'already']) {
+      const moved = await tool.backupMetadata('b.meta');
+      expect([moved.code, moved.stdout.length], moved.stderr).to.deep.equal([0, 0]);
+      expect(moved.stderr).to.match(new RegExp(`^${says} +metadata/b\\.meta`, 'm'));
+    }
+    expect((await tool.listMetadata()).handles).to.deep.equal(['metadata/a.meta']);
+    expect((await tool.read('metadata/b.meta')).stdout.toString()).to.equal(LINE);
+    expect(existsSync(path.join(store.root, 'metadata_backup'))).to.equal(false);
+    expect((await tool.backupMetadata('none.meta')).code).to.equal(3);
+    expect((await ctl(store, 'restore', 'metadata/b.meta')).code).to.equal(0);
+    expect((await tool.listMetadata()).handles).to.have.length(2);
+  });
+
+  it('writes, lists and reads while the store is paused, and moves nothing away', async () => {
+    const store = await stores.make({ limits: { maxFraction: null } });
+    const tool = toolOf(store);
+    expect((await ctl(store, 'pause', '--reason', 'a new disk')).code).to.equal(0);
+    expect((await tool.saveMetadata('a.meta', LINE)).code).to.equal(0);
+    const { code, stderr } = await tool.backupMetadata('a.meta');
+    expect([code, stderr.includes('a new disk')], stderr).to.deep.equal([5, true]);
+    expect((await tool.listMetadata()).handles).to.deep.equal(['metadata/a.meta']);
+    expect((await tool.read('metadata/a.meta')).stdout.toString()).to.equal(LINE);
+  });
+
+  it('moves away in the store that its URL names, of all in the config', async () => {
+    const store = await stores.make();
+    store.configure({ other: {}, main: { limits: { maxFraction: null } } });
+    await store.init();
+    store.write('metadata/a.meta', 'a');
+    store.write('metadata/a.meta', 'a', 0, store.rootOf('other'));
+    const tool = toolOf(store);
+    expect((await tool.backupMetadata('a.meta')).code).to.equal(0);
+    expect([Object.keys(store.live()), Object.keys(store.live(store.rootOf('other')))]).to.deep.equal([
+      [],
+      ['metadata/a.meta'],
+    ]);
+    store.configure({ other: {} });
+    const { code, stderr } = await tool.backupMetadata('a.meta');
+    expect([code, stderr.includes('has no such store')], stderr).to.deep.equal([2, true]);
+    expect(Object.keys(store.live(store.rootOf('other')))).to.deep.equal(['metadata/a.meta']);
+  });
+
+  it('lets a restore read all that it has listed, whatever is swept and purged meanwhile', async () => {
+    const store = await stores.make({ safetyWindow: '1h', policies: [{ ...OLD, prefix: 'metadata/' }] });
+    const tool = toolOf(store, { PACK: 'cat', UNPACK: 'cat' });
+    for (const name of ['a', 'b', 'c']) store.write(`metadata/${name}.meta`, `${name}\n`, 2 * HOUR);
+    const { handles } = await tool.listMetadata();
+    expect(handles).to.have.length(3);
+    expect((await ctl(store, 'sweep')).code).to.equal(0);
+    expect((await ctl(store, 'purge')).code).to.equal(0);
+    expect(store.live()).to.deep.equal({});
+    for (const handle of handles) {
+      const read = await tool.read(handle);
+      expect([read.code, `metadata/${read.stdout.toString().trim()}.meta`]).to.deep.equal([0, handle]);
+    }
+  });
+});
