@@ -3,8 +3,8 @@ import type { ClockStanding } from '../domain/clock-guard.ts';
 import { messageOf } from '../domain/errors.ts';
 import { aheadOfStore, clockText, storeClockText } from '../run/clock.ts';
 import type { KnownStore } from './known-stores.ts';
-import type { Surroundings } from './open.ts';
 import { openStore } from './open-store.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** How the clock stands against a store's own, ms. */
 interface StoreClock {

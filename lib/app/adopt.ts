@@ -1,9 +1,9 @@
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { claimPlaceOf } from './claim-place.ts';
-import type { Surroundings } from './open.ts';
 import { type RebuildOptions, type RebuildResult, rebuild } from './rebuild.ts';
 import { releaseHold } from './release-holds.ts';
+import type { Surroundings } from './surroundings.ts';
 import { type Before, lookAtOwner, noCatalog, type TakeOverOptions, takeOver } from './take-over.ts';
 
 /** `dryRun` only says whose the store is. */

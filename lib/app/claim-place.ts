@@ -5,8 +5,9 @@ import { storeConfigFromUrl } from '../config/store-url.ts';
 import { messageOf } from '../domain/errors.ts';
 import type { Place } from '../run/place.ts';
 import { becomeOwnerOf } from './become-owner.ts';
-import type { OpenPlace, Surroundings } from './open.ts';
+import type { OpenPlace } from './open.ts';
 import { openForClaims, openForReading } from './open-store.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** A store for those who claim something there, or see to others' claims. */
 export interface ClaimPlace extends Pick<Place, 'store' | 'clock' | 'random' | 'actor' | 'report'> {

@@ -14,8 +14,8 @@ import {
   type Explanation,
   refusePendingName,
 } from './explanation.ts';
-import type { Surroundings } from './open.ts';
 import { claimsIn } from './standing-claims.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** What a store can tell of a key by itself, without config and catalog; undefined when it has no such key. */
 export async function explainFromStore(

@@ -13,9 +13,9 @@ import { whyNotTrusted } from '../run/clock.ts';
 import { readIdentity } from '../store/identity.ts';
 import { inParts } from './in-parts.ts';
 import type { KnownStore } from './known-stores.ts';
-import type { Surroundings } from './open.ts';
 import { openStore } from './open-store.ts';
 import { claimsIn, type StoreClaims } from './standing-claims.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** Room in a file system, bytes. */
 export interface Room {

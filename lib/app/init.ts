@@ -7,8 +7,8 @@ import { TombstonedError } from '../domain/errors.ts';
 import { checkPendingPrefix, createIdentity, readIdentity } from '../store/identity.ts';
 import { LocalStore } from '../store/local/local-store.ts';
 import { checkOwner, createOwner, readOwner } from '../store/owner.ts';
-import type { Surroundings } from './open.ts';
 import { openStore, refuseParentInBucket } from './open-store.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** What `init` found, and what it made. */
 export interface InitResult {

@@ -3,9 +3,9 @@ import type { StoreConfig } from '../config/config.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { refreshHolds } from '../run/batch.ts';
 import type { Store } from '../store/store.ts';
-import type { Surroundings } from './open.ts';
 import { openStore } from './open-store.ts';
 import { claimsIn, type StoreClaims } from './standing-claims.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** A store of the config, as the catalog knows it: enough for commands that only look. */
 export interface KnownStore {

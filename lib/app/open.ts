@@ -1,32 +1,14 @@
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, PolicyConfig, StoreConfig } from '../config/config.ts';
-import { type Clock, systemClock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
-import { type RandomSource, systemRandom } from '../domain/ids.ts';
 import { agePolicy } from '../policy/age.ts';
 import { matcher } from '../policy/glob.ts';
 import type { DropIn, Guards, Policy } from '../policy/policy.ts';
 import { Pace } from '../run/pace.ts';
-import type { Actor, Place, Report } from '../run/place.ts';
+import type { Place } from '../run/place.ts';
 import { checkIdentity, checkPendingPrefix, readIdentity } from '../store/identity.ts';
-import { currentActor } from './actor.ts';
-import { type OnRequest, openStore } from './open-store.ts';
-
-/** Time, randomness and talk: what tests replace. */
-export interface Surroundings {
-  readonly clock: Clock;
-  readonly random: RandomSource;
-  readonly actor: Actor;
-  readonly report: Report;
-  readonly isThreaded?: boolean;
-  /** Is told each request to a store in S3, and how it ended. */
-  readonly onRequest?: OnRequest;
-}
-
-/** The real surroundings of a process. */
-export function realSurroundings(report: Report): Surroundings {
-  return { clock: systemClock, random: systemRandom, actor: currentActor(), report, isThreaded: true };
-}
+import { openStore } from './open-store.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** Opens the catalog that a config names; a purge may use the room that is kept for it. */
 export function openCatalog(config: Config, options: { mayUseReserve?: boolean } = {}): Catalog {

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
-import { openPlace, type Surroundings } from './open.ts';
+import { openPlace } from './open.ts';
 import { type RebuildOptions, type RebuildResult, rebuild } from './rebuild.ts';
+import type { Surroundings } from './surroundings.ts';
 import { lookAtOwner, type TakeOverOptions } from './take-over.ts';
 
 /**

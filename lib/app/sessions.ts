@@ -3,8 +3,8 @@ import { storeConfigFromUrl } from '../config/store-url.ts';
 import { LeaseHolder, type LeaseOptions } from '../reader/lease-holder.ts';
 import { openSession as openSessionIn, type Session, type SessionOptions } from '../reader/session.ts';
 import type { Store } from '../store/store.ts';
-import { realSurroundings } from './open.ts';
 import { openForClaims, openForReading } from './open-store.ts';
+import { realSurroundings } from './surroundings.ts';
 
 /**
  * Opens a session at a store, by its URL; needs neither config nor catalog. What

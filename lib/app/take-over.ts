@@ -10,11 +10,12 @@ import { checkPendingPrefix, readIdentity, type StoreIdentity } from '../store/i
 import { checkOwner, type Owner, readOwner, replaceOwner } from '../store/owner.ts';
 import type { Store } from '../store/store.ts';
 import { claimPlaceOf, note } from './claim-place.ts';
-import { type OpenPlace, openCatalog, openPlace, type Surroundings } from './open.ts';
+import { type OpenPlace, openCatalog, openPlace } from './open.ts';
 import { openStore } from './open-store.ts';
 import { Holding, isEverything, type PutHold } from './put-hold.ts';
 import { recover } from './recover.ts';
 import { holdsIn } from './release-holds.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** By what a hold of a take-over is known. */
 type HoldReason = 'adopted' | 'rebuilt';

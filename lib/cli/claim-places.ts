@@ -1,5 +1,5 @@
 import { type ClaimPlace, claimPlaceOf, openClaimPlace } from '../app/claim-place.ts';
-import { realSurroundings } from '../app/open.ts';
+import { realSurroundings } from '../app/surroundings.ts';
 import { selectStores } from '../config/load.ts';
 import type { Call } from './command.ts';
 import { configOf } from './config-of.ts';

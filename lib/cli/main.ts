@@ -2,7 +2,7 @@
 import { readEnvironment, readTerminal } from '../config/environment.ts';
 import { exitCodeOf } from '../domain/errors.ts';
 import { Output } from './output.ts';
-import { plainCat } from './plain-cat.ts';
+import { plainTask } from './plain-task.ts';
 
 const words = process.argv.slice(2);
 const end = words.indexOf('--');
@@ -22,11 +22,8 @@ try {
 }
 
 async function answer(): Promise<number> {
-  const call = plainCat(words, out);
-  if (call !== undefined) {
-    const { run } = await import('./commands/cat.ts');
-    return run(call);
-  }
+  const plain = await plainTask(words);
+  if (plain !== undefined) return plain(out);
   const { tombstonectl } = await import('./tombstonectl.ts');
   return tombstonectl(words, flags, out);
 }

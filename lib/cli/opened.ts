@@ -1,5 +1,6 @@
 import { becomeOwnerOf } from '../app/become-owner.ts';
-import { type OpenPlace, openCatalog, openPlace, realSurroundings } from '../app/open.ts';
+import { type OpenPlace, openCatalog, openPlace } from '../app/open.ts';
+import { realSurroundings } from '../app/surroundings.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { Failures, type Problem } from './failures.ts';

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
-import { openCatalog, type Surroundings } from '../app/open.ts';
+import { openCatalog } from '../app/open.ts';
+import type { Surroundings } from '../app/surroundings.ts';
 import type { Config } from '../config/config.ts';
 import { warnings } from '../config/warnings.ts';
 import { messageOf } from '../domain/errors.ts';

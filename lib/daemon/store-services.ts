@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { isDeepStrictEqual } from 'node:util';
-import type { Surroundings } from '../app/open.ts';
+import type { Surroundings } from '../app/surroundings.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { formatDuration } from '../domain/quantities.ts';
 import type { CatalogWatch } from './catalog-watch.ts';

@@ -1,14 +1,7 @@
-import {
-  dropInsOf,
-  guardsOf,
-  type OpenPlace,
-  openCatalog,
-  openPlace,
-  policiesOf,
-  type Surroundings,
-} from '../app/open.ts';
+import { dropInsOf, guardsOf, type OpenPlace, openCatalog, openPlace, policiesOf } from '../app/open.ts';
 import type { OnRequest } from '../app/open-store.ts';
 import { recover } from '../app/recover.ts';
+import type { Surroundings } from '../app/surroundings.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';

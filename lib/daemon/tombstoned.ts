@@ -1,6 +1,6 @@
 import { actVia } from '../app/actor.ts';
 import { becomeOwnerOf } from '../app/become-owner.ts';
-import { realSurroundings } from '../app/open.ts';
+import { realSurroundings } from '../app/surroundings.ts';
 import { programVersion } from '../app/version.ts';
 import type { Config } from '../config/config.ts';
 import { readEnvironment, takeServiceManager } from '../config/environment.ts';

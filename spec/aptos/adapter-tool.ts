@@ -22,7 +22,7 @@ type CommandName =
 type Variables = Readonly<Record<string, string>>;
 
 /** The command adapter as it is shipped. */
-export const ADAPTER = path.resolve(import.meta.dirname, '../../config/aptos-command-adapter.yaml');
+const ADAPTER = path.resolve(import.meta.dirname, '../../config/aptos-command-adapter.yaml');
 
 /** How a command ended for the tool. */
 export interface Done {

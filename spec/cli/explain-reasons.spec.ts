@@ -19,8 +19,8 @@ import {
   openCatalog,
   openPlace,
   policiesOf,
-  realSurroundings,
 } from '../../lib/app/open.ts';
+import { realSurroundings } from '../../lib/app/surroundings.ts';
 import { loadConfig } from '../../lib/config/load.ts';
 import { type Clock, systemClock } from '../../lib/domain/clock.ts';
 import { KEPT_REASONS, type KeptReason } from '../../lib/domain/kept-reason.ts';

@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { guardsOf, openPlace, policiesOf, realSurroundings } from '../../lib/app/open.ts';
+import { guardsOf, openPlace, policiesOf } from '../../lib/app/open.ts';
+import { realSurroundings } from '../../lib/app/surroundings.ts';
 import { Catalog } from '../../lib/catalog/catalog.ts';
 import { loadConfig } from '../../lib/config/load.ts';
 import { runDaemon } from '../../lib/daemon/daemon.ts';

@@ -10,15 +10,9 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import {
-  guardsOf,
-  type OpenPlace,
-  openCatalog,
-  openPlace,
-  policiesOf,
-  realSurroundings,
-} from '../../lib/app/open.ts';
+import { guardsOf, type OpenPlace, openCatalog, openPlace, policiesOf } from '../../lib/app/open.ts';
 import { recover } from '../../lib/app/recover.ts';
+import { realSurroundings } from '../../lib/app/surroundings.ts';
 import type { Sweep } from '../../lib/catalog/sweeps.ts';
 import type { Tombstone } from '../../lib/catalog/tombstones.ts';
 import { loadConfig } from '../../lib/config/load.ts';

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { initStore } from '../../lib/app/init.ts';
-import { realSurroundings } from '../../lib/app/open.ts';
+import { realSurroundings } from '../../lib/app/surroundings.ts';
 import { loadConfig } from '../../lib/config/load.ts';
 
 /** Members of a store in the config, as YAML has them. */

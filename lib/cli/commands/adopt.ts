@@ -1,7 +1,7 @@
 import { type Adopted, adopt } from '../../app/adopt.ts';
 import { becomeOwnerOf } from '../../app/become-owner.ts';
 import { ctlOf } from '../../app/claim-place.ts';
-import { realSurroundings } from '../../app/open.ts';
+import { realSurroundings } from '../../app/surroundings.ts';
 import { ownerText } from '../../app/take-over.ts';
 import type { StoreConfig } from '../../config/config.ts';
 import { type Call, type OptionTable, type Page, refuseOperands } from '../command.ts';

@@ -1,6 +1,6 @@
 import { acceptClock, type ClockState, clockState } from '../../app/accept-clock.ts';
 import { knownStores } from '../../app/known-stores.ts';
-import { realSurroundings } from '../../app/open.ts';
+import { realSurroundings } from '../../app/surroundings.ts';
 import { isoTime } from '../../domain/clock.ts';
 import { quote } from '../../domain/key.ts';
 import { formatDuration } from '../../domain/quantities.ts';

@@ -7,8 +7,8 @@ import type {
   ExplainedRequest,
   Explanation,
 } from '../../app/explanation.ts';
-import { realSurroundings } from '../../app/open.ts';
 import { openForReading } from '../../app/open-store.ts';
+import { realSurroundings } from '../../app/surroundings.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Config } from '../../config/config.ts';
 import { selectStores } from '../../config/load.ts';

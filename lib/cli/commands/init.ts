@@ -1,8 +1,8 @@
 import { becomeOwnerOf } from '../../app/become-owner.ts';
 import { initStore } from '../../app/init.ts';
 import { lookBeforeInit } from '../../app/look-before-init.ts';
-import { realSurroundings } from '../../app/open.ts';
 import { dropInFor, isServiceInstalled } from '../../app/service-drop-in.ts';
+import { realSurroundings } from '../../app/surroundings.ts';
 import { messageOf } from '../../domain/errors.ts';
 import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';

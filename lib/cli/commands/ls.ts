@@ -1,7 +1,7 @@
 import { type StandingTombstone, standingOf } from '../../app/kept.ts';
 import { type KnownStore, knownStores, lookAtClaims } from '../../app/known-stores.ts';
-import { realSurroundings } from '../../app/open.ts';
 import { NO_CLAIMS, type StoreClaims } from '../../app/standing-claims.ts';
+import { realSurroundings } from '../../app/surroundings.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { PageFilter } from '../../catalog/tombstones.ts';
 import { selectStores } from '../../config/load.ts';

@@ -1,8 +1,8 @@
 import { becomeOwnerOf } from '../../app/become-owner.ts';
 import { ctlOf } from '../../app/claim-place.ts';
-import { realSurroundings } from '../../app/open.ts';
 import { type LeftCopy, type RebuildResult, rebuild } from '../../app/rebuild.ts';
 import { rebuildDry } from '../../app/rebuild-dry.ts';
+import { realSurroundings } from '../../app/surroundings.ts';
 import { ownerText, takeOver } from '../../app/take-over.ts';
 import { printable } from '../../domain/key.ts';
 import { formatSize } from '../../domain/quantities.ts';

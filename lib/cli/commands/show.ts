@@ -1,8 +1,8 @@
 import { type HistoryLine, historyOf } from '../../app/history.ts';
 import { keptDetail, type StandingTombstone, standingOf } from '../../app/kept.ts';
 import { knownStores, lookAtClaims } from '../../app/known-stores.ts';
-import { realSurroundings } from '../../app/open.ts';
 import { NO_CLAIMS } from '../../app/standing-claims.ts';
+import { realSurroundings } from '../../app/surroundings.ts';
 import { selectStores } from '../../config/load.ts';
 import { isoTime, systemClock } from '../../domain/clock.ts';
 import { TombstonedError } from '../../domain/errors.ts';

@@ -1,9 +1,9 @@
 import { ctlOf } from '../../app/claim-place.ts';
 import { shellWord } from '../../app/explanation.ts';
 import { knownStores, lookAtClaims } from '../../app/known-stores.ts';
-import { realSurroundings } from '../../app/open.ts';
 import { type FenceStanding, holdText } from '../../app/standing-claims.ts';
 import { freesSpace, type OpenRun, type StoreStatus, storeStatus } from '../../app/status.ts';
+import { realSurroundings } from '../../app/surroundings.ts';
 import type { CachedHold } from '../../catalog/holds.ts';
 import type { RunRow } from '../../catalog/runs.ts';
 import type { Sweep } from '../../catalog/sweeps.ts';
