@@ -15,7 +15,7 @@ export interface MetadataFile {
 }
 
 /** Bytes, packed or not: the timestamps of a million files, and 400,000 lines of the others. */
-const LARGEST_FILE = 64 * 1024 ** 2;
+export const LARGEST_FILE = 64 * 1024 ** 2;
 /** Bytes; longer than any handle, with room for JSON around it. */
 const LONGEST_LINE = 64 * 1024;
 /** The one line that names every file there is. */

@@ -14,6 +14,8 @@ import { planItems, tryTo } from './sweep.ts';
 export interface ByHand {
   readonly keys: Iterable<Key> | AsyncIterable<Key>;
   readonly reason: string | null;
+  /** The policy that they are tombstoned for, which then respects exemptions; not given of keys that an operator names. */
+  readonly policy?: string | undefined;
   /** Null where the guards have no say: an object in the way of a forced restore. */
   readonly guards: Guards | null;
   readonly limits: Limits;
@@ -34,7 +36,7 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
   const id = makePlainId('s', clock.now(), random);
   const { reason, dryRun: isDry } = options;
   const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason, isDry, now: clock.now() });
-  const cause = catalog.sweeps.cause(null, options.reason);
+  const cause = catalog.sweeps.cause(options.policy ?? null, options.reason);
   let count = 0;
   try {
     const prefix = await plan(place, n, cause, options);
@@ -50,7 +52,8 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
     } else {
       const ledger = new CatalogLedger(place, run.n);
       const { signal } = options;
-      const move = { sweep: n, asker: 'hand', prefixes: [prefix], signal } as const;
+      const asker = options.policy === undefined ? 'hand' : 'policy';
+      const move = { sweep: n, asker, prefixes: [prefix], signal } as const;
       for await (const { ends } of moveBatches(place, run, ledger, move)) {
         for (const end of ends) options.onOutcome(outcomeOf(end));
       }

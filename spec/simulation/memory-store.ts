@@ -195,6 +195,10 @@ export class MemoryStore implements Store {
     throw new Error('there are no directories here');
   }
 
+  async create(): Promise<'created'> {
+    throw new Error('nothing is compacted here');
+  }
+
   async putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]> {
     const outcomes: PutBackOutcome[] = [];
     for (const item of batch) outcomes.push(await this.#putBackOne(item));

@@ -95,17 +95,9 @@ export class ControlFiles implements ControlSpace {
   }
 
   #link(name: string, body: string, passing: boolean): 'created' | 'exists' {
-    return this.#placed({ name, body, passing }, (temporary, target) => {
-      try {
-        this.#fs.link(temporary, target);
-        return 'created';
-      } catch (error) {
-        if (errnoOf(error) === 'EEXIST') return 'exists';
-        throw error;
-      } finally {
-        this.#fs.unlink(temporary);
-      }
-    });
+    return this.#placed({ name, body, passing }, (temporary, target) =>
+      this.#linkOnce(temporary, target) ? 'created' : 'exists',
+    );
   }
 
   async rewrite(name: string, before: string, after: string): Promise<'rewritten' | 'gone' | 'changed'> {
@@ -203,22 +195,56 @@ export class ControlFiles implements ControlSpace {
       this.#inDirectory(directoryOf(name), true, (fd) => {
         if (tmp === undefined || fd === undefined)
           throw this.#error(name, new Error('its directory has gone'));
-        const { temporary, file } = this.#openTemporary(tmp);
-        try {
-          this.#fs.fchmod(file, 0o644);
-          this.#fs.write(file, body);
-          if (!passing) this.#fs.fsync(file);
-        } catch (error) {
-          this.#fs.close(file);
-          this.#fs.unlink(temporary);
-          throw this.#error(name, error);
-        }
-        this.#fs.close(file);
+        const temporary = this.#written(tmp, { name, body, mode: 0o644, passing });
         const result = place(temporary, at(fd, baseOf(name)));
         if (!passing) this.#fs.fsync(fd);
         return result;
       }),
     );
+  }
+
+  /**
+   * Writes a body under a temporary name, durable, and gives it the name that it is for, in a directory that the
+   * caller makes durable; false where that is taken.
+   */
+  linked({ name, body, mode }: { name: string; body: Uint8Array; mode: number }, target: string): boolean {
+    return this.#inDirectory('tmp', true, (tmp) => {
+      if (tmp === undefined) throw this.#error(name, new Error('its directory has gone'));
+      return this.#linkOnce(this.#written(tmp, { name, body, mode, passing: false }), target);
+    });
+  }
+
+  /** A new file with a body, under a name in `tmp/`. */
+  #written(
+    tmp: number,
+    what: { name: string; body: string | Uint8Array; mode: number; passing: boolean },
+  ): string {
+    const { name, body, mode, passing } = what;
+    const { temporary, file } = this.#openTemporary(tmp);
+    try {
+      this.#fs.fchmod(file, mode);
+      this.#fs.write(file, body);
+      if (!passing) this.#fs.fsync(file);
+    } catch (error) {
+      this.#fs.close(file);
+      this.#fs.unlink(temporary);
+      throw this.#error(name, error);
+    }
+    this.#fs.close(file);
+    return temporary;
+  }
+
+  /** Gives a temporary file its name, where nothing has that; the temporary name goes. */
+  #linkOnce(temporary: string, target: string): boolean {
+    try {
+      this.#fs.link(temporary, target);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return false;
+      throw error;
+    } finally {
+      this.#fs.unlink(temporary);
+    }
   }
 
   /** A new file under a name that nobody has: a process of this id may have left some. */

@@ -22,7 +22,7 @@ export interface LocalFs {
   mkdir(path: string, mode: number): void;
   rmdir(path: string): void;
   fsync(fd: number): void;
-  write(fd: number, body: string): void;
+  write(fd: number, body: string | Uint8Array): void;
   /** Writes at the beginning of a file in one call; gives how many bytes went in. */
   writeAtStart(fd: number, body: string): number;
   /** All bytes of a file that should have so many: one of another size gives more or fewer. */

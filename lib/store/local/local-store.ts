@@ -648,6 +648,23 @@ export class LocalStore implements Store {
     });
   }
 
+  async create(
+    key: Key,
+    body: Uint8Array,
+    { like }: { readonly like?: Key | undefined } = {},
+  ): Promise<'created' | 'exists'> {
+    if (this.#isPendingName(key)) throw this.#refusePendingName(key).error;
+    return this.#withDirectories(key, (directories) => {
+      const { directory, base } = splitKey(key);
+      const target = directories.make(directory, (path) => this.#liveLook(directories, path));
+      const model = like === undefined ? undefined : this.#lstatLive(like, directories);
+      const mode = model?.isFile() === true ? Number(model.mode) & 0o666 : 0o644;
+      const isCreated = this.control.linked({ name: key, body, mode }, at(target, base));
+      directories.syncWithAbove([directory]);
+      return isCreated ? 'created' : 'exists';
+    });
+  }
+
   async putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]> {
     const copies = new Map<PutBackItem, PutBackOutcome>();
     for (const item of batch) {

@@ -26,6 +26,7 @@ import type {
   Stray,
 } from '../store.ts';
 import type { Capabilities, Got, Head, ListedVersion, S3Api } from './api.ts';
+import { LateRequests } from './late.ts';
 import { Mover } from './mover.ts';
 import { isControlName, isNestedStore, nameProblem, refusalOf } from './names.ts';
 import { Neighbours } from './neighbours.ts';
@@ -269,6 +270,33 @@ export class S3Store implements Store {
     throw new TypeError('a bucket has no stray files');
   }
 
+  async create(key: Key, body: Uint8Array): Promise<'created' | 'exists'> {
+    if (this.#isPendingName(key)) throw refused(key, this.pendingPrefix).error;
+    const { putIfAbsent } = await this.#capabilities();
+    if (!putIfAbsent) {
+      const why = 'this store can replace what comes to the key meanwhile, without a word';
+      throw new TombstonedError('failed', `${printable(key)} is not written: ${why}`, {
+        key,
+        hint: 'see tombstonectl doctor: it honours no If-None-Match',
+      });
+    }
+    const bytes = Buffer.from(body);
+    // Nothing waits for one that is late: where something is by then it does nothing.
+    return new LateRequests({ api: this.#api, clock: this.#clock }, undefined).known<'created' | 'exists'>(
+      async () => {
+        const put = await this.#api.put(key, bytes, { ifAbsent: true });
+        return typeof put === 'object' ? 'created' : 'exists';
+      },
+      async () => {
+        const found = await this.openLive(key);
+        if (found === undefined) return 'not-yet';
+        const isOurs = found.size === bytes.length && (await bytesOf(found)).equals(bytes);
+        if (!isOurs) found.close();
+        return { result: isOurs ? 'created' : 'exists', isProof: true };
+      },
+    );
+  }
+
   async putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]> {
     const putter = new PutterBack(await this.#workings());
     const outcomes: PutBackOutcome[] = [];
@@ -423,6 +451,12 @@ function changed(name: string): TombstonedError {
     key: name,
     hint: 'read it again',
   });
+}
+
+async function bytesOf(object: OpenObject): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of object.read()) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
 }
 
 function nestedStore(url: string, name: string): TombstonedError {
