@@ -16,7 +16,7 @@ import { type CutFile, checkRemains, cutFilesOf } from './cut-files.ts';
 import { digestOf, type Loaded, loadMetadata, metadataKey, textsOf } from './load.ts';
 
 /** What the files that compaction replaces are tombstoned for. */
-export const COMPACTION_POLICY = 'aptos-compaction';
+const COMPACTION_POLICY = 'aptos-compaction';
 
 export interface CompactOptions {
   readonly factors: Factors;

@@ -12,7 +12,7 @@ import { type ReadMetadata, readAll } from '../metadata/read-all.ts';
 import type { Place } from '../run/place.ts';
 
 /** What is remembered of a metadata file that was read whole; its lines are in the view. */
-export interface LoadedFile {
+interface LoadedFile {
   readonly revision: Revision;
   /** What it says that no compacted file says, in words, or null. */
   readonly own: string | null;

@@ -14,6 +14,8 @@ const DURATIONS = new Set([
   'exemptAfterRestore',
   'minimumAge',
   'settle',
+  'compactEvery',
+  'removeAfter',
   'olderThan',
 ]);
 

@@ -48,6 +48,21 @@ export interface StoreConfig {
   readonly protect: readonly string[];
   /** Their names are unique within the store. */
   readonly policies: readonly PolicyConfig[];
+  readonly aptos: AptosConfig;
+}
+
+/** What is done for a store with format aptos. */
+export interface AptosConfig {
+  /** How often the daemon compacts its metadata, ms, or null: it does not. */
+  readonly compactEvery: number | null;
+  /** Lines of a compacted file, by their kind. */
+  readonly factors: {
+    readonly epochEndings: number;
+    readonly stateSnapshots: number;
+    readonly transactions: number;
+  };
+  /** How long a file stays after it was replaced by a compacted one. */
+  readonly removeAfter: number;
 }
 
 /** Where a store is: an absolute, normalised directory, or a bucket and a prefix that is empty or ends in `/`. */

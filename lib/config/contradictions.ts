@@ -1,6 +1,8 @@
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { prefixesOverlap, quote } from '../domain/key.ts';
 import type { Config, StoreConfig } from './config.ts';
+import { APTOS_DEFAULTS } from './defaults.ts';
 
 /** The first thing in a config that contradicts another, as `path: what`; undefined when there is none. */
 export function contradictionIn({ catalog, log, stores }: Omit<Config, 'file'>): string | undefined {
@@ -9,6 +11,7 @@ export function contradictionIn({ catalog, log, stores }: Omit<Config, 'file'>):
     if (twin < i) return `stores[${i}].name: stores[${twin}] is called ${quote(store.name)} already`;
     const problem =
       repeatedPolicyIn(store) ??
+      aptosProblem(store) ??
       stores
         .slice(0, i)
         .map((other) => overlapOf(store, other))
@@ -38,6 +41,12 @@ function dropInProblem(stores: readonly StoreConfig[]): string | undefined {
     }
   }
   return undefined;
+}
+
+/** What is said of a format holds only where the store has it. */
+function aptosProblem({ format, aptos }: StoreConfig): string | undefined {
+  if (format === 'aptos' || isDeepStrictEqual(aptos, APTOS_DEFAULTS)) return undefined;
+  return `aptos: the store has format ${format}; this is for format aptos`;
 }
 
 function repeatedPolicyIn({ policies }: StoreConfig): string | undefined {

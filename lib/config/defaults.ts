@@ -1,5 +1,6 @@
 import type {
   AgePolicyConfig,
+  AptosConfig,
   Config,
   LimitsConfig,
   S3Config,
@@ -36,6 +37,12 @@ export const THROTTLE_DEFAULTS: ThrottleConfig = {
 
 export const LIMITS_DEFAULTS: LimitsConfig = { maxObjects: 100_000, maxFraction: 0.5, maxBytes: null };
 
+export const APTOS_DEFAULTS: AptosConfig = {
+  compactEvery: null,
+  factors: { epochEndings: 100, stateSnapshots: 100, transactions: 100 },
+  removeAfter: DAY,
+};
+
 export const STORE_DEFAULTS: Omit<StoreConfig, 'name' | 'url' | 'location'> = {
   format: 'plain',
   s3: S3_DEFAULTS,
@@ -50,6 +57,7 @@ export const STORE_DEFAULTS: Omit<StoreConfig, 'name' | 'url' | 'location'> = {
   limits: LIMITS_DEFAULTS,
   protect: [],
   policies: [],
+  aptos: APTOS_DEFAULTS,
 };
 
 export const POLICY_DEFAULTS = {

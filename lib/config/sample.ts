@@ -8,7 +8,8 @@ import { CONFIG_DEFAULTS, STORE_DEFAULTS } from './defaults.ts';
  */
 export function sampleConfig(given: { url: string; name: string; catalog: string }): string {
   const { log, historyFor, clockTolerance, metrics, notify } = CONFIG_DEFAULTS;
-  const { safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge, limits } = STORE_DEFAULTS;
+  const { safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge, limits, aptos } =
+    STORE_DEFAULTS;
   return `# Config of tombstoned, which deletes from backup stores in two steps: a sweep moves what has
 # expired to pending_deletion/, and a purge removes it for good after a safety window.
 #
@@ -84,6 +85,17 @@ stores:
     # Globs of keys that are never tombstoned. * stops at /, ** does not; case counts.
     # For example: ["**/identity.meta"]
     protect: []
+
+    # Of a store with format aptos: how often the daemon compacts its metadata (null is never), how
+    # many lines a compacted file has, and how long a file stays after it was replaced. See
+    # docs/aptos.md, also for who compacts by hand or with the original tool.
+    aptos:
+      compactEvery: ${scalar(aptos.compactEvery)}
+      factors:
+        epochEndings: ${aptos.factors.epochEndings}
+        stateSnapshots: ${aptos.factors.stateSnapshots}
+        transactions: ${aptos.factors.transactions}
+      removeAfter: ${formatDuration(aptos.removeAfter)}
 
     # What expires. Nothing does until a policy says so. To use this example, remove the # in
     # front of its lines, then look at what it would take: tombstonectl sweep --dry-run

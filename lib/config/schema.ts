@@ -4,6 +4,7 @@ import { keyProblem } from '../domain/key.ts';
 import { parseDuration, parseSize } from '../domain/quantities.ts';
 import type { Config, LimitsConfig, PolicyConfig } from './config.ts';
 import {
+  APTOS_DEFAULTS,
   CONFIG_DEFAULTS,
   LIMITS_DEFAULTS,
   POLICY_DEFAULTS,
@@ -189,6 +190,20 @@ const throttle = mapping({
   concurrency: v.exactOptional(member('a whole number from 1 to 1024', integerFrom(1, 1024))),
 });
 
+const factor = member('a whole number from 1 up', integerFrom(1));
+
+const aptos = mapping({
+  compactEvery: v.exactOptional(orNull('a duration such as 1d', readDuration)),
+  factors: v.exactOptional(
+    mapping({
+      epochEndings: v.exactOptional(factor),
+      stateSnapshots: v.exactOptional(factor),
+      transactions: v.exactOptional(factor),
+    }),
+  ),
+  removeAfter: v.exactOptional(duration),
+});
+
 const store = v.pipe(
   mapping({
     name,
@@ -214,6 +229,7 @@ const store = v.pipe(
     limits: v.exactOptional(limits),
     protect: v.exactOptional(list('a list of globs', glob)),
     policies: v.exactOptional(list('a list of policies', anyPolicy)),
+    aptos: v.exactOptional(aptos),
   }),
   v.transform((given) => {
     const storeLimits = { ...LIMITS_DEFAULTS, ...given.limits };
@@ -225,6 +241,11 @@ const store = v.pipe(
       throttle: { ...THROTTLE_DEFAULTS, ...given.throttle },
       limits: storeLimits,
       policies: (given.policies ?? []).map((one) => withDefaults(one, storeLimits)),
+      aptos: {
+        ...APTOS_DEFAULTS,
+        ...given.aptos,
+        factors: { ...APTOS_DEFAULTS.factors, ...given.aptos?.factors },
+      },
     };
   }),
 );

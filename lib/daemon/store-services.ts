@@ -125,8 +125,11 @@ export async function untilAborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-function planOf({ policies, sweepEvery, purgeEvery }: StoreConfig): string {
-  const purges = `purged every ${formatDuration(purgeEvery)}`;
+function planOf({ policies, sweepEvery, purgeEvery, aptos }: StoreConfig): string {
+  const { compactEvery } = aptos;
+  const compacts =
+    compactEvery === null ? '' : `, its metadata compacted every ${formatDuration(compactEvery)}`;
+  const purges = `purged every ${formatDuration(purgeEvery)}${compacts}`;
   return policies.length === 0
     ? `no policy says what expires, so it is only ${purges}`
     : `swept every ${formatDuration(sweepEvery)}, ${purges}`;

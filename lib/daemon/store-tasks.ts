@@ -2,8 +2,9 @@ import { dropInsOf, guardsOf, type OpenPlace, openCatalog, openPlace, policiesOf
 import type { OnRequest } from '../app/open-store.ts';
 import { recover } from '../app/recover.ts';
 import type { Surroundings } from '../app/surroundings.ts';
+import { type CompactResult, compact } from '../compact/compact.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
-import { messageOf } from '../domain/errors.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import { formatSize } from '../domain/quantities.ts';
@@ -48,20 +49,27 @@ export function tasksOf(of: StoreTasks): Task[] {
     every: store.purgeEvery,
     run: async () => inPlace(of, 'purge', purgeOnce),
   };
-  if (store.policies.length === 0) return [purging];
+  const { compactEvery } = store.aptos;
+  const compacting = {
+    name: 'compact',
+    every: compactEvery ?? Infinity,
+    run: async () => inPlace(of, 'compact', compactOnce),
+  };
+  const always = compactEvery === null ? [purging] : [compacting, purging];
+  if (store.policies.length === 0) return always;
   const sweeping = {
     name: 'sweep',
     every: store.sweepEvery,
     run: async () => inPlace(of, 'sweep', sweepOnce),
   };
-  if (dropInsOf(store).length === 0) return [sweeping, purging];
+  if (dropInsOf(store).length === 0) return [sweeping, ...always];
   // A sweep looks into the directories too: what no event has told of is found then.
   const requests = {
     name: REQUESTS,
     every: Infinity,
     run: async () => inPlace(of, 'sweep', serveOnce, REQUESTS),
   };
-  return [sweeping, purging, requests];
+  return [sweeping, ...always, requests];
 }
 
 /** Serves the requests that have come, if any have. */
@@ -79,7 +87,7 @@ async function serveOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd | un
  */
 async function inPlace(
   of: StoreTasks,
-  doing: 'sweep' | 'purge',
+  doing: 'sweep' | 'purge' | 'compact',
   work: (of: StoreTasks, place: OpenPlace) => Promise<TurnEnd | undefined>,
   job: Job = doing,
 ): Promise<void> {
@@ -225,6 +233,69 @@ async function purgeOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd> {
     ms: Math.round(surroundings.clock.monotonic() - begun),
   });
   return { failed, isCut, missing, kept: amounts };
+}
+
+/** Compacts a store's metadata as its config says. */
+async function compactOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd> {
+  const { store, log, watch, signal, surroundings } = of;
+  const begun = surroundings.clock.monotonic();
+  const { factors, removeAfter } = store.aptos;
+  let result: CompactResult;
+  try {
+    result = await compact(place, {
+      factors,
+      removeAfter,
+      guards: guardsOf(store),
+      limits: store.limits,
+      concurrency: store.throttle.concurrency,
+      dryRun: false,
+      signal,
+      onCompacted: ({ key, outcome }) => {
+        if (outcome === 'redone')
+          place.report('warn', about(key, 'was written again', 'it did not hold all of its lines'), { key });
+      },
+      onReplaced: ({ key, outcome, detail, reason }) => {
+        if (outcome === 'failed')
+          place.report('warn', about(key, 'stays', detail ?? outcome), { key, reason });
+      },
+      onRead: (files) => watch.says(`compact: ${files} metadata files read`),
+      onProgress: (done, total) => watch.says(`compact: ${done} of ${total} written`),
+    });
+  } catch (error) {
+    if (!signal.aborted || error !== signal.reason) throw error;
+    log.write('info', 'compact: stopped before its end', {
+      type: 'compact',
+      store: store.name,
+      interrupted: true,
+    });
+    return { failed: 0, isCut: true };
+  }
+  const { kept, over, ...counts } = result;
+  const { lines, files, written, redone, tombstoned, expired, failed } = counts;
+  const words = [
+    `compact: ${lines} lines in ${files} files, ${written + redone} compacted files written`,
+    `${tombstoned} of ${expired} replaced ones tombstoned`,
+    ...(failed > 0 ? [`${failed} failed`] : []),
+    ...keptWords(kept),
+  ];
+  const line = words.join(', ');
+  watch.says(line);
+  log.write('info', line, {
+    type: 'compact',
+    store: store.name,
+    ...counts,
+    kept: Object.fromEntries(kept),
+    interrupted: signal.aborted,
+    ms: Math.round(surroundings.clock.monotonic() - begun),
+  });
+  if (over !== null) {
+    throw new TombstonedError('blocked', `what compaction replaced stays: ${over}`, {
+      reason: 'limit',
+      key: store.name,
+      hint: 'it is in compacted files: raise the limits of the store in the config for this',
+    });
+  }
+  return { failed, isCut: signal.aborted };
 }
 
 /** `KEY stays: WHY`; errors about a key begin with it already. */

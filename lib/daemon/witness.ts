@@ -26,7 +26,7 @@ import { Life } from './life.ts';
 import type { Log } from './log.ts';
 
 /** `requests` is a sweep of what came into drop-in directories, between two others. */
-export type Job = 'sweep' | 'purge' | 'requests';
+export type Job = 'sweep' | 'purge' | 'requests' | 'compact';
 
 /** What a turn came to. */
 export interface TurnEnd {
@@ -129,9 +129,12 @@ export class Witness {
   async use(config: Config): Promise<void> {
     this.#config = config;
     this.#hook.use(config.notify);
-    for (const { name, policies } of config.stores) {
+    for (const { name, policies, aptos } of config.stores) {
       const hasRequests = policies.some(({ type }) => type === 'drop-in');
-      const jobs = [...(policies.length > 0 ? ['sweep'] : []), 'purge', ...(hasRequests ? ['requests'] : [])];
+      const jobs: Job[] = ['purge'];
+      if (policies.length > 0) jobs.push('sweep');
+      if (hasRequests) jobs.push('requests');
+      if (aptos.compactEvery !== null) jobs.push('compact');
       this.#metrics.begin(name, jobs);
     }
     await this.#listen();

@@ -68,6 +68,11 @@ describe('a good config', () => {
           limits: { maxObjects: 100_000, maxFraction: 0.5, maxBytes: null },
           protect: [],
           policies: [],
+          aptos: {
+            compactEvery: null,
+            factors: { epochEndings: 100, stateSnapshots: 100, transactions: 100 },
+            removeAfter: DAY,
+          },
         },
       ],
     });
@@ -84,7 +89,8 @@ notify: /usr/local/bin/tell "a b"
 stores:
   - name: testnet-2
     url: s3://backups/testnet/2
-    format: plain
+    format: aptos
+    aptos: { compactEvery: 1d, removeAfter: 36h, factors: { transactions: 50, epochEndings: 1, stateSnapshots: 7 } }
     s3: { endpoint: "https://s3.example:9000", region: eu-1, forcePathStyle: true, versions: purge }
     pendingPrefix: a/b/
     safetyWindow: 36h
@@ -119,7 +125,12 @@ stores:
           name: 'testnet-2',
           url: 's3://backups/testnet/2',
           location: { kind: 's3', bucket: 'backups', prefix: 'testnet/2/' },
-          format: 'plain',
+          format: 'aptos',
+          aptos: {
+            compactEvery: DAY,
+            factors: { epochEndings: 1, stateSnapshots: 7, transactions: 50 },
+            removeAfter: 36 * HOUR,
+          },
           s3: {
             endpoint: 'https://s3.example:9000',
             region: 'eu-1',
@@ -290,7 +301,7 @@ describe('a bad config is refused in one line', () => {
     [
       'a member of every object',
       withStore({ toString: '1d' }),
-      'stores[0].toString: no such member; there are name, url, format, s3, pendingPrefix, safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge, settle, throttle, limits, protect, policies',
+      'stores[0].toString: no such member; there are name, url, format, s3, pendingPrefix, safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge, settle, throttle, limits, protect, policies, aptos',
     ],
     [
       '__proto__',
@@ -355,6 +366,16 @@ describe('a bad config is refused in one line', () => {
       'an unknown format',
       withStore({ format: 'zip' }),
       'stores[0].format: expected plain or aptos, got "zip"',
+    ],
+    [
+      'compaction of a plain store',
+      withStore({ aptos: { compactEvery: '1d' } }),
+      'stores[0].aptos: the store has format plain; this is for format aptos',
+    ],
+    [
+      'a compacted file without lines',
+      withStore({ format: 'aptos', aptos: { factors: { transactions: 0 } } }),
+      'stores[0].aptos.factors.transactions: expected a whole number from 1 up, got 0',
     ],
     [
       'an endpoint without a scheme',
