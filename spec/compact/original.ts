@@ -10,21 +10,21 @@ const VARIANTS = [
     variant: 'EpochEndingBackup',
     columns: ['first_epoch', 'last_epoch', 'first_version', 'last_version'],
     ends: ['first_epoch', 'last_epoch'],
-    name: (first: unknown, last: unknown) => `epoch_ending_compacted_${first}-${last}.meta`,
+    name: (first: number, last: number) => `epoch_ending_compacted_${first}-${last}.meta`,
     isContinuous: true,
   },
   {
     variant: 'TransactionBackup',
     columns: ['first_version', 'last_version'],
     ends: ['first_version', 'last_version'],
-    name: (first: unknown, last: unknown) => `transaction_compacted_${first}-${last}.meta`,
+    name: (first: number, last: number) => `transaction_compacted_${first}-${last}.meta`,
     isContinuous: true,
   },
   {
     variant: 'StateSnapshotBackup',
     columns: ['epoch', 'version'],
     ends: ['epoch', 'epoch'],
-    name: (first: unknown, last: unknown) => `state_snapshot_compacted_epoch_${first}_${last}.meta`,
+    name: (first: number, last: number) => `state_snapshot_compacted_epoch_${first}_${last}.meta`,
     isContinuous: false,
   },
 ] as const;
@@ -51,7 +51,7 @@ export function compactAsTheOriginal(root: string, options: OriginalOptions): vo
   for (const { variant, columns, ends, name, isContinuous } of VARIANTS) {
     const sorted = [...lines]
       .flatMap(([text, line]) => (line[variant] === undefined ? [] : [{ text, of: line[variant] }]))
-      .toSorted((a, b) => Number(columns.map((c) => compare(a.of[c], b.of[c])).find((n) => n !== 0) ?? 0));
+      .toSorted((a, b) => columns.map((c) => compare(a.of[c], b.of[c])).find((n) => n !== 0) ?? 0);
     for (let at = 0; at < sorted.length; at += factor) {
       const chunk = sorted.slice(at, at + factor);
       for (const [i, { of }] of chunk.entries()) {
@@ -60,7 +60,7 @@ export function compactAsTheOriginal(root: string, options: OriginalOptions): vo
         if (Number(of[ends[0]]) !== Number(earlier.of[ends[1]]) + 1)
           throw new Error(`${variant} is not continuous`);
       }
-      const file = name(chunk[0]?.of[ends[0]], chunk.at(-1)?.of[ends[1]]);
+      const file = name(Number(chunk[0]?.of[ends[0]]), Number(chunk.at(-1)?.of[ends[1]]));
       made.add(file);
       writeAsACommand(path.join(directory, file), chunk.map(({ text }) => `${text}\n`).join(''), () =>
         before?.('write', file),
