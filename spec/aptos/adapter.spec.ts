@@ -1,8 +1,11 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import { beforeAllBuild, ctl, tempStores } from '../cli/ctl.ts';
+import { builtProgram } from '../support/built-cli.ts';
 import { OLD, type TempStore } from '../support/temp-store.ts';
 import { AdapterTool } from './adapter-tool.ts';
 
@@ -17,10 +20,12 @@ describe('the command adapter on a local store', () => {
     for (const tool of tools.splice(0)) tool.remove();
   });
 
-  function toolOf(store: TempStore, set: Readonly<Record<string, string>> = {}): AdapterTool {
+  type Variables = Readonly<Record<string, string>>;
+
+  function toolOf(store: TempStore, set: Variables = {}, env: Variables = {}): AdapterTool {
     const tool = new AdapterTool({
       set: { TOMBSTONED_URL: store.url, ...set },
-      env: { TOMBSTONED_CONFIG: store.configFile },
+      env: { TOMBSTONED_CONFIG: store.configFile, ...env },
     });
     tools.push(tool);
     return tool;
@@ -220,18 +225,70 @@ describe('the command adapter on a local store', () => {
     expect(Object.keys(store.live(store.rootOf('other')))).to.deep.equal(['metadata/a.meta']);
   });
 
-  it('lets a restore read all that it has listed, whatever is swept and purged meanwhile', async () => {
-    const store = await stores.make({ safetyWindow: '1h', policies: [{ ...OLD, prefix: 'metadata/' }] });
-    const tool = toolOf(store, { PACK: 'cat', UNPACK: 'cat' });
-    for (const name of ['a', 'b', 'c']) store.write(`metadata/${name}.meta`, `${name}\n`, 2 * HOUR);
-    const { handles } = await tool.listMetadata();
-    expect(handles).to.have.length(3);
-    expect((await ctl(store, 'sweep')).code).to.equal(0);
-    expect((await ctl(store, 'purge')).code).to.equal(0);
-    expect(store.live()).to.deep.equal({});
-    for (const handle of handles) {
-      const read = await tool.read(handle);
-      expect([read.code, `metadata/${read.stdout.toString().trim()}.meta`]).to.deep.equal([0, handle]);
+  describe('for a restore that has listed', () => {
+    /** A store whose metadata is swept, what a restore has listed of it, and the restore's tool. */
+    async function listed(safetyWindow: string) {
+      const store = await stores.make({ safetyWindow, policies: [{ ...OLD, prefix: 'metadata/' }] });
+      const tool = toolOf(store, { PACK: 'cat', UNPACK: 'cat' });
+      for (const name of ['a', 'b', 'c']) store.write(`metadata/${name}.meta`, `${name}\n`, 2 * HOUR);
+      return { store, tool };
     }
+
+    async function sweptAndPurged(store: TempStore): Promise<void> {
+      for (const phase of ['sweep', 'purge']) {
+        const { code, stderr } = await ctl(store, phase);
+        expect(code, stderr).to.equal(0);
+      }
+      expect(store.live()).to.deep.equal({});
+    }
+
+    const HANDLES = ['a', 'b', 'c'].map((name) => `metadata/${name}.meta`);
+
+    async function readAll(tool: AdapterTool): Promise<unknown[]> {
+      return Promise.all(
+        HANDLES.map(async (handle) => {
+          const { code, stdout } = await tool.read(handle);
+          return [code, `metadata/${stdout.toString().trim()}.meta`];
+        }),
+      );
+    }
+
+    const WHOLE = HANDLES.map((handle) => [0, handle]);
+
+    it('all can be read within the safety window, whatever is swept and purged', async () => {
+      const { store, tool } = await listed('1h');
+      expect((await tool.listMetadata()).handles).to.deep.equal(HANDLES);
+      await sweptAndPurged(store);
+      expect(await readAll(tool)).to.deep.equal(WHOLE);
+    });
+
+    it('all can be read under a lease, however long it takes; after it, what is purged is an error', async () => {
+      const { store } = await listed('0s');
+      const restore = spawn(
+        process.execPath,
+        [builtProgram('cli'), '--url', store.url, 'with-lease', '--allow-sweeps'].concat(
+          '--',
+          'sh',
+          '-c',
+          'echo "$TOMBSTONED_LEASE"; exec cat',
+        ),
+        { stdio: ['pipe', 'pipe', 'inherit'] },
+      );
+      const ended = once(restore, 'exit');
+      const [lease]: unknown[] = await once(restore.stdout, 'data');
+      const tool = toolOf(store, { PACK: 'cat', UNPACK: 'cat' }, { TOMBSTONED_LEASE: String(lease).trim() });
+      expect((await tool.listMetadata()).handles).to.deep.equal(HANDLES);
+      await sweptAndPurged(store);
+      expect(await readAll(tool)).to.deep.equal(WHOLE);
+      restore.stdin.end();
+      expect(await ended).to.deep.equal([0, null]);
+      expect((await tool.read('metadata/a.meta')).code, 'its lease is over').to.equal(5);
+
+      const without = toolOf(store, { UNPACK: 'cat' });
+      expect((await without.read('metadata/a.meta')).code).to.equal(0);
+      expect((await ctl(store, 'purge')).code).to.equal(0);
+      const read = await without.read('metadata/a.meta');
+      expect([read.code, read.stdout.length]).to.deep.equal([3, 0]);
+    });
   });
 });
