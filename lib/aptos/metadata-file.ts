@@ -33,9 +33,7 @@ export async function readMetadataFile(
   const lines: MetadataLine[] = [];
   let line = 0;
   try {
-    const raw = await collected(bytes);
-    const isGzip = raw[0] === 0x1f && raw[1] === 0x8b;
-    const plain = isGzip ? unpacked(raw) : raw;
+    const { plain, isGzip } = await plainBytes(bytes);
     for (let from = 0; from < plain.length; ) {
       line += 1;
       const end = plain.indexOf(0x0a, from);
@@ -65,6 +63,15 @@ export async function metadataFileBytes(
   }
   const plain = Buffer.from(texts.map((text) => `${text}\n`).join(''));
   return isGzip ? promisify(gzip)(plain) : plain;
+}
+
+/** All bytes of a small file, gzip or plain, as they were packed; throws `Malformed`. */
+export async function plainBytes(
+  bytes: AsyncIterable<Uint8Array>,
+): Promise<{ readonly plain: Buffer; readonly isGzip: boolean }> {
+  const raw = await collected(bytes);
+  const isGzip = raw[0] === 0x1f && raw[1] === 0x8b;
+  return { plain: isGzip ? unpacked(raw) : raw, isGzip };
 }
 
 async function collected(bytes: AsyncIterable<Uint8Array>): Promise<Buffer> {
@@ -100,6 +107,11 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 function textOf(bytes: Buffer): string {
   if (bytes.length > LONGEST_LINE && !MAY_BE_LONG.test(bytes.subarray(0, 1024).toString('latin1')))
     throw new Malformed(`it is longer than ${formatSize(LONGEST_LINE)}`);
+  return decoded(bytes);
+}
+
+/** Bytes as the text that they are; throws `Malformed`. */
+export function decoded(bytes: Uint8Array): string {
   let text: string;
   try {
     text = decoder.decode(bytes);

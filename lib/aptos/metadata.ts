@@ -1,7 +1,8 @@
 import { TombstonedError } from '../domain/errors.ts';
-import { asKey, type Key, keyProblem } from '../domain/key.ts';
-import { type Json, MOST_U64, OtherNumber, parseJson, shortened } from './exact-json.ts';
+import type { Key } from '../domain/key.ts';
+import { MOST_U64, parseJson, shortened } from './exact-json.ts';
 import { Malformed } from './malformed.ts';
+import { Members } from './members.ts';
 
 /** Epochs whose ends a backup has; a version is the one that ends an epoch. */
 export interface EpochEnding {
@@ -59,16 +60,6 @@ export interface MetadataLine {
   readonly text: string;
   /** Whether there are members that this program does not know, so that only the text says it all. */
   readonly hasMore: boolean;
-}
-
-/** No path that a system takes is longer. */
-const LONGEST_HANDLE = 4096;
-
-/** What is wrong with the name of a file that a metadata file gives, or undefined: names there are anybody's. */
-function handleProblem(handle: string): string | undefined {
-  if (handle.length > LONGEST_HANDLE) return `is longer than ${LONGEST_HANDLE} characters`;
-  if (/\p{Cc}/u.test(handle)) return 'contains a control character';
-  return keyProblem(handle);
 }
 
 /** Reads one line, without its end; throws `Malformed`. */
@@ -167,80 +158,4 @@ function known(variant: string, members: Members): KnownMetadata | undefined {
     default:
       return undefined;
   }
-}
-
-/** The members of a variant, as they are asked for. */
-class Members {
-  readonly #variant: string;
-  readonly #content: Json;
-  #asked = 0;
-
-  constructor(variant: string, content: Json) {
-    this.#variant = variant;
-    this.#content = content;
-  }
-
-  /** Whether there are others than were asked for. */
-  get hasMore(): boolean {
-    return this.#content instanceof Map && this.#content.size > this.#asked;
-  }
-
-  u64(name: string): bigint {
-    const value = this.#take(name);
-    if (typeof value === 'bigint') return value;
-    throw new Malformed(`"${name}" is ${shown(value)}: expected a whole number from 0 to ${MOST_U64}`);
-  }
-
-  range(first: string, last: string): readonly [bigint, bigint] {
-    const from = this.u64(first);
-    const to = this.u64(last);
-    if (from <= to) return [from, to];
-    throw new Malformed(`"${last}" is ${to}, before "${first}", ${from}`);
-  }
-
-  text(name: string): string {
-    const value = this.#take(name);
-    if (typeof value === 'string') return value;
-    throw new Malformed(`"${name}" is ${shown(value)}: expected a text`);
-  }
-
-  handle(name: string): Key {
-    return asHandle(`"${name}"`, this.text(name));
-  }
-
-  timesByHandle(name: string): ReadonlyMap<Key, bigint | null> {
-    const value = this.#take(name);
-    if (!(value instanceof Map)) throw new Malformed(`"${name}" is ${shown(value)}: expected an object`);
-    const times = new Map<Key, bigint | null>();
-    for (const [handle, at] of value) {
-      if (at !== null && typeof at !== 'bigint')
-        throw new Malformed(`the time of ${shortened(handle)} is ${shown(at)}: expected seconds, or null`);
-      times.set(asHandle(`a name in "${name}"`, handle), at);
-    }
-    return times;
-  }
-
-  #take(name: string): Json {
-    if (!(this.#content instanceof Map))
-      throw new Malformed(`"${this.#variant}" is ${shown(this.#content)}: expected an object`);
-    const value: Json | undefined = this.#content.get(name);
-    if (value === undefined) throw new Malformed(`"${this.#variant}" has no "${name}"`);
-    this.#asked += 1;
-    return value;
-  }
-}
-
-function asHandle(what: string, text: string): Key {
-  const problem = handleProblem(text);
-  const key = asKey(text);
-  if (problem === undefined && key !== undefined) return key;
-  throw new Malformed(`${what} is ${shortened(text)}, which names no file in the backup: it ${problem}`);
-}
-
-function shown(value: Json): string {
-  if (value === null) return 'null';
-  if (typeof value === 'string') return shortened(value);
-  if (value instanceof OtherNumber) return value.text.slice(0, 60);
-  if (typeof value === 'object') return value instanceof Map ? 'an object' : 'a list';
-  return String(value);
 }
