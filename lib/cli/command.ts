@@ -43,7 +43,7 @@ export const GLOBALS = {
   store: { takes: 'NAME', says: 'The store, by its name in the config.' },
   url: {
     takes: 'URL',
-    says: 'The store, by itself: needs no config. For cat, keys, fetch, with-lease, lease, fence,\nhold, release, holds, pause, resume and explain.',
+    says: 'The store, by itself: needs no config. For cat, keys, fetch, with-lease, lease, fence,\nhold, release, holds, pause, resume, explain and aptos.',
   },
   json: { says: 'One JSON object a line.' },
   key: { says: 'What looks like an id is a key.' },

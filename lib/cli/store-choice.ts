@@ -35,3 +35,17 @@ function storeOfUrl(config: Config, url: string): StoreConfig {
 function names({ stores }: Config): string {
   return stores.map(({ name }) => name).join(', ');
 }
+
+/** Only those of format aptos; one that was named must be. */
+export function aptosStores(
+  stores: readonly StoreConfig[],
+  named: string | undefined,
+): readonly StoreConfig[] {
+  const having = stores.filter(({ format }) => format === 'aptos');
+  if (having.length > 0) return having;
+  throw usageError(
+    named === undefined ? 'no store has format: aptos' : `store ${named} has not format: aptos`,
+    'set it in the config, if it holds a backup of an Aptos-family node',
+    named,
+  );
+}

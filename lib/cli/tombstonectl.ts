@@ -89,7 +89,11 @@ async function understand(words: readonly string[], flags: readonly string[]): P
   add(['adopt'], 'make this catalog the owner of a store', () => import('./commands/adopt.ts'));
   add(['catalog'], 'back the catalog up, while it is used', () => import('./commands/catalog.ts'));
   add(['log'], 'the audit trail: who did what, when', () => import('./commands/log.ts'));
-  add(['aptos'], 'backups of Aptos-family nodes: compact', () => import('./commands/aptos.ts'));
+  add(
+    ['aptos'],
+    'backups of Aptos-family nodes: what is restorable, compact',
+    () => import('./commands/aptos.ts'),
+  );
   add(['status'], 'how the stores stand, and what goes when', () => import('./commands/status.ts'));
 
   parser.fail((message: string | null, error: Error | undefined) => {

@@ -85,7 +85,7 @@ export async function* readAll(store: Store, options: ReadAllOptions): AsyncGene
       } else onOther?.(item.key);
     }
   }
-  yield* inOrder(wanted, options);
+  yield* readInOrder(wanted, options);
 }
 
 /** Reads all pending copies of such files, as `readAll` does, in the order of their keys and ids. */
@@ -117,28 +117,34 @@ export async function* readAllPending(store: Store, options: ReadAllOptions): As
       } else onOther?.(item.key);
     }
   }
-  yield* inOrder(wanted, options);
+  yield* readInOrder(wanted, options);
 }
 
+/** A metadata file that was read, or why not. */
 type Read =
   | { readonly file: MetadataFile; readonly error?: undefined }
   | { readonly file?: undefined; readonly error: TombstonedError };
 
-interface Wanted<Result> {
+/** A metadata file to read, and what becomes of it then. */
+export interface Wanted<Result> {
   readonly key: string;
+  /** Of a pending copy. */
   readonly id?: string;
   readonly size: number;
-  readonly open: () => Promise<OpenObject>;
+  readonly open: () => Promise<Pick<OpenObject, 'read'> & { readonly readAll?: (() => Buffer) | undefined }>;
   readonly as: (read: Read) => Result;
 }
 
 /** Bytes from which on a file is not read before its turn, so that what is read ahead stays small. */
 const LARGE = 256 * 1024;
 
-/** Bytes of small files are read ahead, some at once; each is understood when its turn comes. */
-async function* inOrder<Result>(
+/**
+ * Reads metadata files in the order of their keys and ids. Bytes of small ones are read ahead, some at once;
+ * each is understood when its turn comes.
+ */
+export async function* readInOrder<Result>(
   wanted: Wanted<Result>[],
-  { concurrency, signal }: ReadAllOptions,
+  { concurrency, signal }: Pick<ReadAllOptions, 'concurrency' | 'signal'>,
 ): AsyncGenerator<Result> {
   wanted.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(a.id ?? '', b.id ?? ''));
   const ahead: (Promise<Bytes> | undefined)[] = [];

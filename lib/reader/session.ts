@@ -202,6 +202,28 @@ export class Session {
     }
   }
 
+  /** What the view has of a key; undefined where it was not live when it was listed. */
+  find(key: Key): ViewedKey | undefined {
+    this.#checkOpen();
+    return this.#view.get(key);
+  }
+
+  /**
+   * The newest pending copy of a key that the view does not have, for `openListed`; undefined where there is
+   * none. The lease keeps it from being purged.
+   */
+  async findPending(key: Key): Promise<ViewedKey | undefined> {
+    this.#checkOpen();
+    this.#lease.check();
+    for (const id of await this.#store.pendingIds(key)) {
+      const copy = await this.#store.headPending(key, id);
+      if (copy !== undefined) return { key, size: copy.size, revision: copy.revision };
+    }
+    await checkStore(this.#store);
+    await this.#lease.confirm();
+    return undefined;
+  }
+
   /**
    * Opens an object of the view, live or pending, by the revision that was listed
    * (R6). Throws `incomplete`, with the key, when that is in neither place (R9),

@@ -1,7 +1,6 @@
 import { guardsOf, type OpenPlace } from '../../app/open.ts';
 import { recover } from '../../app/recover.ts';
 import { type CompactedOutcome, type CompactResult, compact } from '../../compact/compact.ts';
-import type { StoreConfig } from '../../config/config.ts';
 import { selectStores } from '../../config/load.ts';
 import { TombstonedError } from '../../domain/errors.ts';
 import { printable, quote } from '../../domain/key.ts';
@@ -15,6 +14,7 @@ import { inEachPlace, withCatalog } from '../opened.ts';
 import type { Output } from '../output.ts';
 import { withProgress } from '../progress.ts';
 import { untilSignalled } from '../signals.ts';
+import { aptosStores } from '../store-choice.ts';
 import { byReason, counted } from '../wording.ts';
 
 /** Of `aptos compact`: the original's, and ours. */
@@ -71,17 +71,6 @@ export async function runCompact(call: Call<typeof compactOptions>): Promise<num
         return compactOne(place, settings, signal, out);
       }),
     ),
-  );
-}
-
-/** Only those of the format; one that was named must be. */
-function aptosStores(stores: readonly StoreConfig[], named: string | undefined): readonly StoreConfig[] {
-  const having = stores.filter(({ format }) => format === 'aptos');
-  if (having.length > 0) return having;
-  throw usageError(
-    named === undefined ? 'no store has format: aptos' : `store ${named} has not format: aptos`,
-    'set it in the config, if it holds a backup of an Aptos-family node',
-    named,
   );
 }
 
