@@ -74,7 +74,10 @@ function tell(
   ];
   const error = new TombstonedError('unwell', `${name}: ${parts.join(', and ')}`, {
     key: unread[0]?.key ?? name,
-    hint: 'nothing restores past a gap: look for the file that is missing with tombstonectl ls --prefix metadata/',
+    hint:
+      unread[0] === undefined
+        ? 'see what is gone and can be brought back: tombstonectl ls --prefix metadata/'
+        : 'put back whole copies, or move them out of metadata/ where nothing can',
   });
   return [{ error, isTold: false }];
 }
