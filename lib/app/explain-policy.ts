@@ -36,7 +36,7 @@ export async function verdictOf(asked: Asked): Promise<'takes' | Against> {
   const unit = await unitOf(asked);
   if ('reason' in unit) return unit;
   const where = `policy ${policy.name} in ${place.config.name}'s config`;
-  if (!policy.isExpired(unit.newest, now)) {
+  if (!policy.isExpired({ key: live.key, modifiedAt: unit.newest }, now)) {
     const what = unit.name === live.key ? 'it' : `the newest in ${unit.name}`;
     return {
       reason: 'too-young',

@@ -4,7 +4,7 @@ import type { Key } from '../domain/key.ts';
 import { formatDuration } from '../domain/quantities.ts';
 import { sameRevision } from '../domain/revision.ts';
 import { COPY_STATES } from '../domain/state.ts';
-import { guard } from '../policy/policy.ts';
+import { guard, type Policy, prepared } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
 import { fenceOverlaps } from '../store/fences.ts';
 import { leaseCovers } from '../store/leases.ts';
@@ -89,7 +89,10 @@ async function explainLive(
   }
   const guarded = guard(guardsOf(config), live, now);
   if (guarded !== null) kept.push(guardSays(place, live, guarded));
-  const policies = policiesOf(config).filter((policy) => policy.selects(live.key));
+  const look = { store: place.store, now, isProtected: guardsOf(config).isProtected, signal };
+  const policies: Policy[] = [];
+  for (const policy of policiesOf(config))
+    if (policy.selects(live.key)) policies.push(await prepared(policy, look));
   const byHand = command(place, live.key);
   const requests = requestsNaming(place, live.key);
   if (policies.length === 0 && requests.length === 0) {

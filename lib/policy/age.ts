@@ -31,6 +31,6 @@ export function agePolicy(settings: AgeSettings): Policy {
       const end = key.indexOf('/', prefix.length);
       return end < 0 ? key : key.slice(0, end + 1);
     },
-    isExpired: (modifiedAt, now) => modifiedAt <= now - olderThan,
+    isExpired: ({ modifiedAt }, now) => modifiedAt <= now - olderThan,
   };
 }

@@ -1,4 +1,4 @@
-import type { LiveObject } from '../store/store.ts';
+import type { LiveObject, Store } from '../store/store.ts';
 
 /** A rule that names expired objects. It decides, and touches nothing. */
 export interface Policy {
@@ -14,8 +14,33 @@ export interface Policy {
   selects(key: string): boolean;
   /** What the object expires with: a directory's prefix, or null for by itself. */
   unitOf(key: string): string | null;
-  /** Whether something that was modified at this time (ms) is old enough. */
-  isExpired(modifiedAt: number, now: number): boolean;
+  /** Whether an object, or a unit whose newest object it is, is old enough. */
+  isExpired(object: Aged, now: number): boolean;
+  /**
+   * Of a policy that decides by more than names and times: how it decides today, after a look at the
+   * store. Until then it names nothing.
+   */
+  prepare?(look: PolicyLook): Promise<Decision>;
+}
+
+/** What a policy decides by. */
+export type Decision = Pick<Policy, 'selects' | 'unitOf' | 'isExpired'>;
+
+/** An object with when it was modified, ms since 1970. */
+export type Aged = Pick<LiveObject, 'key' | 'modifiedAt'>;
+
+/** What a policy looks at. */
+export interface PolicyLook {
+  readonly store: Store;
+  /** ms since 1970, by a clock that is not ahead. */
+  readonly now: number;
+  isProtected(key: string): boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A policy as it decides today. */
+export async function prepared(policy: Policy, look: PolicyLook): Promise<Policy> {
+  return policy.prepare === undefined ? policy : { ...policy, ...(await policy.prepare(look)) };
 }
 
 /** A policy that names what other programs ask for (design, section 8). */

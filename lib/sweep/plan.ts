@@ -1,7 +1,7 @@
 import type { PlanItem } from '../catalog/sweeps.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { sameRevision } from '../domain/revision.ts';
-import { type Guards, guard, overLimit, type Policy } from '../policy/policy.ts';
+import { type Guards, guard, overLimit, type Policy, prepared } from '../policy/policy.ts';
 import { refreshHolds } from '../run/batch.ts';
 import { keepersOf, reasonOf } from '../run/claims.ts';
 import type { Place } from '../run/place.ts';
@@ -61,9 +61,13 @@ export interface PlanOptions {
  * the caller sees to. Touches nothing in the store.
  */
 export async function planPolicy(place: Place, ledger: SweepLedger, plan: PlanOptions): Promise<PolicyPlan> {
-  const { policy, signal } = plan;
+  const { guards, signal } = plan;
   await refreshHolds(place);
-  const planner = new Planner(place, ledger, plan);
+  const { store, catalog, clock } = place;
+  const now = catalog.clock.sureTime(clock);
+  const look = { store, now, isProtected: guards.isProtected, signal };
+  const policy = await prepared(plan.policy, look);
+  const planner = new Planner(place, ledger, { ...plan, policy });
   for await (const page of place.store.list(policy.prefix, signal)) {
     const objects: LiveObject[] = [];
     for (const item of page) {
@@ -165,7 +169,7 @@ class Planner {
   #addOne(object: LiveObject, claim: KeptReason | undefined, named: Named): void {
     const unitName = this.#policy.unitOf(object.key);
     if (unitName !== this.#unit?.name) this.#closeUnit(unitName);
-    const isExpired = this.#policy.isExpired(object.modifiedAt, this.#now);
+    const isExpired = this.#policy.isExpired(object, this.#now);
     const guarded = guard(this.#guards, object, this.#now);
     const isYoung = !isExpired || guarded?.reason === 'too-young';
     const isNamed = named === 'as-is';

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { parseKey } from '../../lib/domain/key.ts';
 import { age, DAY, START } from '../support/place.ts';
 
 describe('an age policy', () => {
@@ -25,15 +26,10 @@ describe('an age policy', () => {
   it('names what is as old as it says, to the millisecond, and nothing from the future', () => {
     const policy = age({ olderThan: DAY });
     const ages = [DAY, DAY - 1, DAY + 1, 0, -DAY, -1e15];
-    expect(ages.map((ms) => policy.isExpired(START - ms, START))).to.deep.equal([
-      true,
-      false,
-      true,
-      false,
-      false,
-      false,
-    ]);
-    expect(age({ olderThan: 0 }).isExpired(START, START)).to.equal(true);
+    expect(
+      ages.map((ms) => policy.isExpired({ key: parseKey('a'), modifiedAt: START - ms }, START)),
+    ).to.deep.equal([true, false, true, false, false, false]);
+    expect(age({ olderThan: 0 }).isExpired({ key: parseKey('a'), modifiedAt: START }, START)).to.equal(true);
   });
 
   it('takes each object by itself, or the first segment below its prefix as one', () => {
