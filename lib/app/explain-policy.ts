@@ -17,8 +17,8 @@ export interface Against {
 interface Asked {
   readonly place: OpenPlace;
   readonly policy: Policy;
-  /** The policy's, ms. */
-  readonly olderThan: number;
+  /** The policy's, ms; null of one that goes by something else. */
+  readonly olderThan: number | null;
   readonly live: LiveObject;
   readonly now: number;
   readonly signal: AbortSignal | undefined;
@@ -37,6 +37,10 @@ export async function verdictOf(asked: Asked): Promise<'takes' | Against> {
   if ('reason' in unit) return unit;
   const where = `policy ${policy.name} in ${place.config.name}'s config`;
   if (!policy.isExpired({ key: live.key, modifiedAt: unit.newest }, now)) {
+    if (olderThan === null) {
+      const detail = `policy ${policy.name} does not name it: it is not ${policy.reason}`;
+      return { reason: 'no-policy', until: null, detail, change: where };
+    }
     const what = unit.name === live.key ? 'it' : `the newest in ${unit.name}`;
     return {
       reason: 'too-young',

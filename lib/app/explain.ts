@@ -1,4 +1,7 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
+import { Coverage } from '../cover/coverage.ts';
+import { uncoveredOf } from '../cover/purgeable.ts';
+import { TombstonedError } from '../domain/errors.ts';
 import { isCopyOf, parseTombstoneId } from '../domain/ids.ts';
 import type { Key } from '../domain/key.ts';
 import { formatDuration } from '../domain/quantities.ts';
@@ -91,11 +94,19 @@ async function explainLive(
   if (guarded !== null) kept.push(guardSays(place, live, guarded));
   const look = { store: place.store, now, isProtected: guardsOf(config).isProtected, signal };
   const policies: Policy[] = [];
-  for (const policy of policiesOf(config))
-    if (policy.selects(live.key)) policies.push(await prepared(policy, look));
+  for (const policy of policiesOf(config)) {
+    if (!policy.selects(live.key)) continue;
+    try {
+      policies.push(await prepared(policy, look));
+    } catch (error) {
+      if (!(error instanceof TombstonedError)) throw error;
+      kept.push(coverageSays(place, error.message)); // so the sweep says it
+    }
+  }
   const byHand = command(place, live.key);
   const requests = requestsNaming(place, live.key);
-  if (policies.length === 0 && requests.length === 0) {
+  const isSelected = policies.length > 0 || kept.some(({ reason }) => reason === 'coverage');
+  if (!isSelected && requests.length === 0) {
     const change = `${byHand}, or a policy in ${config.name}'s config that selects it`;
     kept.push({ reason: 'no-policy', until: null, detail: 'no policy selects it', change });
   }
@@ -103,7 +114,7 @@ async function explainLive(
   const against: Because[] = [];
   for (const policy of policies) {
     const settings = config.policies.find(({ name }) => name === policy.name);
-    const olderThan = settings?.type === 'age' ? settings.olderThan : 0;
+    const olderThan = settings?.type === 'age' ? settings.olderThan : null;
     const verdict = await verdictOf({ place, policy, olderThan, live, now, signal });
     const limit = verdict === 'takes' ? limitSays(place, policy, live, now) : undefined;
     if (limit !== undefined) against.push(limit);
@@ -116,6 +127,8 @@ async function explainLive(
     else against.push(says);
   }
   if (takes === null) kept.push(...against);
+  const needed = takes === null ? null : ((await Coverage.of(place)?.ofKey(live)) ?? null);
+  if (needed !== null) kept.push(coverageSays(place, needed));
   const isKept = kept.length > 0;
   // A sweep that is about it right now, or died so: nothing that keeps it from the next.
   for (const fence of claims.fences) {
@@ -124,6 +137,11 @@ async function explainLive(
   }
   const { size, modifiedAt } = live;
   return { size, modifiedAt, takenBy: isKept ? null : takes, wouldTake: isKept ? takes : null, kept };
+}
+
+function coverageSays({ config }: OpenPlace, detail: string): Because {
+  const change = `${ctlOf(config.name)} aptos status says what is live; it may go once other live metadata has the same lines`;
+  return { reason: 'coverage', until: null, detail, change };
 }
 
 function command({ config }: OpenPlace, key: Key): string {
@@ -214,6 +232,8 @@ async function explainCopy(
         kept.push({ reason: one.reason, until: one.until, detail: one.detail, change });
         break;
       }
+      case 'coverage': // below, as it is now
+        break;
       case 'clock':
         kept.push({ ...one, change: `if the clock is right: tombstonectl clock accept` });
         break;
@@ -221,6 +241,8 @@ async function explainCopy(
         kept.push(windowSays(place, tombstone, live, one.until));
     }
   }
+  const uncovered = isThere ? (await uncoveredOf(place, [tombstone])).get(0) : undefined;
+  if (uncovered !== undefined) kept.push(coverageSays(place, uncovered));
   const isBack = live !== undefined && sameRevision(live.revision, tombstone.revision);
   const isInWindow = kept.some(({ reason }) => reason === 'window');
   if (tombstone.state === 'restored' && !isBack && !isInWindow)

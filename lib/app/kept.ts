@@ -5,6 +5,7 @@ import type { Clock } from '../domain/clock.ts';
 import { idOfFile } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
+import { isMetadataKey } from '../metadata/names.ts';
 import { whyNotTrusted } from '../run/clock.ts';
 import { fenceOverlaps } from '../store/fences.ts';
 import { leaseCovers } from '../store/leases.ts';
@@ -28,6 +29,8 @@ export type KeptBecause =
   | { readonly reason: 'window'; readonly until: number }
   /** The store itself keeps a version of it: `detail` is what the last purge saw. */
   | { readonly reason: 'object-lock'; readonly until: number; readonly detail: string }
+  /** No live metadata has its lines: `detail` is what the last purge saw. */
+  | { readonly reason: 'coverage'; readonly until: null; readonly detail: string }
   | { readonly reason: 'clock'; readonly until: null; readonly detail: string }
   | { readonly reason: 'hold' | 'exempt'; readonly until: number | null; readonly hold: CachedHold }
   | { readonly reason: 'lease'; readonly until: null; readonly lease: LeaseStanding }
@@ -75,11 +78,17 @@ export function standingOf(
     const counted = isWaiting ? dueAt(tombstone, safetyWindow) : null;
     const at = counted === null ? null : counted + ahead;
     const kept: KeptBecause[] = [];
-    const { id, lockedUntil } = tombstone;
+    const { id, key, lockedUntil } = tombstone;
     if (at !== null && at > now && lockedUntil !== null && lockedUntil > now) {
       const detail = catalog.events.lastDetail(id, 'purge-kept') ?? 'a version of it is locked (object lock)';
       kept.push({ reason: 'object-lock', until: lockedUntil, detail });
     } else if (at !== null && at > now) kept.push({ reason: 'window', until: at });
+    const uncovered =
+      at !== null && at <= now && isMetadataKey(key)
+        ? catalog.events.lastDetail(id, 'purge-kept')
+        : undefined;
+    if (uncovered?.startsWith(COVERAGE) === true)
+      kept.push({ reason: 'coverage', until: null, detail: uncovered.slice(COVERAGE.length) });
     if (isWaiting && wrong !== null) kept.push({ reason: 'clock', until: null, detail: wrong });
     for (const hold of isWaiting ? (holds.get(i) ?? []) : []) {
       if (hold.kind === 'hold') kept.push({ reason: 'hold', until: hold.until, hold });
@@ -94,6 +103,9 @@ export function standingOf(
     return { tombstone, purgeAfter: purgeAfter === null ? null : purgeAfter + ahead, dueAt: at, kept };
   });
 }
+
+/** What the record of a purge begins with that metadata has kept something from. */
+const COVERAGE = 'coverage: ';
 
 /** States in which a run has a tombstone in its hands. */
 const TAKEN = ['moving', 'purging', 'restoring'] as const satisfies State[];
@@ -115,6 +127,7 @@ export function keptDetail(one: KeptBecause): { readonly by: string | null; read
     case 'window':
       return { by: null, detail: 'its safety window has not passed' };
     case 'object-lock':
+    case 'coverage':
     case 'clock':
       return { by: null, detail: one.detail };
     case 'hold':

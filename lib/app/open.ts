@@ -1,5 +1,6 @@
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, PolicyConfig, StoreConfig } from '../config/config.ts';
+import { compactionPolicy, payloadPolicy } from '../cover/policies.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { agePolicy } from '../policy/age.ts';
 import { matcher } from '../policy/glob.ts';
@@ -45,7 +46,8 @@ export async function openPlace(
     const isLocal = config.location.kind === 'local';
     const pace = isLocal ? new Pace(config.throttle, surroundings.clock) : undefined;
     const { format, safetyWindow } = config;
-    return { ...surroundings, store, catalog, row, format, safetyWindow, config, pace };
+    const { isProtected } = guardsOf(config);
+    return { ...surroundings, store, catalog, row, format, isProtected, safetyWindow, config, pace };
   } catch (error) {
     store.close();
     throw error;
@@ -54,7 +56,18 @@ export async function openPlace(
 
 /** The policies of a store's config that ask its listing; `only` names one. Throws `usage` when there is no such policy. */
 export function policiesOf(config: StoreConfig, only?: string): Policy[] {
-  return chosenOf(config, only).flatMap((settings) => (settings.type === 'age' ? [agePolicy(settings)] : []));
+  return chosenOf(config, only).flatMap((settings) => {
+    switch (settings.type) {
+      case 'age':
+        return [agePolicy(settings)];
+      case 'aptos-compaction':
+        return [compactionPolicy(settings)];
+      case 'aptos-payload':
+        return [payloadPolicy(settings)];
+      case 'drop-in':
+        return [];
+    }
+  });
 }
 
 /** Those that take requests from a directory. */

@@ -165,6 +165,54 @@ export class Sweeps {
     return { count: asNumber(row?.['count']), bytes: asNumber(row?.['bytes']) };
   }
 
+  /** A page of what is planned for a cause, in key order, after a key. */
+  plannedPage(
+    sweep: number,
+    cause: number,
+    after: string,
+    limit: number,
+  ): Pick<PlanItem, 'key' | 'revision' | 'unit'>[] {
+    return this.#sql
+      .all(
+        `SELECT key, revision, unit FROM plan_items
+         WHERE sweep = ? AND cause = ? AND kept = 0 AND key > ? ORDER BY key LIMIT ?`,
+        sweep,
+        cause,
+        after,
+        limit,
+      )
+      .map((row) => ({
+        key: keyOf(row['key']),
+        revision: revisionOf(row['revision']),
+        unit: asTextOrNull(row['unit']),
+      }));
+  }
+
+  /** All that is planned below a prefix. */
+  plannedBelow(sweep: number, prefix: string): string[] {
+    const keys = keyRange(prefix);
+    return this.#sql
+      .all(`SELECT key FROM plan_items WHERE sweep = @sweep AND kept = 0 AND ${keys.sql}`, {
+        sweep,
+        ...keys.values,
+      })
+      .map((row) => asText(row['key']));
+  }
+
+  /** Takes keys out of a plan. */
+  unplan(sweep: number, keys: readonly string[]): void {
+    this.#sql.run(
+      `DELETE FROM plan_items WHERE sweep = ? AND key IN (SELECT value FROM json_each(?))`,
+      sweep,
+      JSON.stringify(keys),
+    );
+  }
+
+  /** Takes out of a plan all that is there for a cause. */
+  unplanCause(sweep: number, cause: number): void {
+    this.#sql.run(`DELETE FROM plan_items WHERE sweep = ? AND cause = ?`, sweep, cause);
+  }
+
   /** A page of a plan in key order, after a key. */
   planPage(sweep: number, after: string, limit: number): PlanItem[] {
     return this.#sql

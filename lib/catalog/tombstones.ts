@@ -157,6 +157,18 @@ export class Tombstones {
     return { batchAt, sweep, moves };
   }
 
+  /** Every key below a prefix that a batch has begun to move, and not ended, but for one batch. */
+  movingBelow(store: number, prefix: string, but: { run: number; batchAt: number }): Set<string> {
+    const rows = this.#sql.all(
+      `SELECT intents FROM open_batches WHERE store = ? AND NOT (run = ? AND batch_at = ?)`,
+      store,
+      but.run,
+      but.batchAt,
+    );
+    const keys = rows.flatMap((row) => intentsOf(row['intents']).map(({ key }) => key));
+    return new Set(keys.filter((key) => key.startsWith(prefix)));
+  }
+
   /** Which of some keys other runs have begun to move, and not ended: the run's id by the place in the list. */
   movingElsewhere(store: number, run: number, keys: readonly string[]): Map<number, string> {
     const rows = this.#sql.all(

@@ -55,6 +55,7 @@ export class Keepers {
 
 function nameOf(keeper: Keeper): string {
   if (keeper.as === 'run') return keeper.run;
+  if (keeper.as === 'coverage') return keeper.as;
   return keeper.as === 'lease' ? keeper.lease.id : idOfFile(keeper.hold.name);
 }
 
@@ -64,6 +65,6 @@ function endOf(keeper: Keeper): string | null {
 
 function detailOf(keeper: Keeper): string {
   if (keeper.as === 'hold') return holdText(keeper.hold);
-  if (keeper.as === 'run') return keeperText(keeper);
+  if (keeper.as === 'run' || keeper.as === 'coverage') return keeperText(keeper);
   return leaseDetail({ lease: keeper.lease, isDead: null, stillFor: null } satisfies LeaseStanding);
 }

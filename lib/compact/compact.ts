@@ -91,6 +91,8 @@ class Compaction {
   #failed = 0;
   #over: string | null = null;
   #sweep: string | null = null;
+  /** Checked: what is left of each is in other files. */
+  #cut: ReadonlySet<string> = new Set();
 
   constructor(place: Place, run: Run, options: CompactOptions) {
     this.#place = place;
@@ -102,6 +104,7 @@ class Compaction {
     const { factors, dryRun, concurrency, signal, onRead } = this.#options;
     const loaded = await loadMetadata(this.#place, { concurrency, signal, onRead });
     const cut = cutFilesOf(loaded);
+    this.#cut = new Set(cut.map(({ key }) => key));
     const files = planCompaction(loaded.view, factors);
     await checkRemains(this.#place.store, cut, files);
     const planned: Planned[] = [];
@@ -290,6 +293,7 @@ class Compaction {
       policy: COMPACTION_POLICY,
       guards,
       limits,
+      damaged: this.#cut,
       dryRun,
       onOutcome,
       signal,

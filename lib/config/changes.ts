@@ -17,6 +17,7 @@ const DURATIONS = new Set([
   'compactEvery',
   'removeAfter',
   'olderThan',
+  'removeAfter',
 ]);
 
 /** What differs between two configs, a line each: `stores.main.safetyWindow: 7d -> 3d`. Stores and policies go by name. */

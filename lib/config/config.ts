@@ -114,4 +114,29 @@ interface DropInPolicyConfig {
   readonly limits: LimitsConfig;
 }
 
-export type PolicyConfig = AgePolicyConfig | DropInPolicyConfig;
+/** Only in stores with `format: aptos`. */
+export interface AptosCompactionPolicyConfig {
+  readonly name: string;
+  readonly type: 'aptos-compaction';
+  /** How long a metadata file stays once it is replaced. */
+  readonly removeAfter: number;
+  /** The store's, but for `maxFraction`, with the policy's own over them. */
+  readonly limits: LimitsConfig;
+}
+
+/** Only in stores with `format: aptos`. */
+export interface AptosPayloadPolicyConfig {
+  readonly name: string;
+  readonly type: 'aptos-payload';
+  readonly olderThan: number;
+  /** How many of the newest snapshots that a restore can begin with stay; null: all. */
+  readonly keepSnapshots: number | null;
+  /** The store's, with the policy's own over them. */
+  readonly limits: LimitsConfig;
+}
+
+export type PolicyConfig =
+  | AgePolicyConfig
+  | DropInPolicyConfig
+  | AptosCompactionPolicyConfig
+  | AptosPayloadPolicyConfig;

@@ -12,6 +12,7 @@ export function contradictionIn({ catalog, log, stores }: Omit<Config, 'file'>):
     const problem =
       repeatedPolicyIn(store) ??
       aptosProblem(store) ??
+      plainAptosPolicyIn(store) ??
       stores
         .slice(0, i)
         .map((other) => overlapOf(store, other))
@@ -55,6 +56,14 @@ function repeatedPolicyIn({ policies }: StoreConfig): string | undefined {
     if (twin < i) return `policies[${i}].name: policies[${twin}] is called ${quote(name)} already`;
   }
   return undefined;
+}
+
+/** What asks metadata needs a store that has some. */
+function plainAptosPolicyIn({ format, policies }: StoreConfig): string | undefined {
+  const i = policies.findIndex(({ type }) => type === 'aptos-compaction' || type === 'aptos-payload');
+  const type = policies[i]?.type;
+  if (type === undefined || format === 'aptos') return undefined;
+  return `policies[${i}].type: ${type} is for stores with format: aptos, and this one is ${format}`;
 }
 
 /** Two stores that share an object would tombstone each other's. Compared by name: links are not followed here. */

@@ -1,6 +1,8 @@
 import type {
   AgePolicyConfig,
   AptosConfig,
+  AptosCompactionPolicyConfig,
+  AptosPayloadPolicyConfig,
   Config,
   LimitsConfig,
   S3Config,
@@ -66,3 +68,12 @@ export const POLICY_DEFAULTS = {
   keepLast: 0,
   unit: 'object',
 } as const satisfies Partial<AgePolicyConfig>;
+
+/** As long as the original compactor waits. */
+export const APTOS_COMPACTION_DEFAULTS = {
+  removeAfter: DAY,
+} as const satisfies Partial<AptosCompactionPolicyConfig>;
+
+export const APTOS_PAYLOAD_DEFAULTS = {
+  keepSnapshots: null,
+} as const satisfies Partial<AptosPayloadPolicyConfig>;

@@ -121,6 +121,7 @@ const EXAMPLE_POLICY = `#      - name: old-logs
 #        # Other programs ask for deletions by moving files of keys here: see docs/drop-in.md.
 #        type: drop-in
 #        directory: /var/lib/tombstoned/requests
+#      # With format: aptos there are aptos-compaction and aptos-payload too: see docs/aptos.md.
 `;
 
 /** A value on one line, quoted where YAML would read it as something else. */

@@ -5,6 +5,8 @@ import { parseDuration, parseSize } from '../domain/quantities.ts';
 import type { Config, LimitsConfig, PolicyConfig } from './config.ts';
 import {
   APTOS_DEFAULTS,
+  APTOS_COMPACTION_DEFAULTS,
+  APTOS_PAYLOAD_DEFAULTS,
   CONFIG_DEFAULTS,
   LIMITS_DEFAULTS,
   POLICY_DEFAULTS,
@@ -108,16 +110,11 @@ function readEndpoint(value: unknown): string | Refusal | undefined {
   return isBare && (url.protocol === 'http:' || url.protocol === 'https:') ? value : undefined;
 }
 
-/** Types and formats of the design that a later version brings: known, and refused by name. */
-const LATER_POLICY_TYPES: readonly unknown[] = ['aptos-compaction', 'aptos-payload'];
-
 /** Reads one type of policy; any other is an issue, so that it is told as that, and not by the members it lacks. */
 function policyType<const T extends PolicyConfig['type']>(type: T) {
-  return member('age or drop-in', (value): T | Refusal | undefined => {
-    if (value === type) return type;
-    if (!LATER_POLICY_TYPES.includes(value)) return undefined;
-    return new Refusal(`policy type ${String(value)} is not supported by this version`);
-  });
+  return member('age, drop-in, aptos-compaction or aptos-payload', (value): T | undefined =>
+    value === type ? type : undefined,
+  );
 }
 
 const PREFIX = 'the beginning of keys, such as logs/';
@@ -158,18 +155,57 @@ const dropInPolicy = mapping({
   limits: v.exactOptional(limits),
 });
 
+const aptosCompactionPolicy = mapping({
+  type: policyType('aptos-compaction'),
+  name,
+  removeAfter: v.exactOptional(duration),
+  limits: v.exactOptional(limits),
+});
+
+const aptosPayloadPolicy = mapping({
+  type: policyType('aptos-payload'),
+  name,
+  olderThan: duration,
+  keepSnapshots: v.exactOptional(orNull('a whole number from 1 up', integerFrom(1, 1_000_000))),
+  limits: v.exactOptional(limits),
+});
+
 /** By its type; one of no known type is told as an `age` policy of a wrong type. */
 const anyPolicy = v.lazy((value): v.GenericSchema<unknown, GivenPolicy> => {
   const type = typeof value === 'object' && value !== null && 'type' in value ? value.type : undefined;
-  return type === 'drop-in' ? dropInPolicy : agePolicy;
+  switch (type) {
+    case 'drop-in':
+      return dropInPolicy;
+    case 'aptos-compaction':
+      return aptosCompactionPolicy;
+    case 'aptos-payload':
+      return aptosPayloadPolicy;
+    default:
+      return agePolicy;
+  }
 });
 
-type GivenPolicy = v.InferOutput<typeof agePolicy> | v.InferOutput<typeof dropInPolicy>;
+type GivenPolicy = v.InferOutput<
+  typeof agePolicy | typeof dropInPolicy | typeof aptosCompactionPolicy | typeof aptosPayloadPolicy
+>;
 
 function withDefaults(policy: GivenPolicy, storeLimits: LimitsConfig): PolicyConfig {
   const own = { ...storeLimits, ...policy.limits };
-  if (policy.type === 'drop-in') return { ...policy, limits: own };
-  return { ...POLICY_DEFAULTS, ...policy, limits: own };
+  switch (policy.type) {
+    case 'drop-in':
+      return { ...policy, limits: own };
+    case 'aptos-compaction':
+      // Of metadata that was compacted nearly all is replaced, and each line of it is covered.
+      return {
+        ...APTOS_COMPACTION_DEFAULTS,
+        ...policy,
+        limits: { ...own, maxFraction: policy.limits?.maxFraction ?? null },
+      };
+    case 'aptos-payload':
+      return { ...APTOS_PAYLOAD_DEFAULTS, ...policy, limits: own };
+    case 'age':
+      return { ...POLICY_DEFAULTS, ...policy, limits: own };
+  }
 }
 
 const s3 = mapping({

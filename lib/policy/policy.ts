@@ -16,15 +16,17 @@ export interface Policy {
   unitOf(key: string): string | null;
   /** Whether an object, or a unit whose newest object it is, is old enough. */
   isExpired(object: Aged, now: number): boolean;
+  /** Whether a line of metadata may go with it for good, though no other file has it. None does, unless set. */
+  readonly retires?: (line: string) => boolean;
   /**
    * Of a policy that decides by more than names and times: how it decides today, after a look at the
    * store. Until then it names nothing.
    */
-  prepare?(look: PolicyLook): Promise<Decision>;
+  readonly prepare?: (look: PolicyLook) => Promise<Decision>;
 }
 
 /** What a policy decides by. */
-export type Decision = Pick<Policy, 'selects' | 'unitOf' | 'isExpired'>;
+export type Decision = Pick<Policy, 'selects' | 'unitOf' | 'isExpired' | 'retires'>;
 
 /** An object with when it was modified, ms since 1970. */
 export type Aged = Pick<LiveObject, 'key' | 'modifiedAt'>;
@@ -34,7 +36,7 @@ export interface PolicyLook {
   readonly store: Store;
   /** ms since 1970, by a clock that is not ahead. */
   readonly now: number;
-  isProtected(key: string): boolean;
+  readonly isProtected: (key: string) => boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -84,7 +86,7 @@ export function overLimit(
 export interface Guards {
   /** ms. */
   readonly minimumAge: number;
-  isProtected(key: string): boolean;
+  readonly isProtected: (key: string) => boolean;
 }
 
 /** Why a live object is kept by the guards, or null. */

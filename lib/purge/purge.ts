@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { digestRowOf, type Tombstone } from '../catalog/tombstones.ts';
+import { uncoveredOf } from '../cover/purgeable.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { commonPrefix, type Key, printable } from '../domain/key.ts';
@@ -124,7 +125,7 @@ export class Purger {
       const last = page.at(-1);
       if (last === undefined) break;
       after = { purgeAfter: last.purgeAfter ?? 0, id: last.id };
-      if (dryRun) this.#pretend(page, leases);
+      if (dryRun) await this.#pretend(page, leases);
       else if (!(await this.#batch(run, page, now))) {
         isCut = true;
         break;
@@ -156,7 +157,7 @@ export class Purger {
       const page = this.#options.dryRun ? most : (pace?.first(most) ?? most);
       if (this.#options.dryRun) {
         await refreshHolds(this.#place);
-        this.#pretend(page, await lookAtLeases(this.#place, { mayBreak: false }));
+        await this.#pretend(page, await lookAtLeases(this.#place, { mayBreak: false }));
       } else if (!(await this.#batch(run, page, now))) return false;
       rest = rest.slice(page.length);
       this.#due += page.length;
@@ -202,8 +203,9 @@ export class Purger {
     return ends;
   }
 
-  #pretend(page: readonly Tombstone[], leases: readonly Lease[]): void {
-    const keepers = keepersOf(this.#place, leases, page, 'purge');
+  async #pretend(page: readonly Tombstone[], leases: readonly Lease[]): Promise<void> {
+    const uncovered = await uncoveredOf(this.#place, page, this.#options.signal);
+    const keepers = this.#keepers(leases, page, uncovered);
     for (const [i, tombstone] of page.entries()) {
       const keeper = keepers.get(i);
       if (keeper === undefined) {
@@ -212,6 +214,17 @@ export class Purger {
         this.#options.onPurged?.(tombstone, { wasGone: false, left: null });
       } else this.#keepBy(tombstone, keeper);
     }
+  }
+
+  /** What claims keep; else what metadata does. */
+  #keepers(
+    leases: readonly Lease[],
+    page: readonly Tombstone[],
+    uncovered: ReadonlyMap<number, string>,
+  ): Map<number, Keeper> {
+    const keepers = keepersOf(this.#place, leases, page, 'purge');
+    for (const [i, detail] of uncovered) if (!keepers.has(i)) keepers.set(i, { as: 'coverage', detail });
+    return keepers;
   }
 
   /** Begins a batch below a prefix, by a clock that is trusted still; undefined when it was stopped before. */
@@ -236,12 +249,14 @@ export class Purger {
     await waitForPace(this.#place, run, this.#options.signal);
     const batch = await this.#begin(run, common);
     if (batch === undefined) return false;
+    const uncovered = await this.#uncovered(batch, page);
     const { taken, kept } = catalog.transaction(() => {
-      const keepers = keepersOf(this.#place, batch.leases, page, 'purge');
+      const keepers = this.#keepers(batch.leases, page, uncovered);
       const free = page.filter((_, i) => !keepers.has(i));
       return { taken: this.#take(run, free, now), kept: keepers };
     });
     this.#place.pace?.spend(taken);
+    this.#note(run, page, kept);
     for (const [i, keeper] of kept) {
       const tombstone = page[i];
       if (tombstone !== undefined) this.#keepBy(tombstone, keeper);
@@ -256,6 +271,33 @@ export class Purger {
       }
     }
     return true;
+  }
+
+  /** What the metadata that is live keeps of a page: looked at under its fence. */
+  async #uncovered(batch: Batch, page: readonly Tombstone[]): Promise<Map<number, string>> {
+    try {
+      const found = await uncoveredOf(this.#place, page);
+      await batch.pulse(); // that may have taken long
+      return found;
+    } catch (error) {
+      await batch.end();
+      throw error;
+    }
+  }
+
+  /** Writes down what metadata keeps: once, and again when that is something else. */
+  #note(run: Run, page: readonly Tombstone[], kept: ReadonlyMap<number, Keeper>): void {
+    const { catalog, row, clock } = this.#place;
+    const event = { store: row.n, run: run.n, now: clock.now(), what: 'purge-kept' } as const;
+    const events = [...kept].flatMap(([i, keeper]) => {
+      const tombstone = page[i]?.id;
+      if (tombstone === undefined || keeper.as !== 'coverage') return [];
+      const detail = `${keeper.as}: ${keeper.detail}`;
+      return catalog.events.lastDetail(tombstone, event.what) === detail
+        ? []
+        : [{ ...event, tombstone, detail }];
+    });
+    if (events.length > 0) catalog.transaction(() => catalog.events.addAll(events));
   }
 
   /** Takes what is due still; of what is named, what still is as it was when it was looked at. */

@@ -152,6 +152,7 @@ async function clearTheWay(
     keys: [to],
     reason: `made way for the restore of ${tombstone.id}`,
     guards: null,
+    comesBack: { key: tombstone.key, id: tombstone.id },
     limits: { maxObjects: null, maxFraction: null, maxBytes: null },
     dryRun: false,
     onOutcome: ({ outcome, detail, reason }) => {

@@ -5,9 +5,10 @@ import type { Lease } from '../store/leases.ts';
 import { leaseOn, leaseText } from './leases.ts';
 import type { Place } from './place.ts';
 
-/** What keeps an object: a hold, an exemption, a lease, or a run that has begun to move it. */
+/** What keeps an object: a hold, an exemption, a lease, a run that has begun to move it, or metadata that nothing else has. */
 export type Keeper =
   | { readonly as: 'run'; readonly run: string }
+  | { readonly as: 'coverage'; readonly detail: string }
   | { readonly as: 'hold'; readonly hold: CachedHold }
   | { readonly as: 'lease'; readonly lease: Lease };
 
@@ -48,6 +49,7 @@ export function keepersOf(
 export function reasonOf(keeper: Keeper): KeptReason {
   if (keeper.as === 'lease') return 'lease';
   if (keeper.as === 'run') return 'fence';
+  if (keeper.as === 'coverage') return 'coverage';
   return keeper.hold.kind === 'exempt' ? 'exempt' : 'hold';
 }
 
@@ -55,6 +57,7 @@ export function reasonOf(keeper: Keeper): KeptReason {
 export function keeperText(keeper: Keeper): string {
   if (keeper.as === 'lease') return leaseText(keeper.lease);
   if (keeper.as === 'run') return `run ${keeper.run}, which has begun to move it`;
+  if (keeper.as === 'coverage') return keeper.detail;
   const { name, kind, reason } = keeper.hold;
   return `${kind === 'exempt' ? 'exemption' : 'hold'} ${idOfFile(name)}: ${reason}`;
 }

@@ -34,6 +34,8 @@ export interface Place {
   readonly row: StoreRow;
   /** What the store holds, as the config says. */
   readonly format: StoreFormat;
+  /** What the config protects. A metadata file that is, may say anything, and keeps no others. */
+  readonly isProtected?: ((key: string) => boolean) | undefined;
   /** Today's safety window, ms. */
   readonly safetyWindow: number;
   readonly clock: Clock;

@@ -1,6 +1,7 @@
 import type { RequestRow } from '../catalog/requests.ts';
 import type { WaitingPlan } from '../catalog/waiting.ts';
 import { waitingStateAt } from '../catalog/waiting.ts';
+import { Coverage } from '../cover/coverage.ts';
 import { isoTime } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
@@ -131,11 +132,17 @@ async function approveIn(
   let isCut = false;
   let plannedBytes = 0;
   let lostBefore = 0;
+  const coverage = Coverage.of(place);
   try {
     const found =
       source.as === 'policy'
-        ? await planAgain(place, ledger, n, { plan, policy: source.policy, options })
-        : await planRequestsAgain(place, run, n, { rows: source.rows, policy: source.policy, options });
+        ? await planAgain(place, ledger, n, { plan, policy: source.policy, coverage, options })
+        : await planRequestsAgain(place, run, n, {
+            rows: source.rows,
+            policy: source.policy,
+            coverage,
+            options,
+          });
     counts.planned = found.planned;
     plannedBytes = found.bytes;
     for (const [reason, times] of found.kept) kept.set(reason, times);
@@ -148,7 +155,7 @@ async function approveIn(
       if (found.planned > 0) await tellWhatIsOpen(place);
       const { prefixes } = found;
       const dropIns = source.as === 'requests' ? (options.dropIns ?? []) : [];
-      const move = { ...options, dropIns, prefixes, isPatient: true };
+      const move = { ...options, coverage, dropIns, prefixes, isPatient: true };
       if (prefixes.length > 0) isCut = await movePlan(place, run, ledger, n, move, counts, kept);
       else isCut = options.signal?.aborted === true;
     }
@@ -196,7 +203,12 @@ async function planAgain(
   place: Place,
   ledger: SweepLedger,
   n: number,
-  { plan, policy, options }: { plan: WaitingPlan; policy: Policy; options: ApproveOptions },
+  {
+    plan,
+    policy,
+    coverage,
+    options,
+  }: { plan: WaitingPlan; policy: Policy; coverage: Coverage | undefined; options: ApproveOptions },
 ): Promise<PlannedAgain> {
   const movedBefore = place.catalog.sweeps.get(plan.sweep)?.moved ?? 0;
   const { guards, signal, onListed, onRefusal = () => undefined } = options;
@@ -204,12 +216,14 @@ async function planAgain(
     sweep: n,
     policy: { ...policy, limits: NO_LIMITS },
     guards,
+    coverage,
     approved: plan.n,
     onRefusal,
     onListed,
     signal,
   };
   const found = await planPolicy(place, ledger, asked);
+  if (found.problem !== null) throw found.problem; // it waits on
   const lost = lostOf(place, { plan, policy }, found, movedBefore);
   const kept = new Map(found.kept);
   if (lost.unselected > 0) kept.set('no-policy', lost.unselected);
@@ -222,14 +236,24 @@ async function planRequestsAgain(
   place: Place,
   run: Run,
   n: number,
-  { rows, policy, options }: { rows: readonly RequestRow[]; policy: string; options: ApproveOptions },
+  {
+    rows,
+    policy,
+    coverage,
+    options,
+  }: {
+    rows: readonly RequestRow[];
+    policy: string;
+    coverage: Coverage | undefined;
+    options: ApproveOptions;
+  },
 ): Promise<PlannedAgain> {
   const { requests } = place.catalog;
   const { guards, signal, onListed, onRefusal = () => undefined } = options;
   await refreshHolds(place);
   const open = options.dryRun ? copiesOf(place, run, rows) : rows;
   for (const row of open) noteMoved(place, row);
-  const look = { policy, guards, isPatient: true, onRefusal, onListed, signal };
+  const look = { policy, guards, coverage, isPatient: true, onRefusal, onListed, signal };
   const { kept, lost } = await lookAtLines(place, open, look);
   kept.delete('changed'); // those are lost
   if (signal?.aborted === true) return { planned: 0, bytes: 0, kept, lost, prefixes: [] };

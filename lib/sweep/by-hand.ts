@@ -1,3 +1,4 @@
+import { Coverage } from '../cover/coverage.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import { commonPrefix, type Key } from '../domain/key.ts';
@@ -19,6 +20,10 @@ export interface ByHand {
   /** Null where the guards have no say: an object in the way of a forced restore. */
   readonly guards: Guards | null;
   readonly limits: Limits;
+  /** What comes back at once to the key that makes way: its lines need no other file. */
+  readonly comesBack?: { readonly key: Key; readonly id: string } | undefined;
+  /** Damaged metadata files of which the caller has made sure that other files have what is left of them. */
+  readonly damaged?: ReadonlySet<string> | undefined;
   readonly dryRun: boolean;
   readonly onOutcome: (outcome: HandOutcome) => void;
   readonly signal?: AbortSignal | undefined;
@@ -37,9 +42,10 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
   const { reason, dryRun: isDry } = options;
   const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason, isDry, now: clock.now() });
   const cause = catalog.sweeps.cause(options.policy ?? null, options.reason);
+  const coverage = Coverage.of(place, options.damaged);
   let count = 0;
   try {
-    const prefix = await plan(place, n, cause, options);
+    const prefix = await plan(place, { n, cause, coverage }, options);
     const planned = catalog.sweeps.plannedOf(n, cause);
     count = planned.count;
     const over = await overOfStore(place, options, { objects: planned.count, bytes: planned.bytes });
@@ -53,7 +59,7 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
       const ledger = new CatalogLedger(place, run.n);
       const { signal } = options;
       const asker = options.policy === undefined ? 'hand' : 'policy';
-      const move = { sweep: n, asker, prefixes: [prefix], signal } as const;
+      const move = { sweep: n, asker, prefixes: [prefix], coverage, signal } as const;
       for await (const { ends } of moveBatches(place, run, ledger, move)) {
         for (const end of ends) options.onOutcome(outcomeOf(end));
       }
@@ -71,16 +77,28 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
 }
 
 /** Plans the keys; gives what they all begin with. */
-async function plan(place: Place, n: number, cause: number, options: ByHand): Promise<string> {
+async function plan(place: Place, to: Planning, options: ByHand): Promise<string> {
   let prefix: string | undefined;
   for await (const key of options.keys) {
     prefix = prefix === undefined ? key : commonPrefix(prefix, key);
-    await planOne(place, n, cause, key, options);
+    await planOne(place, to, key, options);
   }
   return prefix ?? '';
 }
 
-async function planOne(place: Place, n: number, cause: number, key: Key, options: ByHand): Promise<void> {
+/** Where keys are planned: row numbers of the sweep, and of why. */
+interface Planning {
+  readonly n: number;
+  readonly cause: number;
+  readonly coverage: Coverage | undefined;
+}
+
+async function planOne(
+  place: Place,
+  { n, cause, coverage }: Planning,
+  key: Key,
+  options: ByHand,
+): Promise<void> {
   const { store, catalog, clock } = place;
   if (`${key}/`.startsWith(store.pendingPrefix)) {
     options.onOutcome(ended(key, null, 'failed', `it is below ${store.pendingPrefix}`));
@@ -100,6 +118,12 @@ async function planOne(place: Place, n: number, cause: number, key: Key, options
   if (kept !== null) {
     const as = kept.reason === 'error' ? 'failed' : 'blocked';
     options.onOutcome(ended(key, null, as, kept.detail ?? GUARD_TEXT[kept.reason], kept.reason));
+    return;
+  }
+  if (options.comesBack !== undefined) await coverage?.comesBack(key, options.comesBack);
+  const needed = (await coverage?.ofKey(live)) ?? null;
+  if (needed !== null) {
+    options.onOutcome(ended(key, null, 'blocked', needed, 'coverage'));
     return;
   }
   const { size, revision, modifiedAt } = live;

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { IntendedMove, OpenBatch, Settled } from '../catalog/tombstones.ts';
+import type { Coverage } from '../cover/coverage.ts';
 import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
 import { type Batch, begin, retireShared } from '../run/batch.ts';
@@ -42,6 +43,8 @@ export interface MovePlan {
   readonly asker: 'policy' | 'hand';
   /** Byte prefixes that all its keys are below: what its fences announce. */
   readonly prefixes: readonly string[];
+  /** Of a store whose metadata has to be covered. */
+  readonly coverage: Coverage | undefined;
   readonly signal?: AbortSignal | undefined;
   /** How many objects a batch has; only specs ask for fewer. */
   readonly batchSize?: number | undefined;
@@ -58,7 +61,7 @@ export async function* moveBatches(
   place: Place,
   run: Run,
   ledger: Ledger,
-  { sweep, asker, prefixes, signal, batchSize: most = place.store.batch ?? BATCH }: MovePlan,
+  { sweep, asker, prefixes, coverage, signal, batchSize: most = place.store.batch ?? BATCH }: MovePlan,
 ): AsyncGenerator<MovedBatch> {
   const isCut = (): boolean => signal?.aborted === true;
   if (isCut()) return;
@@ -70,7 +73,7 @@ export async function* moveBatches(
     for (let batch = await ahead; batch !== undefined && !isCut(); batch = await ahead) {
       ahead = take(batch.last);
       await setImmediate(); // a local batch blocks: what the next one asks for is on its way before it
-      under.push(watched(moveOne(place, ledger, batch)));
+      under.push(watched(moveOne(place, run, ledger, coverage, batch)));
       const before = under.length > 1 ? under.shift() : undefined;
       if (before !== undefined) yield await before;
     }
@@ -119,7 +122,13 @@ async function takeAhead(
 }
 
 /** Moves what was taken. Where it fails the fence stays: the run's end, or recovery, sees to it. */
-async function moveOne(place: Place, ledger: Ledger, ahead: Ahead): Promise<MovedBatch> {
+async function moveOne(
+  place: Place,
+  run: Run,
+  ledger: Ledger,
+  coverage: Coverage | undefined,
+  ahead: Ahead,
+): Promise<MovedBatch> {
   const { count, held, open, batch } = ahead;
   const ends: MoveEnd[] = held.map(({ key, size, by }) => ({ key, id: null, size, end: { as: 'held', by } }));
   if (open === undefined) {
@@ -127,11 +136,23 @@ async function moveOne(place: Place, ledger: Ledger, ahead: Ahead): Promise<Move
     return { count, ends };
   }
   const { pulse } = batch;
+  const kept = (await coverage?.ofBatch(run.n, open)) ?? new Map<string, string>();
   await pulse(); // it may have waited long for its turn
-  const outcomes = await place.store.move(open.moves, { resume: false, pulse });
+  const moves = kept.size === 0 ? open.moves : open.moves.filter(({ id }) => !kept.has(id));
+  const moved = moves.length === 0 ? [] : await place.store.move(moves, { resume: false, pulse });
+  if (moved.length !== moves.length)
+    throw new TypeError(`${moved.length} outcomes for ${moves.length} moves`);
+  let next = 0;
+  const outcomes = open.moves.map(({ id }) => (kept.has(id) ? UNTRIED : moved[next++]));
   await settle(place, ledger, open, outcomes);
   await batch.end();
   for (const [i, move] of open.moves.entries()) {
+    const { key, id, size } = move;
+    const detail = kept.get(id);
+    if (detail !== undefined) {
+      ends.push({ key, id: null, size, end: { as: 'held', by: { as: 'coverage', detail } } });
+      continue;
+    }
     const end = endOf(move, outcomes[i]);
     if (end.end.as === 'failed' && STOPS.has(errnoOf(end.end.error.cause) ?? '')) throw end.end.error;
     ends.push(end);
@@ -153,7 +174,7 @@ async function leaveUnmoved(place: Place, ledger: Ledger, taken: Promise<Ahead |
   }
 }
 
-function endOf(move: IntendedMove, outcome: MoveOutcome | undefined): MoveEnd {
+function endOf(move: IntendedMove, outcome: Found | undefined): MoveEnd {
   const id = outcome?.outcome === 'failed' ? null : move.id;
   const as = (end: MoveEnd['end']): MoveEnd => ({ key: move.key, id, size: move.size, end });
   switch (outcome?.outcome) {
@@ -168,10 +189,15 @@ function endOf(move: IntendedMove, outcome: MoveOutcome | undefined): MoveEnd {
     case 'moved-other':
     case 'stray-directory':
       return as({ as: 'changed' });
+    case 'untried':
     case undefined:
       throw new TypeError(`no outcome for ${move.id}`);
   }
 }
+
+/** What became of an intent: what the store says, or that it was not asked. */
+type Found = MoveOutcome | typeof UNTRIED;
+const UNTRIED = { outcome: 'untried' } as const;
 
 /**
  * Records what became of intents: in one transaction, with their events and the
@@ -183,15 +209,15 @@ export async function settle(
   place: Place,
   ledger: Ledger,
   open: OpenBatch,
-  found: readonly MoveOutcome[],
+  found: readonly (Found | undefined)[],
   isRecovery = false,
-): Promise<readonly MoveOutcome[]> {
+): Promise<readonly (Found | undefined)[]> {
   const { moves } = open;
   const { row, store } = place;
   if (found.length !== moves.length)
     throw new TypeError(`${found.length} outcomes for ${moves.length} moves`);
   const outcomes = [...found];
-  if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
+  if (outcomes.some((one) => one?.outcome === 'gone')) await checkIdentity(store, row.uuid);
   for (const [i, move] of moves.entries()) {
     if (outcomes[i]?.outcome !== 'stray-directory') continue;
     try {
@@ -220,8 +246,10 @@ function isKept(error: Error): boolean {
   return error instanceof TombstonedError && error.code === 'blocked';
 }
 
-function settledAs(id: string, outcome: MoveOutcome | undefined, isRecovery: boolean): Settled | undefined {
+function settledAs(id: string, outcome: Found | undefined, isRecovery: boolean): Settled | undefined {
   switch (outcome?.outcome) {
+    case 'untried':
+      return { id, to: 'untried' };
     case 'moved':
     case undefined:
       return undefined;

@@ -1,4 +1,6 @@
 import type { PlanItem } from '../catalog/sweeps.ts';
+import type { Coverage, PolicyCoverage } from '../cover/coverage.ts';
+import { TombstonedError } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { sameRevision } from '../domain/revision.ts';
 import { type Guards, guard, overLimit, type Policy, prepared } from '../policy/policy.ts';
@@ -28,6 +30,8 @@ export interface PlanSummary {
 export interface PolicyPlan extends PlanSummary {
   /** Which limit it is over, and by what, or null. Then nothing of it may be moved. */
   readonly over: OverLimit | null;
+  /** Why nothing of it may be moved, where that is no limit; or null. */
+  readonly problem: TombstonedError | null;
   /** Row number of what its objects are planned for. */
   readonly cause: number;
   /** Of an approved plan: how many of its objects were found, and how many of those are others by now. */
@@ -47,6 +51,7 @@ export interface PlanOptions {
   readonly sweep: number;
   readonly policy: Policy;
   readonly guards: Guards;
+  readonly coverage: Coverage | undefined;
   /** Row number of a waiting plan: only what that names, as it was then, is planned. */
   readonly approved?: number | undefined;
   readonly onRefusal: (refusal: Refusal) => void;
@@ -66,7 +71,13 @@ export async function planPolicy(place: Place, ledger: SweepLedger, plan: PlanOp
   const { store, catalog, clock } = place;
   const now = catalog.clock.sureTime(clock);
   const look = { store, now, isProtected: guards.isProtected, signal };
-  const policy = await prepared(plan.policy, look);
+  let policy: Policy;
+  try {
+    policy = await prepared(plan.policy, look);
+  } catch (error) {
+    if (!(error instanceof TombstonedError)) throw error;
+    return new Planner(place, ledger, plan).finish({ kept: 0, problem: error }); // the others go on
+  }
   const planner = new Planner(place, ledger, { ...plan, policy });
   for await (const page of place.store.list(policy.prefix, signal)) {
     const objects: LiveObject[] = [];
@@ -83,7 +94,10 @@ export async function planPolicy(place: Place, ledger: SweepLedger, plan: PlanOp
   }
   await planner.flush(1);
   await ledger.planned();
-  return planner.finish();
+  const { sweep, coverage } = plan;
+  const { cause } = planner;
+  planner.close();
+  return planner.finish(await coverage?.ofPolicy({ sweep, cause, policy, signal }));
 }
 
 /** A unit that is being listed: its objects come together. */
@@ -134,6 +148,10 @@ class Planner {
     // By a clock that is ahead, what is young would seem old.
     this.#now = place.catalog.clock.sureTime(place.clock);
     this.#cause = place.catalog.sweeps.cause(plan.policy.name, plan.policy.reason);
+  }
+
+  get cause(): number {
+    return this.#cause;
   }
 
   get selected(): number {
@@ -255,17 +273,22 @@ class Planner {
     if (count > 0) this.#kept.set(reason, (this.#kept.get(reason) ?? 0) + count);
   }
 
-  finish(): PolicyPlan {
+  /** What is planned is all there is. */
+  close(): void {
     this.#closeUnit(null);
     this.#flush();
     const { sweeps } = this.#place.catalog;
-    const policy = this.#policy;
     const before = sweeps.plannedOf(this.#sweep, this.#cause).count;
-    const older = policy.keepLast - this.#young;
+    const older = this.#policy.keepLast - this.#young;
     if (older > 0) sweeps.unplanNewest(this.#sweep, this.#cause, older);
     sweeps.unplanKept(this.#sweep, this.#cause);
-    const { count, bytes } = sweeps.plannedOf(this.#sweep, this.#cause);
-    if (older > 0) this.#keep('keep-last', before - count);
+    if (older > 0) this.#keep('keep-last', before - sweeps.plannedOf(this.#sweep, this.#cause).count);
+  }
+
+  finish({ kept, problem }: PolicyCoverage = { kept: 0, problem: null }): PolicyPlan {
+    this.#keep('coverage', kept);
+    const policy = this.#policy;
+    const { count, bytes } = this.#place.catalog.sweeps.plannedOf(this.#sweep, this.#cause);
     const selected = this.#selected;
     const limit = overLimit(policy.limits, { objects: count, bytes, selected });
     if (limit !== null) this.#keep('limit', count);
@@ -276,6 +299,7 @@ class Planner {
       bytes: limit === null ? bytes : 0,
       kept: this.#kept,
       over: limit === null ? null : { limit, objects: count, bytes },
+      problem,
       cause: this.#cause,
       found: this.#found,
       changed: this.#changed,

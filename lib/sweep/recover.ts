@@ -82,9 +82,9 @@ async function finish(
     return outcome instanceof Error ? { outcome: 'failed', error: outcome } : outcome;
   });
   const ledger = new CatalogLedger(place, dead.n, place.actor);
-  for (const { outcome } of await settle(place, ledger, open, outcomes, true)) {
-    if (outcome === 'moved') sum.moved++;
-    else if (outcome === 'failed') sum.left++;
+  for (const one of await settle(place, ledger, open, outcomes, true)) {
+    if (one?.outcome === 'moved') sum.moved++;
+    else if (one?.outcome === 'failed') sum.left++;
     else sum.abandoned++;
   }
 }

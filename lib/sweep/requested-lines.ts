@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { KeptLine, KeyOutcome, LineOf, OpenLine, RequestRow, SeenLine } from '../catalog/requests.ts';
+import type { Coverage } from '../cover/coverage.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { isWanted, parseRevision, revisionText, sameRevision } from '../domain/revision.ts';
@@ -22,6 +23,7 @@ export interface LookOptions {
   /** The policy's name. */
   readonly policy: string;
   readonly guards: Guards;
+  readonly coverage: Coverage | undefined;
   /** Leaves open what a claim keeps, or can't be looked at now: the requests' plan waits on for it. */
   readonly isPatient?: boolean;
   readonly onRefusal: (refusal: Refusal) => void;
@@ -90,12 +92,12 @@ export async function lookAtLines(
 async function lookAtPage(
   place: Place,
   page: readonly RequestedLine[],
-  { policy, guards, isPatient = false, onRefusal, onListed }: LookOptions,
+  { policy, guards, coverage, isPatient = false, onRefusal, onListed }: LookOptions,
   tally: Tally,
 ): Promise<void> {
   const { requests, sweeps } = place.catalog;
   tally.selected += page.length;
-  const found = await verdicts(place, page, guards);
+  const found = await verdicts(place, page, guards, coverage);
   const seen: SeenLine[] = [];
   const ended: (KeyOutcome & LineOf)[] = [];
   const open: KeptLine[] = [];
@@ -139,6 +141,7 @@ async function verdicts(
   place: Place,
   lines: readonly OpenLine[],
   guards: Guards,
+  coverage: Coverage | undefined,
 ): Promise<(LiveObject | KeyOutcome)[]> {
   const now = place.catalog.clock.sureTime(place.clock);
   const looks: (LiveObject | KeyOutcome)[] = [];
@@ -150,15 +153,21 @@ async function verdicts(
   // Before "gone" is believed, the store must be ours (R10).
   if (looks.some((look) => 'outcome' in look)) await checkIdentity(place.store, place.row.uuid);
   const keepers = keepersOf(place, [], lines, 'policy');
-  return looks.map((look, i) => {
-    if ('outcome' in look) return look;
+  const found: (LiveObject | KeyOutcome)[] = [];
+  for (const [i, look] of looks.entries()) {
     const keeper = keepers.get(i);
-    if (keeper !== undefined) return as('blocked', keeperText(keeper), reasonOf(keeper));
-    const kept = guard(guards, look, now);
-    if (kept === null) return look;
-    const outcome = kept.reason === 'error' ? 'failed' : 'blocked';
-    return as(outcome, kept.detail ?? GUARD_TEXT[kept.reason], kept.reason);
-  });
+    const kept = 'outcome' in look ? null : guard(guards, look, now);
+    if ('outcome' in look) found.push(look);
+    else if (keeper !== undefined) found.push(as('blocked', keeperText(keeper), reasonOf(keeper)));
+    else if (kept !== null) {
+      const outcome = kept.reason === 'error' ? 'failed' : 'blocked';
+      found.push(as(outcome, kept.detail ?? GUARD_TEXT[kept.reason], kept.reason));
+    } else {
+      const needed = (await coverage?.ofKey(look)) ?? null;
+      found.push(needed === null ? look : as('blocked', needed, 'coverage'));
+    }
+  }
+  return found;
 }
 
 async function lookAt(place: Place, { key, wanted, seen }: OpenLine): Promise<LiveObject | KeyOutcome> {

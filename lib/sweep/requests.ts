@@ -1,5 +1,6 @@
 import type { RequestGroup, RequestRow } from '../catalog/requests.ts';
 import type { WaitingPlan } from '../catalog/waiting.ts';
+import type { Coverage } from '../cover/coverage.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
 import { commonPrefix, printable } from '../domain/key.ts';
@@ -33,6 +34,7 @@ export interface PlanRequests {
   readonly dropIn: DropIn;
   readonly sweep: number;
   readonly guards: Guards;
+  readonly coverage: Coverage | undefined;
   /** Looks at what lies in the directory, and takes nothing. */
   readonly isDry: boolean;
   /** Leaves alone what waits because it is over a limit. */

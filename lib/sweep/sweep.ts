@@ -1,5 +1,6 @@
 import type { SweepCounts, SweepState } from '../catalog/sweeps.ts';
 import type { WaitingPlan } from '../catalog/waiting.ts';
+import { Coverage } from '../cover/coverage.ts';
 import { isoTime } from '../domain/clock.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId } from '../domain/ids.ts';
@@ -121,15 +122,17 @@ async function sweepIn(
   const onProblem = (problem: TombstonedError): void => void problems.push(problem);
   const prefixes = new Set(options.policies.map(({ prefix }) => prefix));
   const orphans = isDry ? [] : orphansOf(place, options);
+  const coverage = Coverage.of(place);
   try {
     if (!isDry) await tidyWaiting(place);
     for (const policy of options.policies) {
-      const { plan, over } = await planOne(place, { run, ledger, n }, policy, options);
+      const { plan, over } = await planOne(place, { run, ledger, n, coverage }, policy, options);
       plans.push(plan);
+      if (plan.problem !== null) problems.push(plan.problem);
       if (over !== undefined) blocked.push(over);
     }
     for (const dropIn of [...(options.dropIns ?? []), ...orphans]) {
-      const asked = { ...options, isOrphaned: orphans.includes(dropIn) };
+      const asked = { ...options, coverage, isOrphaned: orphans.includes(dropIn) };
       const plan = await planDropIn(place, run, n, dropIn, asked, onProblem);
       plans.push(plan);
       const over = blockedRequests(plan);
@@ -147,7 +150,7 @@ async function sweepIn(
       if (counts.planned > 0) await tellWhatIsOpen(place);
       // No prefix would be every key, in a fence.
       if (prefixes.size > 0) {
-        const within = { ...options, prefixes: [...prefixes] };
+        const within = { ...options, coverage, prefixes: [...prefixes] };
         isCut = await movePlan(place, run, ledger, n, within, counts, kept);
       } else isCut = options.signal?.aborted === true;
     }
@@ -190,13 +193,21 @@ export async function tellWhatIsOpen({ store, report }: Place): Promise<void> {
 
 async function planOne(
   place: Place,
-  { run, ledger, n }: { run: Run; ledger: SweepLedger; n: number },
+  { run, ledger, n, coverage }: { run: Run; ledger: SweepLedger; n: number; coverage: Coverage | undefined },
   policy: Policy,
   options: SweepOptions,
 ): Promise<{ plan: PolicyPlan; over: BlockedPolicy | undefined }> {
   const { guards, dryRun, signal, onListed, onRefusal = () => undefined } = options;
   const before = waitingOf(place, policy.name);
-  const plan = await planPolicy(place, ledger, { sweep: n, policy, guards, onRefusal, onListed, signal });
+  const plan = await planPolicy(place, ledger, {
+    sweep: n,
+    policy,
+    guards,
+    coverage,
+    onRefusal,
+    onListed,
+    signal,
+  });
   const { over } = plan;
   if (over === null) return { plan, over: undefined };
   // A dry run shows all of it.
@@ -249,7 +260,7 @@ async function planDropIn(
   run: Run,
   n: number,
   dropIn: DropIn,
-  options: SweepOptions & { readonly isOrphaned: boolean },
+  options: SweepOptions & { readonly isOrphaned: boolean; readonly coverage: Coverage | undefined },
   onProblem: (problem: TombstonedError) => void,
 ): Promise<RequestPlan> {
   const { dryRun: isDry, isOnlyNew = false, onRefusal = () => undefined } = options;
@@ -288,14 +299,15 @@ export async function movePlan(
   n: number,
   options: Pick<SweepOptions, 'dropIns' | 'signal' | 'batchSize' | 'onRefusal' | 'onProgress'> & {
     readonly prefixes: readonly string[];
+    readonly coverage: Coverage | undefined;
     /** What of requests failed, or a claim keeps, stays open. */
     readonly isPatient?: boolean;
   },
   counts: { planned: number; moved: number; abandoned: number; failed: number; bytes: number },
   kept: Map<KeptReason, number>,
 ): Promise<boolean> {
-  const { signal, batchSize, prefixes, dropIns = [], isPatient = false } = options;
-  const plan = { sweep: n, asker: 'policy', prefixes, signal, batchSize } as const;
+  const { signal, batchSize, prefixes, coverage, dropIns = [], isPatient = false } = options;
+  const plan = { sweep: n, asker: 'policy', prefixes, coverage, signal, batchSize } as const;
   let done = 0;
   for await (const batch of moveBatches(place, run, ledger, plan)) {
     if (dropIns.length > 0) noteEnds(place, { sweep: n, isPatient }, batch.ends);

@@ -507,14 +507,27 @@ describe('a bad config is refused in one line', () => {
       'stores[0].policies[1].directory: is the directory of stores[0].policies[0].directory already',
     ],
     [
-      'a policy of a later version',
-      withStore({ policies: [{ type: 'aptos-compaction' }] }),
-      'stores[0].policies[0].type: policy type aptos-compaction is not supported by this version',
+      'a policy that asks metadata, of a store that has none',
+      withStore({ policies: [{ name: 'a', type: 'aptos-compaction' }] }),
+      'stores[0].policies[0].type: aptos-compaction is for stores with format: aptos, and this one is plain',
+    ],
+    [
+      'a payload policy that keeps no snapshot',
+      withStore({
+        format: 'aptos',
+        policies: [{ name: 'a', type: 'aptos-payload', olderThan: '1d', keepSnapshots: 0 }],
+      }),
+      'stores[0].policies[0].keepSnapshots: expected a whole number from 1 up, or null, got 0',
+    ],
+    [
+      'a payload policy without an age',
+      withStore({ format: 'aptos', policies: [{ name: 'a', type: 'aptos-payload' }] }),
+      'stores[0].policies[0].olderThan: expected a duration such as 30d, got nothing',
     ],
     [
       'an unknown policy',
       withPolicy({ type: 'size' }),
-      'stores[0].policies[0].type: expected age or drop-in, got "size"',
+      'stores[0].policies[0].type: expected age, drop-in, aptos-compaction or aptos-payload, got "size"',
     ],
     [
       'a policy without an age',

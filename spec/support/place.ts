@@ -83,6 +83,7 @@ export class TempPlace {
   readonly talk: string[] = [];
   window = 7 * DAY;
   format: StoreFormat = 'plain';
+  protect: readonly string[] = [];
   #open: Place[] = [];
 
   private constructor(parent: string) {
@@ -154,6 +155,7 @@ export class TempPlace {
       catalog,
       row,
       format: this.format,
+      isProtected: matcher(this.protect),
       safetyWindow: this.window,
       clock: this.clock,
       random: seeded(wrap.seed ?? 7),

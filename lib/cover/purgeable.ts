@@ -1,0 +1,73 @@
+import type { Tombstone } from '../catalog/tombstones.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import type { LineText } from '../metadata/lines.ts';
+import { LiveFiles, readPendingLines } from '../metadata/live-files.ts';
+import { isMetadataKey } from '../metadata/names.ts';
+import { keptSnapshots } from '../policy/aptos-payload.ts';
+import type { Place } from '../run/place.ts';
+import { oldestKept, snapshotVersion } from './snapshots.ts';
+import { lineInWords, unreadableIn } from './unreadable.ts';
+
+/** How many pending copies are read at once. */
+const AT_ONCE = 32;
+
+/**
+ * Which tombstones of metadata files can't be purged, by the place in the list, and why: a line of theirs
+ * is in no live file that was read whole, or that can't be told. Old snapshots that a policy has named may
+ * go for good, as long as it would name them today.
+ */
+export async function uncoveredOf(
+  place: Place,
+  tombstones: readonly Tombstone[],
+  signal?: AbortSignal,
+): Promise<Map<number, string>> {
+  const kept = new Map<number, string>();
+  if (place.format !== 'aptos') return kept;
+  const asked = [...tombstones.entries()].filter(([, { key }]) => isMetadataKey(key));
+  if (asked.length === 0) return kept;
+  const live = LiveFiles.of(place.store);
+  await live.refresh(signal);
+  const unreadable = unreadableIn(place, live);
+  if (unreadable !== undefined) {
+    for (const [index] of asked) kept.set(index, unreadable.message);
+    return kept;
+  }
+  const oldest = new Map<number, bigint | null>();
+  const isOld = (line: LineText, keep: number): boolean => {
+    const version = snapshotVersion(line);
+    if (version === undefined) return false;
+    const from = oldest.get(keep) ?? oldestKept(live.view(), keep);
+    oldest.set(keep, from);
+    return from !== null && version < from;
+  };
+  for (let from = 0; from < asked.length; from += AT_ONCE) {
+    signal?.throwIfAborted();
+    await Promise.all(
+      asked.slice(from, from + AT_ONCE).map(async ([index, tombstone]) => {
+        const why = await whyKept(place, live, tombstone, isOld);
+        if (why !== null) kept.set(index, why);
+      }),
+    );
+  }
+  return kept;
+}
+
+async function whyKept(
+  { store }: Place,
+  live: LiveFiles,
+  { key, id, policy, reason }: Tombstone,
+  isOld: (line: LineText, keep: number) => boolean,
+): Promise<string | null> {
+  let lost: LineText | undefined;
+  try {
+    const file = await readPendingLines(store, key, id);
+    if (file === undefined) return null; // the purge sees that it has gone
+    const keep = policy === null ? null : keptSnapshots(reason);
+    const lines = keep === null ? file.lines : file.lines.filter((line) => !isOld(line, keep));
+    lost = live.index.standIns({ ...file, lines }, () => true).lost;
+  } catch (error) {
+    if (!(error instanceof TombstonedError)) throw error;
+    return `its pending copy can't be read as metadata, so what would be lost is not known: ${error.message}`;
+  }
+  return lost === undefined ? null : `no live metadata file has its line ${lineInWords(lost)}`;
+}

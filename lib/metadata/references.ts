@@ -1,0 +1,127 @@
+import { type Json, parseJson } from '../aptos/exact-json.ts';
+import { decoded, plainBytes } from '../aptos/metadata-file.ts';
+import { messageOf, TombstonedError } from '../domain/errors.ts';
+import { asKey, type Key, printable } from '../domain/key.ts';
+import type { Store } from '../store/store.ts';
+import { isWhole, type LineText } from './lines.ts';
+import type { LiveFiles } from './live-files.ts';
+import { readAllPending } from './read-all.ts';
+
+/** How many manifests are read at once. */
+const AT_ONCE = 32;
+
+export interface ReferencesOptions {
+  /** Whether a pending copy that can't be read is passed over. */
+  readonly isExcluded: (key: string) => boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What metadata refers to. */
+export interface References {
+  /** By each directory at the root of the store, or object there: a line that refers to it, or to something in it. */
+  readonly lines: ReadonlyMap<string, LineText>;
+  /** Why there may be more chunks than are known, or null: a manifest is missing, or can't be read. */
+  readonly doubt: TombstonedError | null;
+}
+
+/** Whether a key is where the tools put payload. */
+export function isPayload(key: string): boolean {
+  return /^(?:epoch_ending|state_epoch|transaction)_[^/]*\//.test(key);
+}
+
+/** The directory at the root of the store that a key is in, with its `/`; or the key itself. */
+export function rootOf(key: string): string {
+  const end = key.indexOf('/');
+  return end < 0 ? key : key.slice(0, end + 1);
+}
+
+/**
+ * Everything that live and pending metadata lines refer to, and that their manifests do: any text there
+ * that can be a key, since chunks may lie anywhere. The live files are those of the last refresh.
+ */
+export async function referencesOf(
+  store: Store,
+  live: LiveFiles,
+  { isExcluded, signal }: ReferencesOptions,
+): Promise<References> {
+  const found = new Map<string, LineText>();
+  const manifests = new Map<Key, { readonly line: LineText; readonly isLive: boolean }>();
+  const add = (line: LineText, isLive: boolean): void => {
+    for (const key of keysIn(parseJson(line))) {
+      if (!found.has(rootOf(key))) found.set(rootOf(key), line);
+      if (!manifests.has(key)) manifests.set(key, { line, isLive });
+    }
+  };
+  let doubt: TombstonedError | null = null;
+  for (const line of live.index.lines()) {
+    if (isWhole(line)) add(line, true);
+    else doubt ??= tooLong(line);
+  }
+  for await (const { key, file, error } of readAllPending(store, { concurrency: AT_ONCE, signal })) {
+    if (error !== undefined && !isExcluded(key)) doubt ??= error;
+    for (const { metadata, text } of file?.lines ?? [])
+      if (metadata.kind !== 'compaction-timestamps') add(text, false);
+  }
+  const all = [...manifests];
+  for (let from = 0; from < all.length; from += AT_ONCE) {
+    signal?.throwIfAborted();
+    await Promise.all(
+      all.slice(from, from + AT_ONCE).map(async ([key, { line, isLive }]) => {
+        const chunks = await chunksOf(store, key, isLive);
+        if (chunks instanceof TombstonedError) doubt ??= chunks;
+        else for (const chunk of chunks) if (!found.has(rootOf(chunk))) found.set(rootOf(chunk), line);
+      }),
+    );
+  }
+  return { lines: found, doubt };
+}
+
+async function chunksOf(
+  store: Store,
+  manifest: Key,
+  isLive: boolean,
+): Promise<readonly Key[] | TombstonedError> {
+  const object = await store.openLive(manifest);
+  if (object === undefined) {
+    if (!isLive) return [];
+    return new TombstonedError('failed', `${printable(manifest)} is missing, which live metadata names`, {
+      key: manifest,
+      hint: 'bring it back: without it nobody knows which payload is in use',
+    });
+  }
+  const stream = object.read();
+  try {
+    return [...keysIn(parseJson(decoded((await plainBytes(stream)).plain)))];
+  } catch (error) {
+    return new TombstonedError(
+      'failed',
+      `the manifest ${printable(manifest)} can't be read: ${messageOf(error)}`,
+      {
+        key: manifest,
+        hint: 'put back a whole copy: without it nobody knows which payload is in use',
+        cause: error,
+      },
+    );
+  } finally {
+    stream.destroy();
+  }
+}
+
+/** The texts of a value that name something in a directory. */
+function* keysIn(value: Json): Generator<Key> {
+  if (typeof value === 'string') {
+    const key = value.includes('/') ? asKey(value) : undefined;
+    if (key !== undefined) yield key;
+  } else if (value instanceof Map) for (const one of value.values()) yield* keysIn(one);
+  else if (Array.isArray(value)) for (const one of value) yield* keysIn(one);
+}
+
+function tooLong(line: LineText): TombstonedError {
+  return new TombstonedError(
+    'failed',
+    `live metadata has ${line.slice(10, 60)}: what it refers to is not known`,
+    {
+      hint: 'no backup tool writes such lines',
+    },
+  );
+}
