@@ -1,7 +1,7 @@
 import type {
   AgePolicyConfig,
-  AptosConfig,
   AptosCompactionPolicyConfig,
+  AptosConfig,
   AptosPayloadPolicyConfig,
   Config,
   LimitsConfig,

@@ -4,8 +4,8 @@ import { keyProblem } from '../domain/key.ts';
 import { parseDuration, parseSize } from '../domain/quantities.ts';
 import type { Config, LimitsConfig, PolicyConfig } from './config.ts';
 import {
-  APTOS_DEFAULTS,
   APTOS_COMPACTION_DEFAULTS,
+  APTOS_DEFAULTS,
   APTOS_PAYLOAD_DEFAULTS,
   CONFIG_DEFAULTS,
   LIMITS_DEFAULTS,
