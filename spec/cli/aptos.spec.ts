@@ -20,6 +20,13 @@ describe('tombstonectl aptos', () => {
     return store;
   }
 
+  /** Tombstones what others would have to cover, as before the store had its format. */
+  async function putAway(store: TempStore, ...keys: readonly string[]): Promise<void> {
+    store.configure({ main: { safetyWindow: '7d' } });
+    expect((await ctl(store, 'tombstone', ...keys, '--reason', 'spec')).code).to.equal(0);
+    store.configure({ main: { format: 'aptos', safetyWindow: '7d' } });
+  }
+
   function lose(store: TempStore, ...keys: readonly string[]): void {
     for (const key of keys) rmSync(path.join(store.root, key));
   }
@@ -61,7 +68,7 @@ describe('tombstonectl aptos', () => {
 
   it('status tells a gap, what pending files would add, a malformed file, and ends with 7', async () => {
     const store = await tiny();
-    await ctl(store, 'tombstone', 'metadata/transaction_10-19.meta', '--reason', 'spec');
+    await putAway(store, 'metadata/transaction_10-19.meta');
     writeFileSync(path.join(store.root, 'metadata/epoch_ending_9-9.meta'), '{"EpochEnding');
     mkdirSync(path.join(store.root, 'metadata_backup'));
     writeFileSync(path.join(store.root, 'metadata_backup/transaction_0-0.meta'), 'x');
@@ -103,7 +110,7 @@ describe('tombstonectl aptos', () => {
       'transaction_0-.10/transaction.manifest',
       'transaction_10-.11/transaction.manifest',
     ]);
-    await ctl(store, 'tombstone', 'transaction_0-.10/transaction.manifest', '--reason', 'spec');
+    await putAway(store, 'transaction_0-.10/transaction.manifest');
     lose(store, 'state_epoch_0_ver_9.20/state.manifest', 'epoch_ending_0-.00/epoch_ending.manifest');
     const { code, objects, errorLines } = await ctl(
       store,
@@ -136,7 +143,7 @@ describe('tombstonectl aptos', () => {
 
   it('plan ends with 6 at a gap, and says what pending files would do', async () => {
     const store = await tiny();
-    await ctl(store, 'tombstone', 'metadata/transaction_10-19.meta', '--reason', 'spec');
+    await putAway(store, 'metadata/transaction_10-19.meta');
     const { code, stderr } = await ctl(store, 'aptos', 'plan', '--target-version', '29');
     expect(code).to.equal(6);
     expect(stderr).to.contain("version 29 can't be restored to: versions 10-19 are missing");
@@ -150,7 +157,7 @@ describe('tombstonectl aptos', () => {
   it('fetch brings all that a restore needs, whatever was tombstoned of it, and again only what is missing', async () => {
     const store = await tiny();
     const tombstoned = ['transaction_0-.10/transaction.manifest', 'transaction_10-.11/10-.chunk'];
-    await ctl(store, 'tombstone', ...tombstoned, '--reason', 'spec');
+    await putAway(store, ...tombstoned);
     const { to, there } = restored(store);
     const whole = tinyBackup({ isGzip: true });
     const first = await ctl(store, '--json', 'aptos', 'fetch', '--target-version', '15', '--to', to);

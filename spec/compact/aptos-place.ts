@@ -43,6 +43,7 @@ export class AptosPlace {
 
   static async make(files: ReadonlyMap<string, string> = backupOf(10)): Promise<AptosPlace> {
     const place = new AptosPlace(await TempPlace.make(FAST));
+    place.temp.format = 'aptos';
     place.addAll(files);
     return place;
   }
