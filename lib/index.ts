@@ -1,6 +1,7 @@
 export { openReader } from './app/reading.ts';
 export { openSession } from './app/sessions.ts';
 export type { Break } from './aptos/continuity.ts';
+export { readManifest } from './aptos/manifest.ts';
 export {
   type Backup,
   type CompactionTimestamps,
@@ -15,6 +16,7 @@ export {
   type UnknownVariant,
 } from './aptos/metadata.ts';
 export { type MetadataFile, metadataFileBytes, readMetadataFile } from './aptos/metadata-file.ts';
+export { allGaps, type Gap, planRestore, type RestorePlan } from './aptos/restore-plan.ts';
 export type { Rows } from './aptos/rows.ts';
 export { compactedAt, newestTimestamps } from './aptos/timestamps.ts';
 export { type MetadataView, type Restorable, ViewBuilder } from './aptos/view.ts';

@@ -4,6 +4,8 @@ import path from 'node:path';
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { TombstonedError } from '../domain/errors.ts';
+import type { StoreFormat } from '../domain/store-format.ts';
+import { isToolName } from '../metadata/layout.ts';
 import { checkPendingPrefix, createIdentity, readIdentity } from '../store/identity.ts';
 import { LocalStore } from '../store/local/local-store.ts';
 import { checkOwner, createOwner, readOwner } from '../store/owner.ts';
@@ -16,6 +18,8 @@ export interface InitResult {
   readonly identity: 'created' | 'exists';
   readonly owner: 'created' | 'exists';
   readonly catalog: 'created' | 'exists';
+  /** What its files look like. */
+  readonly looksLike: StoreFormat;
 }
 
 /**
@@ -34,7 +38,9 @@ export async function initStore(
     if (storeConfig.location.kind === 'local') refuseParents(realpathSync(storeConfig.location.directory));
     await refuseParentInBucket(storeConfig, clock);
     // A listing goes through every directory, and throws at a store inside this one.
-    for await (const _ of store.list('')) continue;
+    let looksLike: StoreFormat = 'plain';
+    for await (const page of store.list(''))
+      for (const item of page) if (item.type === 'object' && isToolName(item.key)) looksLike = 'aptos';
     const now = new Date(clock.now()).toISOString();
     const known = await readIdentity(store.control, 'write');
     if (known !== undefined) checkPendingPrefix(store, known);
@@ -71,7 +77,7 @@ export async function initStore(
         const event = { store: added.n, run: null, who: actor, now: clock.now(), detail };
         catalog.events.add({ ...event, what: 'store-added' });
       });
-      return { uuid, identity, owner, catalog: isNew ? 'created' : 'exists' };
+      return { uuid, identity, owner, catalog: isNew ? 'created' : 'exists', looksLike };
     } finally {
       catalog.close();
     }

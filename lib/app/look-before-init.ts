@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Catalog } from '../catalog/catalog.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
+import { aptosKeyIn } from '../metadata/layout.ts';
 import { readIdentity } from '../store/identity.ts';
 import { checkOwner, readOwner } from '../store/owner.ts';
 import type { InitResult } from './init.ts';
@@ -22,6 +23,7 @@ export async function lookBeforeInit(
       identity: identity === undefined ? 'created' : 'exists',
       owner: owner === 'nobody' ? 'created' : 'exists',
       catalog: isMade ? 'exists' : 'created',
+      looksLike: (await aptosKeyIn(store)) === undefined ? 'plain' : 'aptos',
     };
   } finally {
     store.close();

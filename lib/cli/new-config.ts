@@ -7,6 +7,7 @@ import { sampleConfig } from '../config/sample.ts';
 import { NAME, storeConfigFromUrl } from '../config/store-url.ts';
 import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { quote } from '../domain/key.ts';
+import type { StoreFormat } from '../domain/store-format.ts';
 import { usageError } from './fail.ts';
 
 /** What `init` is asked for. */
@@ -27,6 +28,8 @@ export interface Chosen {
   readonly configIs: 'created' | 'exists';
   /** Takes back a config that was made just now. */
   undo(): void;
+  /** Says in a config that was made just now what the store holds; null where it is not ours to write. */
+  readonly declare: ((format: StoreFormat) => void) | null;
 }
 
 /**
@@ -45,7 +48,7 @@ export function chooseForInit(request: InitRequest, { dryRun }: { dryRun: boolea
   const config = loadConfig(file);
   const store =
     request.url === undefined ? byName(config, request.store) : byUrl(config, request.url, request.store);
-  return { config, store, configIs: 'exists', undo: () => undefined };
+  return { config, store, configIs: 'exists', undo: () => undefined, declare: null };
 }
 
 function byName(config: Config, name: string | undefined): StoreConfig {
@@ -87,23 +90,26 @@ function make(file: string, url: string, request: InitRequest, dryRun: boolean):
   if (dryRun) {
     const store = { ...asked, name };
     const config = { ...CONFIG_DEFAULTS, file, catalog, stores: [store] };
-    return { config, store, configIs: 'created', undo: () => undefined };
+    return { config, store, configIs: 'created', undo: () => undefined, declare: () => undefined };
   }
-  write(file, sampleConfig({ url, name, catalog }));
+  write(file, sampleConfig({ url, name, catalog }), 'wx');
   const undo = (): void => rmSync(file, { force: true });
   try {
     const config = loadConfig(file);
-    return { config, store: byName(config, name), configIs: 'created', undo };
+    const declare = (format: StoreFormat): void =>
+      write(file, sampleConfig({ url, name, catalog, format }), 'r+');
+    return { config, store: byName(config, name), configIs: 'created', undo, declare };
   } catch (error) {
     undo();
     throw error;
   }
 }
 
-function write(file: string, text: string): void {
+/** `r+`: over a text of ours that is as long, so that no crash leaves half of one. */
+function write(file: string, text: string, flag: 'wx' | 'r+'): void {
   try {
     mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(file, text, { flag: 'wx', mode: 0o644 });
+    writeFileSync(file, text, { flag, mode: 0o644 });
   } catch (error) {
     const mayNot = ['EACCES', 'EPERM', 'EROFS'].includes(errnoOf(error) ?? '');
     throw new TombstonedError('failed', `the config ${file} can't be written: ${messageOf(error)}`, {

@@ -1,12 +1,18 @@
 import { stringify } from 'yaml';
 import { formatDuration } from '../domain/quantities.ts';
+import type { StoreFormat } from '../domain/store-format.ts';
 import { CONFIG_DEFAULTS, STORE_DEFAULTS } from './defaults.ts';
 
 /**
  * The commented config that `tombstonectl init` writes: every member with its
  * default, and no policy in force, so that a fresh store loses nothing.
  */
-export function sampleConfig(given: { url: string; name: string; catalog: string }): string {
+export function sampleConfig(given: {
+  url: string;
+  name: string;
+  catalog: string;
+  format?: StoreFormat;
+}): string {
   const { log, historyFor, clockTolerance, metrics, notify } = CONFIG_DEFAULTS;
   const { safetyWindow, sweepEvery, purgeEvery, exemptAfterRestore, minimumAge, limits, aptos } =
     STORE_DEFAULTS;
@@ -51,7 +57,7 @@ stores:
 
     # What the store holds: plain is any files, aptos what the backup tools of Aptos-family nodes
     # write (docs/aptos.md).
-    format: ${STORE_DEFAULTS.format}
+    format: ${given.format ?? STORE_DEFAULTS.format}
 
     # Where tombstoned objects wait, below the store. Fixed once the store is in use.
     pendingPrefix: ${scalar(STORE_DEFAULTS.pendingPrefix)}

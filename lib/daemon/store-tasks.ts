@@ -8,6 +8,7 @@ import { messageOf, TombstonedError } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { printable } from '../domain/key.ts';
 import { formatSize } from '../domain/quantities.ts';
+import { aptosKeyIn, PLAIN_LAYOUT } from '../metadata/layout.ts';
 import { purge } from '../purge/purge.ts';
 import { BoundedReport } from '../run/bounded-report.ts';
 import { LEASE_DIED } from '../run/leases.ts';
@@ -57,10 +58,11 @@ export function tasksOf(of: StoreTasks): Task[] {
   };
   const always = compactEvery === null ? [purging] : [compacting, purging];
   if (store.policies.length === 0) return always;
+  const sweepAsConfigured = lookingFirst(of, sweepOnce);
   const sweeping = {
     name: 'sweep',
     every: store.sweepEvery,
-    run: async () => inPlace(of, 'sweep', sweepOnce),
+    run: async () => inPlace(of, 'sweep', sweepAsConfigured),
   };
   if (dropInsOf(store).length === 0) return [sweeping, ...always];
   // A sweep looks into the directories too: what no event has told of is found then.
@@ -70,6 +72,22 @@ export function tasksOf(of: StoreTasks): Task[] {
     run: async () => inPlace(of, 'sweep', serveOnce, REQUESTS),
   };
   return [sweeping, ...always, requests];
+}
+
+type Work = (of: StoreTasks, place: OpenPlace) => Promise<TurnEnd | undefined>;
+
+/** Before the first sweep of a plain store it is looked at what that holds. */
+function lookingFirst({ store, signal }: StoreTasks, work: Work): Work {
+  let isLookedAt = store.format !== 'plain';
+  return async (of, place) => {
+    if (!isLookedAt) {
+      const key = await aptosKeyIn(place.store, signal);
+      const { text, remedy } = PLAIN_LAYOUT;
+      if (key !== undefined) place.report('warn', `${text} (${remedy})`, { key });
+      isLookedAt = true;
+    }
+    return work(of, place);
+  };
 }
 
 /** Serves the requests that have come, if any have. */
@@ -88,7 +106,7 @@ async function serveOnce(of: StoreTasks, place: OpenPlace): Promise<TurnEnd | un
 async function inPlace(
   of: StoreTasks,
   doing: 'sweep' | 'purge' | 'compact',
-  work: (of: StoreTasks, place: OpenPlace) => Promise<TurnEnd | undefined>,
+  work: Work,
   job: Job = doing,
 ): Promise<void> {
   of.catalog.check();

@@ -148,6 +148,16 @@ const CASES: readonly Case[] = [
     found: { 'fail clock': /nothing is purged: .*set 5h forward.*clock accept/ },
   },
   {
+    what: 'a plain store that holds an Aptos-family backup',
+    make: (store) => store.write('metadata/transaction_0-99.meta', 'x'),
+    found: { 'warn format': /looks like a backup of an Aptos-family node.*set format: aptos/ },
+  },
+  {
+    what: 'a store of format aptos without metadata',
+    make: (store) => store.configure({ main: { ...SETTINGS, format: 'aptos' } }),
+    found: { 'warn format': /no metadata file.*is url in the config the directory that has metadata/ },
+  },
+  {
     what: 'a store whose directory is gone',
     make: (store) => renameSync(store.root, `${store.root}-away`),
     found: { 'fail mount': /store is not there.*namei -l/ },

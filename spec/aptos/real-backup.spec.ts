@@ -1,35 +1,22 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { type MetadataFile, metadataFileBytes, metadataText, ViewBuilder } from '../../lib/index.ts';
+import { extractRealBackup, hasRealBackup, NEEDS_REAL_BACKUP } from '../support/real-backup.ts';
 import { read, refusal } from './lines.ts';
 
-/** Lies beside the repository, or where the environment says; without it this is skipped. */
-const DATA = process.env['TOMBSTONED_SPEC_DATA'] ?? path.resolve(import.meta.dirname, '../../../shared/data');
-const ARCHIVE = path.join(DATA, '0l-mainnet-backup.tar.xz');
-
-describe('the metadata of a real backup (needs 0l-mainnet-backup.tar.xz in TOMBSTONED_SPEC_DATA)', function () {
+describe(`the metadata of a real backup (${NEEDS_REAL_BACKUP})`, function () {
   this.timeout(30_000);
   const contents = new Map<string, Buffer>();
   const files = new Map<string, MetadataFile>();
 
   before(async function () {
-    if (!existsSync(ARCHIVE)) this.skip();
+    if (!hasRealBackup()) this.skip();
     const directory = mkdtempSync(path.join(tmpdir(), 'tombstoned-metadata-'));
-    execFileSync('tar', [
-      '--extract',
-      '--xz',
-      '--file',
-      ARCHIVE,
-      '--directory',
-      directory,
-      '--wildcards',
-      '*metadata/*',
-    ]);
+    extractRealBackup(directory, 'metadata');
     for (const name of readdirSync(path.join(directory, 'metadata')))
       contents.set(`metadata/${name}`, readFileSync(path.join(directory, 'metadata', name)));
     rmSync(directory, { recursive: true });

@@ -70,6 +70,25 @@ describe('tombstonectl init', () => {
     for (const line of text.lines) expect(line).to.match(/^was there {3}the /);
   });
 
+  it('proposes format: aptos where it sees the layout, and warns of a plain config', async () => {
+    const store = stores.bare();
+    store.write('metadata/epoch_ending_0-0.meta', 'x');
+    const dry = await init(store, store.url, '--catalog', store.catalogFile, '--dry-run');
+    expect(dry.objects[0]).to.include({ format: 'aptos', dryRun: true });
+    const answer = await ctl(store, 'init', store.url, '--catalog', store.catalogFile);
+    expect(answer.code, answer.stderr).to.equal(0);
+    expect(answer.errorLines[0]).to.equal(
+      `tombstonectl: it looks like a backup of an Aptos-family node: format is aptos in ${store.configFile} (docs/aptos.md)`,
+    );
+    const config = readFileSync(store.configFile, 'utf8');
+    expect(config).to.include('\n    format: aptos\n');
+    writeFileSync(store.configFile, config.replace('format: aptos', 'format: plain'));
+    const again = await init(store, store.url);
+    expect(again.objects[0]).to.include({ format: 'plain', config: 'exists' });
+    expect(again.stderr).to.contain('its format is plain').and.contain('set format: aptos in the config');
+    expect(readFileSync(store.configFile, 'utf8')).to.include('format: plain');
+  });
+
   it('makes nothing with --dry-run, and says what it would', async () => {
     const store = stores.bare();
     const answer = await ctl(store, 'init', store.url, '--catalog', store.catalogFile, '--dry-run');

@@ -170,6 +170,18 @@ describe('metrics of the daemon', function () {
       })}\n`,
     );
 
+  it('warn once of a plain store that holds an Aptos-family backup', async () => {
+    store.write('metadata/transaction_0-99.meta', 'x');
+    await setUp();
+    await turn('sweep');
+    await turn('sweep');
+    const warned = out.text
+      .split('\n')
+      .filter((line) => line.includes('looks like a backup of an Aptos-family node'));
+    expect(warned).to.have.length(1);
+    expect(warned[0]).to.contain('set format: aptos');
+  });
+
   it('say all that they promise, after a sweep and a purge', async () => {
     store.write(`${SECRET}/a`, 'aa', 2 * HOUR);
     store.write(`${SECRET}/b`, 'bbb', 2 * HOUR);

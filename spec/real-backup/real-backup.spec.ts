@@ -1,5 +1,4 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
@@ -11,14 +10,12 @@ import { Reader } from '../../lib/reader/reader.ts';
 import type { Place } from '../../lib/run/place.ts';
 import { allTombstones, bringBack, filesBelow, purgeDue, sweepOld } from '../support/phases.ts';
 import { age, DAY, HOUR, TempPlace } from '../support/place.ts';
+import { extractRealBackup, hasRealBackup, NEEDS_REAL_BACKUP } from '../support/real-backup.ts';
 
-/** Lies beside the repository, or where the environment says; without it this is skipped. */
-const DATA = process.env['TOMBSTONED_SPEC_DATA'] ?? path.resolve(import.meta.dirname, '../../../shared/data');
-const ARCHIVE = path.join(DATA, '0l-mainnet-backup.tar.xz');
 const KEEP = 40;
 const OLDER_THAN = 30 * DAY;
 
-describe('a real backup of a chain (needs 0l-mainnet-backup.tar.xz in TOMBSTONED_SPEC_DATA)', function () {
+describe(`a real backup of a chain (${NEEDS_REAL_BACKUP})`, function () {
   this.timeout(60_000);
   let temp: TempPlace;
   let place: Place;
@@ -33,12 +30,12 @@ describe('a real backup of a chain (needs 0l-mainnet-backup.tar.xz in TOMBSTONED
   let live: Map<string, bigint>;
 
   before(async function () {
-    if (!existsSync(ARCHIVE)) this.skip();
+    if (!hasRealBackup()) this.skip();
     original = mkdtempSync(path.join(tmpdir(), 'tombstoned-original-'));
     temp = await TempPlace.make();
     for (const directory of [original, temp.root]) {
       mkdirSync(directory, { recursive: true });
-      execFileSync('tar', ['--extract', '--xz', '--file', ARCHIVE, '--directory', directory]);
+      extractRealBackup(directory);
     }
     for (const key of filesBelow(original)) contents.set(key, readFileSync(path.join(original, key)));
     const times = new Map([...contents.keys()].map((key) => [key, modifiedAt(key)]));

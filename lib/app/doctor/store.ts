@@ -5,6 +5,7 @@ import type { StoreConfig } from '../../config/config.ts';
 import type { Clock } from '../../domain/clock.ts';
 import { printable } from '../../domain/key.ts';
 import { formatDuration } from '../../domain/quantities.ts';
+import { aptosKeyIn, PLAIN_LAYOUT } from '../../metadata/layout.ts';
 import { aheadOfStore, storeClockText } from '../../run/clock.ts';
 import { checkIdentity, checkPendingPrefix, readIdentity } from '../../store/identity.ts';
 import { LocalStore } from '../../store/local/local-store.ts';
@@ -149,6 +150,7 @@ async function* examineOpen(store: Store, config: StoreConfig, around: Around): 
     yield linksFinding();
     yield await examined('objects', async () => objectsFinding(store, around));
   }
+  yield* examineFormat(store, config, around.signal);
   if (store.settle > 0) {
     yield warning(
       'listings',
@@ -160,6 +162,29 @@ async function* examineOpen(store: Store, config: StoreConfig, around: Around): 
     yield await examined('clock', async () => storeClockFinding(store, config, catalog, around.clock));
   yield* examineGuards(store);
   yield* examineVersions(store);
+}
+
+/** Whether it holds what the config says; nothing is said of a plain store that looks like one. */
+async function* examineFormat(
+  store: Store,
+  { format }: StoreConfig,
+  signal: AbortSignal,
+): AsyncGenerator<Finding> {
+  try {
+    const key = await aptosKeyIn(store, signal);
+    if (format === 'plain' && key !== undefined)
+      yield warning('format', PLAIN_LAYOUT.text, PLAIN_LAYOUT.remedy);
+    if (format === 'plain') return;
+    yield key === undefined
+      ? warning(
+          'format',
+          'its format is aptos, and it has no metadata file that the backup tools have named',
+          'is url in the config the directory that has metadata/?',
+        )
+      : ok('format', `it has metadata files of an Aptos-family node, such as ${printable(key)}`);
+  } catch (error) {
+    yield failed('format', error);
+  }
 }
 
 async function* examineGuards(store: Store): AsyncGenerator<Finding> {

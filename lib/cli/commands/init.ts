@@ -4,6 +4,7 @@ import { lookBeforeInit } from '../../app/look-before-init.ts';
 import { dropInFor, isServiceInstalled } from '../../app/service-drop-in.ts';
 import { realSurroundings } from '../../app/surroundings.ts';
 import { messageOf } from '../../domain/errors.ts';
+import { PLAIN_LAYOUT } from '../../metadata/layout.ts';
 import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';
 import { type Chosen, chooseForInit } from '../new-config.ts';
@@ -14,7 +15,8 @@ export const manual = {
     'With a URL and no config yet, writes a commented config with that store, in which',
     'nothing expires. Then gives the store its identity and its owner, and makes the',
     'catalog. What is there stays as it is, so it may run again. An existing config is',
-    'never changed: add a store there, then run init --store NAME.',
+    'never changed: add a store there, then run init --store NAME. Where the store looks like a',
+    'backup of an Aptos-family node, a new config says format: aptos.',
   ],
   examples: [
     ['init file:///srv/backups/mainnet', 'the first store'],
@@ -37,9 +39,12 @@ export async function run(call: Call<typeof options>): Promise<number> {
   const chosen = chooseForInit({ config: file, url, store: name, catalog }, { dryRun });
   const { config, store, configIs } = chosen;
   const result = dryRun ? await lookBeforeInit(config, store) : await make(call, chosen);
-  const { uuid, ...made } = result;
+  const { uuid, looksLike, ...made } = result;
+  const proposes = looksLike === 'aptos' && chosen.declare !== null;
+  if (proposes) chosen.declare?.(looksLike);
+  const format = proposes ? looksLike : store.format;
   out.result(
-    { type: 'init', store: store.name, url: store.url, uuid, config: configIs, ...made, dryRun },
+    { type: 'init', store: store.name, url: store.url, uuid, config: configIs, ...made, format, dryRun },
     () =>
       [
         line(configIs, 'the config', config.file),
@@ -48,6 +53,12 @@ export async function run(call: Call<typeof options>): Promise<number> {
         line(made.catalog, 'the catalog', config.catalog),
       ].join('\n'),
   );
+  if (proposes && !out.isJson)
+    out.talk(
+      `it looks like a backup of an Aptos-family node: format is aptos in ${config.file} (docs/aptos.md)`,
+    );
+  if (looksLike === 'aptos' && format === 'plain')
+    out.talk(`warning: ${store.name}: ${PLAIN_LAYOUT.text} (${PLAIN_LAYOUT.remedy})`);
   if (!out.isJson) out.talk(nextStep(chosen, dryRun));
   if (!out.isJson && isServiceInstalled()) for (const talk of forService(chosen)) out.talk(talk);
   return 0;
