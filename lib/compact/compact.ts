@@ -10,10 +10,14 @@ import { type Revision, sameRevision } from '../domain/revision.ts';
 import type { Guards, Limits } from '../policy/policy.ts';
 import type { Place } from '../run/place.ts';
 import { checkPlace, inRun, type Run } from '../run/run.ts';
+import type { NewObject } from '../store/store.ts';
 import { byHandIn } from '../sweep/by-hand.ts';
 import type { HandOutcome } from '../sweep/hand-outcome.ts';
 import { type CutFile, checkRemains, cutFilesOf } from './cut-files.ts';
 import { digestOf, type Loaded, loadMetadata, metadataKey, textsOf } from './load.ts';
+
+/** How many files are made in one go. */
+const WRITTEN_AT_ONCE = 256;
 
 /** What the files that compaction replaces are tombstoned for. */
 const COMPACTION_POLICY = 'aptos-compaction';
@@ -163,16 +167,20 @@ class Compaction {
   }
 
   async #write(planned: readonly Planned[], loaded: Loaded, cut: readonly CutFile[]): Promise<void> {
-    const { concurrency, signal, onProgress } = this.#options;
+    const { signal, onProgress } = this.#options;
     const missing = planned.filter(({ stands }) => stands === 'missing');
     const redone = planned.filter(({ stands }) => stands === 'cut' || stands === 'lacking');
     const total = missing.length + redone.length;
     let done = 0;
-    await inFlight(concurrency, missing, async ({ key, file }) => {
+    for (let from = 0; from < missing.length; from += WRITTEN_AT_ONCE) {
       signal?.throwIfAborted();
-      await this.#create(key, file.lines(), loaded);
-      onProgress?.(++done, total);
-    });
+      const batch = missing.slice(from, from + WRITTEN_AT_ONCE);
+      await this.#create(
+        batch.map(({ key, file }) => ({ key, lines: file.lines() })),
+        loaded,
+      );
+      onProgress?.((done += batch.length), total);
+    }
     // Each of their lines is in other files that are live and whole: what is left of them may wait elsewhere.
     const left = cut.filter(({ key }) => !redone.some((one) => one.key === key));
     for (const { key } of left) await this.#giveWay(key);
@@ -182,28 +190,36 @@ class Compaction {
       if (stands === 'lacking') {
         // Some of its lines may be nowhere else: they have another live file before it gives way.
         const name = `${file.name.replace(/\.meta$/, '')}.redone-${this.#now()}.meta`;
-        await this.#create(metadataKey(name), lines, loaded);
+        await this.#create([{ key: metadataKey(name), lines }], loaded);
       }
       await this.#giveWay(key);
-      await this.#create(key, lines, loaded);
+      await this.#create([{ key, lines }], loaded);
       onProgress?.(++done, total);
     }
   }
 
-  /** Makes a file of these lines, whole and durable before it has its name, and reads it once more. */
-  async #create(key: Key, lines: readonly string[], { files, isGzip }: Loaded): Promise<void> {
+  /** Makes files of these lines, each whole and durable before it has its name, and reads them once more. */
+  async #create(
+    batch: readonly { readonly key: Key; readonly lines: readonly string[] }[],
+    { files, isGzip }: Loaded,
+  ): Promise<void> {
     const { store } = this.#place;
     const [like] = files.keys();
-    const bytes = await metadataFileBytes(lines, { isGzip });
-    await store.create(key, bytes, { like });
-    const revision = await this.#holds(key, lines);
-    if (revision === undefined) {
-      throw new TombstonedError('failed', `${printable(key)} does not hold what was to be written there`, {
-        key,
-        hint: 'something else writes it too: run it again when that has ended',
-      });
+    const objects: NewObject[] = [];
+    for (const { key, lines } of batch) {
+      objects.push({ key, body: await metadataFileBytes(lines, { isGzip }), like });
     }
-    this.#whole.set(key, revision);
+    await store.create(objects);
+    await inFlight(this.#options.concurrency, batch, async ({ key, lines }) => {
+      const revision = await this.#holds(key, lines);
+      if (revision === undefined) {
+        throw new TombstonedError('failed', `${printable(key)} does not hold what was to be written there`, {
+          key,
+          hint: 'something else writes it too: run it again when that has ended',
+        });
+      }
+      this.#whole.set(key, revision);
+    });
   }
 
   /** Tombstones a compacted file that does not hold all of its lines. */
@@ -313,8 +329,9 @@ class Compaction {
     for (;;) {
       const key = metadataKey(`compaction_timestamps_${fileCompactedAt}.meta`);
       const line = metadataText({ kind: 'compaction-timestamps', fileCompactedAt, timestamps });
-      const bytes = await metadataFileBytes([line], { isGzip: loaded.isGzip });
-      if ((await this.#place.store.create(key, bytes, { like })) === 'created') return key;
+      const body = await metadataFileBytes([line], { isGzip: loaded.isGzip });
+      const [outcome] = await this.#place.store.create([{ key, body, like }]);
+      if (outcome === 'created') return key;
       fileCompactedAt += 1n; // another compaction has saved its own in this second
     }
   }

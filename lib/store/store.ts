@@ -67,15 +67,8 @@ export interface Store {
   /** Gives a stray file a pending name of its own; removes the directory when it was the last. */
   adoptStray(stray: StrayFile, id: string): Promise<MoveOutcome>;
 
-  /**
-   * Makes a live object where there is nothing, whole and durable before it has its name. Who may read
-   * it is as with the object `like`, where a store knows such a thing.
-   */
-  create(
-    key: Key,
-    body: Uint8Array,
-    options?: { readonly like?: Key | undefined },
-  ): Promise<'created' | 'exists'>;
+  /** Makes live objects where there is nothing, each whole and durable before it has its name. */
+  create(batch: readonly NewObject[]): Promise<('created' | 'exists')[]>;
 
   /** Brings pending copies back to live keys where there is nothing; copies stay (R4). */
   putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]>;
@@ -259,6 +252,13 @@ export interface Hidden {
 }
 
 export type HiddenOutcome = Extract<RemoveOutcome, { outcome: 'removed' | 'locked' | 'failed' }>;
+
+export interface NewObject {
+  readonly key: Key;
+  readonly body: Uint8Array;
+  /** Who may read it is as with this live object, where a store knows such a thing. */
+  readonly like?: Key | undefined;
+}
 
 export interface PutBackItem {
   readonly key: Key;

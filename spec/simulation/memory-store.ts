@@ -195,7 +195,7 @@ export class MemoryStore implements Store {
     throw new Error('there are no directories here');
   }
 
-  async create(): Promise<'created'> {
+  async create(): Promise<never> {
     throw new Error('nothing is compacted here');
   }
 

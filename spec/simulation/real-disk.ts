@@ -230,7 +230,7 @@ function stepped(
     move: turned('move', (batch, options) => inner.move(batch, options)),
     strayFiles: turned('stray files of', (key, id) => inner.strayFiles(key, id)),
     adoptStray: turned('adopt', (stray, id) => inner.adoptStray(stray, id)),
-    create: turned('create live', (key, body, options) => inner.create(key, body, options)),
+    create: turned('create live', (batch) => inner.create(batch)),
     putBack: turned('put back', (batch) => inner.putBack(batch)),
     remove: turned('purge', (batch, options) => {
       for (const item of batch) removals.set(`${PENDING}${item.key}~${item.id}`, item);

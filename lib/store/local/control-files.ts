@@ -95,9 +95,17 @@ export class ControlFiles implements ControlSpace {
   }
 
   #link(name: string, body: string, passing: boolean): 'created' | 'exists' {
-    return this.#placed({ name, body, passing }, (temporary, target) =>
-      this.#linkOnce(temporary, target) ? 'created' : 'exists',
-    );
+    return this.#placed({ name, body, passing }, (temporary, target) => {
+      try {
+        this.#fs.link(temporary, target);
+        return 'created';
+      } catch (error) {
+        if (errnoOf(error) === 'EEXIST') return 'exists';
+        throw error;
+      } finally {
+        this.#fs.unlink(temporary);
+      }
+    });
   }
 
   async rewrite(name: string, before: string, after: string): Promise<'rewritten' | 'gone' | 'changed'> {
@@ -195,7 +203,17 @@ export class ControlFiles implements ControlSpace {
       this.#inDirectory(directoryOf(name), true, (fd) => {
         if (tmp === undefined || fd === undefined)
           throw this.#error(name, new Error('its directory has gone'));
-        const temporary = this.#written(tmp, { name, body, mode: 0o644, passing });
+        const { temporary, file } = this.#openTemporary(tmp);
+        try {
+          this.#fs.fchmod(file, 0o644);
+          this.#fs.write(file, body);
+          if (!passing) this.#fs.fsync(file);
+        } catch (error) {
+          this.#fs.close(file);
+          this.#fs.unlink(temporary);
+          throw this.#error(name, error);
+        }
+        this.#fs.close(file);
         const result = place(temporary, at(fd, baseOf(name)));
         if (!passing) this.#fs.fsync(fd);
         return result;
@@ -204,46 +222,39 @@ export class ControlFiles implements ControlSpace {
   }
 
   /**
-   * Writes a body under a temporary name, durable, and gives it the name that it is for, in a directory that the
-   * caller makes durable; false where that is taken.
+   * Writes bodies under temporary names, makes all durable together, and lets `place` give each the name
+   * that it is for, in directories that the caller makes durable. The temporary names go.
    */
-  linked({ name, body, mode }: { name: string; body: Uint8Array; mode: number }, target: string): boolean {
-    return this.#inDirectory('tmp', true, (tmp) => {
-      if (tmp === undefined) throw this.#error(name, new Error('its directory has gone'));
-      return this.#linkOnce(this.#written(tmp, { name, body, mode, passing: false }), target);
-    });
-  }
-
-  /** A new file with a body, under a name in `tmp/`. */
-  #written(
-    tmp: number,
-    what: { name: string; body: string | Uint8Array; mode: number; passing: boolean },
-  ): string {
-    const { name, body, mode, passing } = what;
-    const { temporary, file } = this.#openTemporary(tmp);
+  async withTemporaries<T>(
+    items: readonly { readonly name: string; readonly body: Uint8Array; readonly mode: number }[],
+    place: (temporary: string, index: number) => T,
+  ): Promise<T[]> {
+    const opened: number[] = [];
+    const temporaries: string[] = [];
+    const files: number[] = [];
     try {
-      this.#fs.fchmod(file, mode);
-      this.#fs.write(file, body);
-      if (!passing) this.#fs.fsync(file);
-    } catch (error) {
-      this.#fs.close(file);
-      this.#fs.unlink(temporary);
-      throw this.#error(name, error);
-    }
-    this.#fs.close(file);
-    return temporary;
-  }
-
-  /** Gives a temporary file its name, where nothing has that; the temporary name goes. */
-  #linkOnce(temporary: string, target: string): boolean {
-    try {
-      this.#fs.link(temporary, target);
-      return true;
-    } catch (error) {
-      if (errnoOf(error) === 'EEXIST') return false;
-      throw error;
+      const tmp = this.#openDirectory(TMP, true, opened);
+      if (tmp === undefined) throw this.#error(TMP, new Error('it has gone'));
+      for (const { name, body, mode } of items) {
+        const { temporary, file } = this.#openTemporary(tmp);
+        temporaries.push(temporary);
+        files.push(file);
+        try {
+          this.#fs.fchmod(file, mode);
+          this.#fs.write(file, body);
+        } catch (error) {
+          throw this.#error(name, error);
+        }
+      }
+      const synced = await Promise.allSettled(files.map(async (file) => this.#fs.fsyncAsync(file)));
+      for (const [i, result] of synced.entries()) {
+        if (result.status === 'rejected') throw this.#error(items[i]?.name ?? '', result.reason);
+      }
+      return temporaries.map((temporary, i) => place(temporary, i));
     } finally {
-      this.#fs.unlink(temporary);
+      for (const file of files) this.#fs.close(file);
+      for (const temporary of temporaries) this.#fs.unlink(temporary);
+      for (const fd of opened.toReversed()) this.#fs.close(fd);
     }
   }
 
@@ -261,21 +272,27 @@ export class ControlFiles implements ControlSpace {
 
   /** Opens a directory below `.tombstoned` for `use`; made with the store's group and setgid. */
   #inDirectory<T>(directory: string, make: boolean, use: (fd: number | undefined) => T): T {
-    const root = this.#openRoot();
-    const opened = [root];
+    const opened: number[] = [];
     try {
-      let fd: number | undefined = root;
-      for (const segment of [CONTROL_SEGMENT, ...(directory === '' ? [] : directory.split('/'))]) {
-        fd = this.#openStep(fd, segment, make);
-        if (fd === undefined) return use(undefined);
-        opened.push(fd);
-      }
-      return use(fd);
+      return use(this.#openDirectory(directory, make, opened));
     } catch (error) {
       throw errnoOf(error) === undefined ? error : this.#error(directory, error);
     } finally {
       for (const fd of opened.toReversed()) this.#fs.close(fd);
     }
+  }
+
+  /** Opens it, and notes what is to be closed. */
+  #openDirectory(directory: string, make: boolean, opened: number[]): number | undefined {
+    let fd = this.#openRoot();
+    opened.push(fd);
+    for (const segment of [CONTROL_SEGMENT, ...(directory === '' ? [] : directory.split('/'))]) {
+      const next = this.#openStep(fd, segment, make);
+      if (next === undefined) return undefined;
+      fd = next;
+      opened.push(fd);
+    }
+    return fd;
   }
 
   #openRoot(): number {

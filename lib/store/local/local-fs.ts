@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import { promisify } from 'node:util';
 import { isMainThread } from 'node:worker_threads';
 import { errnoOf, messageOf } from '../../domain/errors.ts';
 
@@ -22,6 +23,8 @@ export interface LocalFs {
   mkdir(path: string, mode: number): void;
   rmdir(path: string): void;
   fsync(fd: number): void;
+  /** The same without blocking: many may be in flight, and the disk makes them durable together. */
+  fsyncAsync(fd: number): Promise<void>;
   write(fd: number, body: string | Uint8Array): void;
   /** Writes at the beginning of a file in one call; gives how many bytes went in. */
   writeAtStart(fd: number, body: string): number;
@@ -94,6 +97,7 @@ export const nodeFs: LocalFs = {
   },
   rmdir: (path) => fs.rmdirSync(path),
   fsync: (fd) => fs.fsyncSync(fd),
+  fsyncAsync: promisify(fs.fsync),
   write: (fd, body) => {
     fs.writeFileSync(fd, body);
   },

@@ -15,6 +15,7 @@ import type {
   MoveItem,
   MoveOutcome,
   NamedFile,
+  NewObject,
   OpenObject,
   PendingCopy,
   Pulse,
@@ -56,6 +57,8 @@ const GROUP_MS = 2000;
 const BREATH_MS = 10;
 /** How many files are renamed before each is looked at: what was not meant to go is soon back. */
 const MOVED_AT_ONCE = 100;
+/** How many new objects are made durable together. */
+const CREATED_AT_ONCE = 64;
 /** How many removals are in flight. */
 const REMOVALS = 64;
 /** Errors that say for sure that nothing was done, for a reason the operator can see to. */
@@ -648,21 +651,58 @@ export class LocalStore implements Store {
     });
   }
 
-  async create(
-    key: Key,
-    body: Uint8Array,
-    { like }: { readonly like?: Key | undefined } = {},
-  ): Promise<'created' | 'exists'> {
-    if (this.#isPendingName(key)) throw this.#refusePendingName(key).error;
-    return this.#withDirectories(key, (directories) => {
-      const { directory, base } = splitKey(key);
-      const target = directories.make(directory, (path) => this.#liveLook(directories, path));
-      const model = like === undefined ? undefined : this.#lstatLive(like, directories);
-      const mode = model?.isFile() === true ? Number(model.mode) & 0o666 : 0o644;
-      const isCreated = this.control.linked({ name: key, body, mode }, at(target, base));
-      directories.syncWithAbove([directory]);
-      return isCreated ? 'created' : 'exists';
-    });
+  async create(batch: readonly NewObject[]): Promise<('created' | 'exists')[]> {
+    const outcomes: ('created' | 'exists')[] = [];
+    for (let from = 0; from < batch.length; from += CREATED_AT_ONCE) {
+      outcomes.push(...(await this.#createSome(batch.slice(from, from + CREATED_AT_ONCE))));
+    }
+    return outcomes;
+  }
+
+  async #createSome(batch: readonly NewObject[]): Promise<('created' | 'exists')[]> {
+    const directories = this.#directories();
+    let doing = batch[0]?.key ?? '';
+    try {
+      const targets = batch.map(({ key }) => {
+        doing = key;
+        if (this.#isPendingName(key)) throw this.#refusePendingName(key).error;
+        const { directory, base } = splitKey(key);
+        return at(
+          directories.make(directory, (path) => this.#liveLook(directories, path)),
+          base,
+        );
+      });
+      const items = batch.map(({ key, body, like }) => ({
+        name: key,
+        body,
+        mode: this.#modeLike(like, directories),
+      }));
+      const outcomes = await this.control.withTemporaries(items, (temporary, i) => {
+        doing = items[i]?.name ?? '';
+        return this.#linkNew(temporary, targets[i] ?? '') ? 'created' : 'exists';
+      });
+      directories.syncWithAbove(new Set(batch.map(({ key }) => splitKey(key).directory)));
+      return outcomes;
+    } catch (error) {
+      throw translated(doing, error);
+    } finally {
+      directories.close();
+    }
+  }
+
+  #modeLike(like: Key | undefined, directories: Directories): number {
+    const model = like === undefined ? undefined : this.#lstatLive(like, directories);
+    return model?.isFile() === true ? Number(model.mode) & 0o666 : 0o644;
+  }
+
+  #linkNew(temporary: string, target: string): boolean {
+    try {
+      this.#fs.link(temporary, target);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return false;
+      throw error;
+    }
   }
 
   async putBack(batch: readonly PutBackItem[]): Promise<PutBackOutcome[]> {

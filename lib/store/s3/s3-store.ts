@@ -15,6 +15,7 @@ import type {
   LiveObject,
   MoveItem,
   MoveOutcome,
+  NewObject,
   OpenObject,
   PendingCopy,
   Pulse,
@@ -270,27 +271,30 @@ export class S3Store implements Store {
     throw new TypeError('a bucket has no stray files');
   }
 
-  async create(key: Key, body: Uint8Array): Promise<'created' | 'exists'> {
-    if (this.#isPendingName(key)) throw refused(key, this.pendingPrefix).error;
+  async create(batch: readonly NewObject[]): Promise<('created' | 'exists')[]> {
     const { putIfAbsent } = await this.#capabilities();
-    if (!putIfAbsent) {
+    return inFlight(this.#concurrency, batch, async ({ key, body }) => {
+      if (this.#isPendingName(key)) throw refused(key, this.pendingPrefix).error;
+      if (putIfAbsent) return this.#createOne(key, Buffer.from(body));
       const why = 'this store can replace what comes to the key meanwhile, without a word';
       throw new TombstonedError('failed', `${printable(key)} is not written: ${why}`, {
         key,
         hint: 'see tombstonectl doctor: it honours no If-None-Match',
       });
-    }
-    const bytes = Buffer.from(body);
+    });
+  }
+
+  async #createOne(key: Key, body: Buffer): Promise<'created' | 'exists'> {
     // Nothing waits for one that is late: where something is by then it does nothing.
     return new LateRequests({ api: this.#api, clock: this.#clock }, undefined).known<'created' | 'exists'>(
       async () => {
-        const put = await this.#api.put(key, bytes, { ifAbsent: true });
+        const put = await this.#api.put(key, body, { ifAbsent: true });
         return typeof put === 'object' ? 'created' : 'exists';
       },
       async () => {
         const found = await this.openLive(key);
         if (found === undefined) return 'not-yet';
-        const isOurs = found.size === bytes.length && (await bytesOf(found)).equals(bytes);
+        const isOurs = found.size === body.length && (await bytesOf(found)).equals(body);
         if (!isOurs) found.close();
         return { result: isOurs ? 'created' : 'exists', isProof: true };
       },
