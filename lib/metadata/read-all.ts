@@ -79,13 +79,14 @@ export async function* readAll(store: Store, options: ReadAllOptions): AsyncGene
           key,
           size,
           open: async () => asListed(key, revision, await store.openLive(key)),
+          openBy: (open) => asListed(key, revision, open(key)),
           as: ({ file, error }) =>
             file === undefined ? { key, revision, error } : { key, revision, size, modifiedAt, file },
         });
       } else onOther?.(item.key);
     }
   }
-  yield* readInOrder(wanted, options);
+  yield* readInOrder(wanted, options, store);
 }
 
 /** Reads all pending copies of such files, as `readAll` does, in the order of their keys and ids. */
@@ -132,6 +133,8 @@ export interface Wanted<Result> {
   readonly id?: string;
   readonly size: number;
   readonly open: () => Promise<Pick<OpenObject, 'read'> & { readonly readAll?: (() => Buffer) | undefined }>;
+  /** The same by what opens many, one after the other. */
+  readonly openBy?: (open: (key: Key) => OpenObject | undefined) => OpenObject;
   readonly as: (read: Read) => Result;
 }
 
@@ -145,15 +148,16 @@ const LARGE = 256 * 1024;
 export async function* readInOrder<Result>(
   wanted: Wanted<Result>[],
   { concurrency, signal }: Pick<ReadAllOptions, 'concurrency' | 'signal'>,
+  store: Pick<Store, 'openingMany'> = {},
 ): AsyncGenerator<Result> {
   wanted.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(a.id ?? '', b.id ?? ''));
   const ahead: (Promise<Bytes> | undefined)[] = [];
   for (const [turn, one] of wanted.entries()) {
     signal?.throwIfAborted();
-    while (ahead.length < Math.max(concurrency, 1)) {
-      const next = wanted[turn + ahead.length];
-      if (next === undefined) break;
-      ahead.push(next.size < LARGE ? bytesOf(next) : undefined);
+    // Where many are opened at once, only when all that was read ahead is used up.
+    if (store.openingMany === undefined || ahead.length === 0) {
+      const next = wanted.slice(turn + ahead.length, turn + Math.max(concurrency, 1));
+      ahead.push(...readAhead(store, next));
     }
     yield one.as(await understood(one, await ahead.shift()));
   }
@@ -161,10 +165,22 @@ export async function* readInOrder<Result>(
 
 type Bytes = { readonly bytes: Buffer } | { readonly failure: unknown };
 
+function readAhead(
+  store: Pick<Store, 'openingMany'>,
+  some: readonly Wanted<unknown>[],
+): (Promise<Bytes> | undefined)[] {
+  const read = (open?: (key: Key) => OpenObject | undefined): (Promise<Bytes> | undefined)[] =>
+    some.map((one) => (one.size < LARGE ? bytesOf(one, open) : undefined));
+  return store.openingMany === undefined ? read() : store.openingMany(read);
+}
+
 /** All bytes of a small file. Never rejects: it is read before anybody asks for it. */
-async function bytesOf({ open }: Wanted<unknown>): Promise<Bytes> {
+async function bytesOf(
+  { open, openBy }: Wanted<unknown>,
+  one?: (key: Key) => OpenObject | undefined,
+): Promise<Bytes> {
   try {
-    const object = await open();
+    const object = one === undefined || openBy === undefined ? await open() : openBy(one);
     if (object.readAll !== undefined) return { bytes: object.readAll() };
     const chunks: Buffer[] = [];
     const stream = object.read();

@@ -32,6 +32,12 @@ export interface Store {
   /** Opens the live object, or undefined where there is none. */
   openLive(key: Key): Promise<OpenObject | undefined>;
 
+  /**
+   * Lets many live objects be opened one after the other, as `openLive` does, where that is faster than one
+   * by one. Takes some ms: what is moved meanwhile may not be noticed.
+   */
+  openingMany?<T>(use: (open: (key: Key) => OpenObject | undefined) => T): T;
+
   /** Ids of the key's pending copies, newest first. */
   pendingIds(key: Key): Promise<string[]>;
 

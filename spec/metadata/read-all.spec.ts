@@ -38,10 +38,11 @@ describe('reading all metadata files of a store', () => {
     return collected(readAll(store, { concurrency }));
   }
 
-  /** The store, with what is asked of one key in between. */
+  /** The store, which opens one by one, with what is asked of one key in between. */
   function meddled(openLive: (key: string, open: () => Promise<OpenObject | undefined>) => unknown): Store {
     return new Proxy(place.store, {
       get(target, name) {
+        if (name === 'openingMany') return undefined;
         if (name === 'openLive')
           return async (key: Parameters<Store['openLive']>[0]) =>
             openLive(key, async () => target.openLive(key));
@@ -99,6 +100,29 @@ describe('reading all metadata files of a store', () => {
       "metadata/refused.meta: metadata/refused.meta can't be read: 403 Forbidden",
       'metadata/still.meta: epoch-ending',
     ]);
+  });
+
+  it('takes the same as an error where the store opens many at once', async () => {
+    for (const name of ['changed', 'gone', 'still'])
+      temp.write(`metadata/${name}.meta`, text(epoch([0, 0], [0, 4])));
+    let opened = 0;
+    const store = new Proxy(place.store, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name, target);
+        if (name === 'openingMany') {
+          opened += 1;
+          temp.write('metadata/changed.meta', text(epoch([0, 0], [0, 5])), DAY);
+          rmSync(path.join(temp.root, 'metadata/gone.meta'), { force: true });
+        }
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+    expect((await live(store)).map(summary)).to.deep.equal([
+      'metadata/changed.meta: metadata/changed.meta was changed since it was listed',
+      'metadata/gone.meta: metadata/gone.meta has gone since it was listed',
+      'metadata/still.meta: epoch-ending',
+    ]);
+    expect(opened).to.be.greaterThan(0);
   });
 
   it('reads so many at once, and no more', async () => {

@@ -320,10 +320,7 @@ export class LocalStore implements Store {
     return fd === undefined ? undefined : openFile(this.#fs, fd, base, name);
   }
 
-  /**
-   * Lets many live objects be opened, as `openLive` does, without opening their
-   * directories for each. Takes some ms: what is moved meanwhile may not be noticed.
-   */
+  /** Opens their directories once. */
   openingMany<T>(use: (open: (key: Key) => OpenObject | undefined) => T): T {
     const directories = this.#directories();
     try {
