@@ -6,7 +6,6 @@ import { TombstonedError } from '../domain/errors.ts';
 import { inFlight } from '../domain/in-flight.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { compareKeys, type Key, printable } from '../domain/key.ts';
-import { type Revision, sameRevision } from '../domain/revision.ts';
 import type { Guards, Limits } from '../policy/policy.ts';
 import type { Place } from '../run/place.ts';
 import { checkPlace, inRun, type Run } from '../run/run.ts';
@@ -73,6 +72,12 @@ export interface CompactResult {
  * can't be read, or a gap, is an error, and nothing is changed. What a crash leaves, the next run finishes.
  */
 export async function compact(place: Place, options: CompactOptions): Promise<CompactResult> {
+  if (place.format !== 'aptos') {
+    throw new TombstonedError('usage', `store ${place.row.name} has not format: aptos`, {
+      key: place.row.name,
+      hint: 'set it in the config, if it holds a backup of an Aptos-family node',
+    });
+  }
   await checkPlace(place, options.dryRun);
   return inRun(place, 'sweep', async (run) => new Compaction(place, run, options).run());
 }
@@ -88,8 +93,6 @@ class Compaction {
   readonly #place: Place;
   readonly #run: Run;
   readonly #options: CompactOptions;
-  /** The compacted files that were seen to be whole, as that. */
-  readonly #whole = new Map<Key, Revision>();
   readonly #kept = new Map<KeptReason, number>();
   #tombstoned = 0;
   #failed = 0;
@@ -145,11 +148,8 @@ class Compaction {
     const there = loaded.files.get(key);
     if (there === undefined) return { key, file, stands: 'missing' };
     const lines = file.lines();
-    const isWhole = there.digest === digestOf(lines) || (await this.#holds(key, lines)) !== undefined;
-    if (isWhole) {
-      this.#whole.set(key, there.revision);
-      return { key, file, stands: 'whole' };
-    }
+    const isWhole = there.digest === digestOf(lines) || (await this.#holds(key, lines));
+    if (isWhole) return { key, file, stands: 'whole' };
     if (there.own === null) return { key, file, stands: 'lacking' };
     throw new TombstonedError(
       'failed',
@@ -158,18 +158,22 @@ class Compaction {
     );
   }
 
-  /** The revision of a live file that holds all these lines, or undefined. */
-  async #holds(key: Key, lines: readonly string[]): Promise<Revision | undefined> {
+  /** Whether a live file holds all these lines. */
+  async #holds(key: Key, lines: readonly string[]): Promise<boolean> {
     const object = await this.#place.store.openLive(key);
-    if (object === undefined) return undefined;
+    if (object === undefined) return false;
     const texts = textsOf((await readMetadataFile(key, object.read())).lines);
-    return lines.every((line) => texts.has(line)) ? object.revision : undefined;
+    return lines.every((line) => texts.has(line));
   }
 
   async #write(planned: readonly Planned[], loaded: Loaded, cut: readonly CutFile[]): Promise<void> {
     const { signal, onProgress } = this.#options;
     const missing = planned.filter(({ stands }) => stands === 'missing');
-    const redone = planned.filter(({ stands }) => stands === 'cut' || stands === 'lacking');
+    // Those that can't be read first: while there is one, nothing else gives way.
+    const redone = [
+      ...planned.filter(({ stands }) => stands === 'cut'),
+      ...planned.filter(({ stands }) => stands === 'lacking'),
+    ];
     const total = missing.length + redone.length;
     let done = 0;
     for (let from = 0; from < missing.length; from += WRITTEN_AT_ONCE) {
@@ -211,14 +215,11 @@ class Compaction {
     }
     await store.create(objects);
     await inFlight(this.#options.concurrency, batch, async ({ key, lines }) => {
-      const revision = await this.#holds(key, lines);
-      if (revision === undefined) {
-        throw new TombstonedError('failed', `${printable(key)} does not hold what was to be written there`, {
-          key,
-          hint: 'something else writes it too: run it again when that has ended',
-        });
-      }
-      this.#whole.set(key, revision);
+      if (await this.#holds(key, lines)) return;
+      throw new TombstonedError('failed', `${printable(key)} does not hold what was to be written there`, {
+        key,
+        hint: 'something else writes it too: run it again when that has ended',
+      });
     });
   }
 
@@ -252,16 +253,10 @@ class Compaction {
       now: this.#now(),
       removeAfter: BigInt(Math.ceil(this.#options.removeAfter / 1000)),
     });
-    const going: Key[] = [];
-    for (const key of expired.keys()) {
-      const own = ownOfFile(key, loaded);
-      if (own === null) going.push(key);
-      else this.#ended({ key, id: null, outcome: 'blocked', detail: `it has ${own}`, reason: 'coverage' });
-    }
     const gone = new Set<string>();
-    if (going.length > 0) {
-      await this.#checkStillWhole(planned);
-      this.#sweep = await this.#tombstone(going, 'a compacted file has its lines', {
+    if (expired.size > 0) {
+      // Whether its lines are in files that stay, the coverage guard looks at.
+      this.#sweep = await this.#tombstone([...expired.keys()], 'a compacted file has its lines', {
         guards: this.#options.guards,
         onOutcome: (outcome) => {
           this.#ended(outcome);
@@ -281,20 +276,6 @@ class Compaction {
     if (outcome.outcome !== 'blocked' || outcome.reason === null) return;
     this.#kept.set(outcome.reason, (this.#kept.get(outcome.reason) ?? 0) + 1);
     if (outcome.reason === 'limit') this.#over = outcome.detail;
-  }
-
-  /** What is replaced goes only while the files that replace it are live as they were seen. */
-  async #checkStillWhole(planned: readonly Planned[]): Promise<void> {
-    if (this.#options.dryRun) return;
-    await inFlight(this.#options.concurrency, planned, async ({ key }) => {
-      const live = await this.#place.store.head(key);
-      const seen = this.#whole.get(key);
-      if (live !== undefined && seen !== undefined && sameRevision(live.revision, seen)) return;
-      throw new TombstonedError('failed', `${printable(key)} was moved or written again just now`, {
-        key,
-        hint: 'nothing was tombstoned: run it again when nothing else compacts',
-      });
-    });
   }
 
   async #tombstone(
@@ -341,14 +322,6 @@ class Compaction {
     const { catalog, clock } = this.#place;
     return BigInt(Math.floor(catalog.clock.sureTime(clock) / 1000));
   }
-}
-
-/** What a file says that no other that stays does, in words, or null. */
-function ownOfFile(key: Key, { files, newest }: Loaded): string | null {
-  const file = files.get(key);
-  if (file === undefined) return 'not been read';
-  if (file.own !== null || file.savedAt === null) return file.own;
-  return newest !== null && file.savedAt < newest.fileCompactedAt ? null : 'the newest timestamps';
 }
 
 function isAway({ outcome }: HandOutcome): boolean {

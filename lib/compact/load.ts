@@ -6,14 +6,12 @@ import { newestTimestamps } from '../aptos/timestamps.ts';
 import { type MetadataView, ViewBuilder } from '../aptos/view.ts';
 import type { TombstonedError } from '../domain/errors.ts';
 import { asKey, compareKeys, type Key } from '../domain/key.ts';
-import type { Revision } from '../domain/revision.ts';
 import { METADATA_PREFIX } from '../metadata/names.ts';
 import { type ReadMetadata, readAll } from '../metadata/read-all.ts';
 import type { Place } from '../run/place.ts';
 
 /** What is remembered of a metadata file that was read whole; its lines are in the view. */
 interface LoadedFile {
-  readonly revision: Revision;
   /** What it says that no compacted file says, in words, or null. */
   readonly own: string | null;
   /** Of compaction timestamps: when they were saved, s; null of other files. */
@@ -65,7 +63,7 @@ export async function loadMetadata(
       unread.set(read.key, read.error);
       return;
     }
-    const { key, revision, file } = read;
+    const { key, file } = read;
     if (file.isGzip) gzip += 1;
     for (const { metadata } of file.lines) {
       builder.add(metadata);
@@ -73,7 +71,7 @@ export async function loadMetadata(
         newest = newestTimestamps(newest === null ? [metadata] : [newest, metadata]);
       }
     }
-    files.set(key, loadedOf(key, revision, file));
+    files.set(key, loadedOf(key, file));
     if (files.size % 1000 === 0) onRead?.(files.size);
   };
   for await (const read of readAll(store, { concurrency, signal })) take(read);
@@ -97,13 +95,12 @@ export async function loadMetadata(
   };
 }
 
-function loadedOf(key: Key, revision: Revision, { lines }: MetadataFile): LoadedFile {
+function loadedOf(key: Key, { lines }: MetadataFile): LoadedFile {
   const times = lines.flatMap(({ metadata }) =>
     metadata.kind === 'compaction-timestamps' ? [metadata.fileCompactedAt] : [],
   );
   const [own] = lines.flatMap((line) => ownOf(line) ?? []);
   return {
-    revision,
     own: own ?? null,
     savedAt: times.toSorted((a, b) => (a < b ? 1 : -1))[0] ?? null,
     digest: isCompactedName(key.slice(METADATA_PREFIX.length)) ? digestOf(textsOf(lines)) : null,

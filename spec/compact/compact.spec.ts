@@ -181,7 +181,9 @@ describe('a compaction', () => {
     place.temp.clock.advance(DAY + 2000);
     const { kept, outcomes } = await place.compact();
     expect(kept.get('coverage')).to.equal(3);
-    expect(outcomes.get('metadata/future.meta')?.detail).to.contain('not known, Future');
+    expect(outcomes.get('metadata/future.meta')?.detail).to.contain(
+      'no other live metadata file that stays has its line {"Future"',
+    );
     expect(place.names()).to.include.members(['identity.meta', 'future.meta', 'more.meta']);
     expect(place.timestamps()['metadata/identity.meta']).to.equal(since);
   });

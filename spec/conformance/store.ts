@@ -1,5 +1,6 @@
 import { finished } from 'node:stream/promises';
 import { expect } from 'chai';
+import { TombstonedError } from '../../lib/domain/errors.ts';
 import { idTime, isCopyOf, makeTombstoneId, pendingName } from '../../lib/domain/ids.ts';
 import { type Key, parseKey } from '../../lib/domain/key.ts';
 import { revisionHash, sameRevision } from '../../lib/domain/revision.ts';
@@ -25,6 +26,8 @@ export interface StoreToTest {
   contents(): Promise<Record<string, string>>;
   /** Whether the store gives every copy an ETag of its own, as some encryptions do. */
   readonly copiesHaveOtherEtags?: boolean;
+  /** Whether the store can replace what is there when it is asked not to. */
+  readonly replacesUnasked?: boolean;
   /** Frees everything. */
   remove(): Promise<void>;
 }
@@ -41,6 +44,7 @@ export function conformance(name: string, make: () => Promise<StoreToTest>): voi
     listing(() => test);
     looking(() => test);
     moving(() => test);
+    creating(() => test);
     puttingBack(() => test);
     removing(() => test);
     control(() => test);
@@ -51,6 +55,58 @@ const A = parseKey('a/one.meta');
 const B = parseKey('a/b/two.meta');
 const C = parseKey('three.meta');
 let counter = 0;
+
+const NEW = Buffer.from('new\n');
+
+function creating(test: () => StoreToTest): void {
+  describe('creating', () => {
+    /** Where a store would replace what is there, nothing is made at all. */
+    async function made(...objects: Parameters<Store['create']>[0]): Promise<string[]> {
+      try {
+        return await test().store.create(objects);
+      } catch (error) {
+        if (test().replacesUnasked !== true || !(error instanceof TombstonedError)) throw error;
+        expect(error.message).to.contain('can replace what comes to the key meanwhile');
+        return objects.map(() => 'refused');
+      }
+    }
+
+    function unlessRefused(...outcomes: readonly ('created' | 'exists')[]): string[] {
+      return outcomes.map((outcome) => (test().replacesUnasked === true ? 'refused' : outcome));
+    }
+
+    it('makes an object where there is nothing, and never over one', async () => {
+      await test().put(A, 'old');
+      await test().put(C, 'old too');
+      const outcomes = await made(...[A, B, C].map((key) => ({ key, body: NEW, like: A })));
+      expect(outcomes).to.deep.equal(unlessRefused('exists', 'created', 'exists'));
+      const others = test().replacesUnasked === true ? {} : { [B]: 'new\n' };
+      expect(await test().contents()).to.deep.equal({ [A]: 'old', [C]: 'old too', ...others });
+    });
+
+    it('makes many, empty ones too, and leaves no temporary names', async () => {
+      const keys = Array.from({ length: 150 }, (_, i) => parseKey(`many/${i}`));
+      const outcomes = await made(...keys.map((key, i) => ({ key, body: Buffer.alloc(i % 3) })));
+      expect(outcomes).to.deep.equal(unlessRefused(...keys.map(() => 'created' as const)));
+      const there = test().replacesUnasked === true ? [] : keys;
+      expect(Object.keys(await test().contents())).to.have.members(there);
+      expect(await test().store.control.temporaries()).to.deep.equal([]);
+    });
+
+    it('makes an object again where the one before was moved', async () => {
+      await moved(test(), A, 'old');
+      expect(await made({ key: A, body: NEW })).to.deep.equal(unlessRefused('created'));
+    });
+
+    it('makes nothing below the pending prefix', async () => {
+      const { store } = test();
+      const key = parseKey(`${store.pendingPrefix}x`);
+      const error: unknown = await store.create([{ key, body: NEW }]).catch((e: unknown) => e);
+      expect(error).to.be.instanceOf(TombstonedError);
+      expect(await test().contents()).to.deep.equal({});
+    });
+  });
+}
 
 /** The intent to move an object as it is now. */
 async function intent(test: StoreToTest, key: Key): Promise<MoveItem> {

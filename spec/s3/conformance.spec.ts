@@ -21,6 +21,7 @@ async function inMemory(options: MemoryOptions): Promise<StoreToTest> {
   });
   return {
     store,
+    replacesUnasked: !(await capabilities()).putIfAbsent,
     put: async (name, content) => {
       clock.advance(1000); // two contents never share a time, which is in whole seconds
       await api.put(name, content);

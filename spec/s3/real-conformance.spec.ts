@@ -58,6 +58,7 @@ async function onServer({ versioned, semantics }: Kind): Promise<StoreToTest> {
   return {
     store,
     copiesHaveOtherEtags: semantics === 'amazon-kms',
+    replacesUnasked: versioned && semantics === undefined,
     put,
     putAll: async (contents) => {
       const rest = contents.entries();
