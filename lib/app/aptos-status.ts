@@ -1,6 +1,6 @@
 import { lstatSync } from 'node:fs';
 import path from 'node:path';
-import { errnoOf } from '../domain/errors.ts';
+import { errnoOf, TombstonedError } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import { type Survey, survey } from '../metadata/survey.ts';
 import type { Store } from '../store/store.ts';
@@ -8,15 +8,18 @@ import { sweep } from '../sweep/sweep.ts';
 import { guardsOf, type OpenPlace, policiesOf } from './open.ts';
 
 /** What a policy would remove, if a sweep began now. */
-export interface PolicyOutlook {
-  readonly policy: string;
-  readonly planned: number;
-  readonly bytes: number;
-  /** Old enough, and kept, by reason. */
-  readonly kept: ReadonlyMap<KeptReason, number>;
-  /** Which limit it is over, so that it would wait for somebody to decide; null is none. */
-  readonly over: string | null;
-}
+export type PolicyOutlook =
+  | {
+      readonly policy: string;
+      readonly planned: number;
+      readonly bytes: number;
+      /** Old enough, and kept, by reason. */
+      readonly kept: ReadonlyMap<KeptReason, number>;
+      /** Which limit it is over, so that it would wait for somebody to decide; null is none. */
+      readonly over: string | null;
+    }
+  /** It could not decide. */
+  | { readonly policy: string; readonly error: TombstonedError };
 
 /** Where the original compactor moves metadata files to, at once, while a restore may read them. */
 interface MetadataBackup {
@@ -50,19 +53,24 @@ export async function policyOutlooks(
   signal: AbortSignal | undefined,
   onRefusal: (key: string, why: string) => void,
 ): Promise<PolicyOutlook[]> {
-  const policies = policiesOf(place.config);
-  if (policies.length === 0) return [];
-  const { plans, blocked } = await sweep(place, {
-    policies,
-    guards: guardsOf(place.config),
-    dryRun: true,
-    signal,
-    onRefusal: ({ key, why }) => onRefusal(key, why),
-  });
-  return plans.map(({ policy, planned, bytes, kept }) => {
-    const over = blocked.find((one) => one.policy === policy)?.over ?? null;
-    return { policy, planned, bytes, kept, over };
-  });
+  const outlooks: PolicyOutlook[] = [];
+  for (const policy of policiesOf(place.config)) {
+    try {
+      const { plans, blocked } = await sweep(place, {
+        policies: [policy],
+        guards: guardsOf(place.config),
+        dryRun: true,
+        signal,
+        onRefusal: ({ key, why }) => onRefusal(key, why),
+      });
+      for (const { planned, bytes, kept } of plans)
+        outlooks.push({ policy: policy.name, planned, bytes, kept, over: blocked[0]?.over ?? null });
+    } catch (error) {
+      if (!(error instanceof TombstonedError)) throw error;
+      outlooks.push({ policy: policy.name, error });
+    }
+  }
+  return outlooks;
 }
 
 async function metadataBackupOf(store: Store, signal: AbortSignal | undefined): Promise<MetadataBackup> {

@@ -1,8 +1,10 @@
 import { systemClock } from '../domain/clock.ts';
+import { TombstonedError } from '../domain/errors.ts';
 import { printable, quote } from '../domain/key.ts';
 import { formatSize } from '../domain/quantities.ts';
 import { type FetchResult, fetchAll, type Source } from '../fetch/fetch.ts';
 import { Target } from '../fetch/target.ts';
+import type { RefusedName } from '../reader/reader.ts';
 import { usageError } from './fail.ts';
 import type { Failures } from './failures.ts';
 import { durationOf } from './filters.ts';
@@ -108,6 +110,14 @@ export function broughtText(to: string, result: FetchResult): string {
   const noted = notes.length > 0 ? ` (${notes.join(', ')})` : '';
   const more = isStopped ? '; stopped before the end: run it again' : '';
   return `${counted(objects, 'object')}, ${formatSize(bytes)}, in ${printable(to)}${noted}${more}`;
+}
+
+/** What a listing leaves out, as what it makes of a fetch. */
+export function noObject({ path, why }: RefusedName): TombstonedError {
+  return new TombstonedError('incomplete', `${printable(path)} is no object, and was not fetched: ${why}`, {
+    key: path,
+    hint: 'copy it by hand if it is needed',
+  });
 }
 
 function concurrencyOf(text: string): number {

@@ -70,22 +70,27 @@ describe('tombstonectl aptos', () => {
     const store = await tiny();
     await putAway(store, 'metadata/transaction_10-19.meta');
     writeFileSync(path.join(store.root, 'metadata/epoch_ending_9-9.meta'), '{"EpochEnding');
+    writeFileSync(
+      path.join(store.root, 'metadata/x.meta'),
+      '{"CompactionTimestamps":{"file_compacted_at":18446744073709551615,"compaction_timestamps":{}}}\n',
+    );
     mkdirSync(path.join(store.root, 'metadata_backup'));
     writeFileSync(path.join(store.root, 'metadata_backup/transaction_0-0.meta'), 'x');
     const { code, lines, errorLines } = await ctl(store, 'aptos', 'status');
     expect(code).to.equal(7);
-    expect(lines.slice(1, 9)).to.deep.equal([
+    expect(lines.slice(1, 10)).to.deep.equal([
       '  live        3 epochs (0-2), 2 transaction files, 2 snapshots (1 usable), 1 gap',
       "              the original tools refuse it while 1 file can't be relied on; without: restorable to version 9, from the snapshot at 9 (epoch 0)",
       '              versions 10-19 are missing',
       '  + pending   3 epochs (0-2), 3 transaction files to version 29, 2 snapshots, no gap',
       "              the original tools refuse it while 1 file can't be relied on; without: restorable to version 29, from the snapshot at 19 (epoch 1)",
-      '  files       7 metadata files live, 1 pending',
+      '  files       8 metadata files live, 1 pending',
       '  malformed   metadata file "metadata/epoch_ending_9-9.meta", line 1: it has no end: every line ends in a newline',
+      '  replaced    0 files, as of the compaction at second 18446744073709551615',
       '  policies    none, so nothing expires',
     ]);
-    expect(lines[9]).to.match(
-      /^ {2}warning {5}the original compactor has moved 1 file, 1 B, to metadata_backup\/, the last at 20/,
+    expect(lines[10]).to.match(
+      /^ {2}warning {5}the original compactor still moves files to metadata_backup\/: 1 file, 1 B, the last at 20/,
     );
     expect(errorLines).to.deep.equal([
       "tombstonectl: main: 1 metadata file can't be relied on, and there is 1 gap (put back whole copies, or move them out of metadata/ where nothing can)",

@@ -1,7 +1,9 @@
 import { neededIn } from '../../app/aptos-restore.ts';
+import { METADATA_PREFIX } from '../../metadata/names.ts';
+import type { RefusedName } from '../../reader/reader.ts';
 import { targetVersionOf, versionText } from '../aptos-wording.ts';
 import { Failures } from '../failures.ts';
-import { bring, broughtText, fetchChoicesOf, intoTarget } from '../fetching.ts';
+import { bring, broughtText, fetchChoicesOf, intoTarget, noObject } from '../fetching.ts';
 import { openedSession } from '../reading.ts';
 import type { AptosCall } from './aptos.ts';
 import { gapErrors } from './aptos-plan.ts';
@@ -18,7 +20,11 @@ export async function fetch(call: AptosCall): Promise<number> {
   });
   return intoTarget(out, to, async (directory, signal) => {
     const failures = new Failures(out);
-    const session = await openedSession(call, { prefixes: [''], ...leased, signal });
+    // A link among the metadata is a file to the tools; elsewhere it is missing where it is needed.
+    const onRefusal = (refused: RefusedName): void => {
+      if (refused.path.startsWith(METADATA_PREFIX)) failures.add(noObject(refused));
+    };
+    const session = await openedSession(call, { prefixes: [''], ...leased, signal, onRefusal });
     try {
       using needed = await neededIn(session, { target, concurrency, signal });
       for (const error of [...needed.problems, ...gapErrors(needed)]) failures.add(error);

@@ -4,10 +4,10 @@ import { allGaps, type Gap } from '../../aptos/restore-plan.ts';
 import type { MetadataView } from '../../aptos/view.ts';
 import { selectStores } from '../../config/load.ts';
 import { storeConfigFromUrl } from '../../config/store-url.ts';
-import { isoTime } from '../../domain/clock.ts';
+import { isoTime, systemClock } from '../../domain/clock.ts';
 import { TombstonedError } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
-import { formatSize } from '../../domain/quantities.ts';
+import { formatDuration, formatSize } from '../../domain/quantities.ts';
 import type { Unread } from '../../metadata/survey.ts';
 import { gapText, versionText } from '../aptos-wording.ts';
 import { configOf } from '../config-of.ts';
@@ -65,8 +65,11 @@ function tell(
 ): Problem[] {
   out.result(objectOf(name, url, found, outlooks), () => textOf(name, url, found, outlooks).join('\n'));
   const { unread, live, files } = found.survey;
+  const undecided = (outlooks ?? []).flatMap((one) =>
+    'error' in one ? [{ error: one.error, isTold: false }] : [],
+  );
   const gaps = allGaps(live);
-  if (unread.length === 0 && gaps.length === 0 && files > 0) return [];
+  if (unread.length === 0 && gaps.length === 0 && files > 0) return undecided;
   const parts = [
     ...(unread.length > 0 ? [`${counted(unread.length, 'metadata file')} can't be relied on`] : []),
     ...(gaps.length > 0 ? [`there ${gaps.length === 1 ? 'is 1 gap' : `are ${gaps.length} gaps`}`] : []),
@@ -79,7 +82,7 @@ function tell(
         ? 'see what is gone and can be brought back: tombstonectl ls --prefix metadata/'
         : 'put back whole copies, or move them out of metadata/ where nothing can',
   });
-  return [{ error, isTold: false }];
+  return [...undecided, { error, isTold: false }];
 }
 
 /** Numbers of 64 bits are texts. */
@@ -102,17 +105,22 @@ function objectOf(
       message: error.message,
     })),
     compacted,
-    compactedAt: timestamps?.fileCompactedAt.toString() ?? null,
+    compactedAt: timestamps === null ? null : isoTime(secondsAsMs(timestamps.fileCompactedAt)),
     replaced: replacedIn(timestamps),
     others: survey.others,
     policies:
-      outlooks?.map(({ policy, planned, bytes, kept, over }) => ({
-        policy,
-        planned,
-        bytes,
-        kept: Object.fromEntries(kept),
-        over,
-      })) ?? null,
+      outlooks?.map((one) =>
+        'error' in one
+          ? {
+              policy: one.policy,
+              planned: null,
+              bytes: null,
+              kept: null,
+              over: null,
+              error: one.error.message,
+            }
+          : { ...one, kept: Object.fromEntries(one.kept), error: null },
+      ) ?? null,
     metadataBackup: { ...metadataBackup, lastMovedAt: isoTime(metadataBackup.lastMovedAt) },
   };
 }
@@ -147,6 +155,14 @@ function replacedIn(timestamps: AptosStatus['survey']['timestamps']): number {
   return count;
 }
 
+/** A time that a metadata file gives; null of one that no date can be. */
+function secondsAsMs(seconds: bigint): number | null {
+  return seconds <= LAST_SECOND ? Number(seconds) * 1000 : null;
+}
+
+/** The last that a Date can hold. */
+const LAST_SECOND = 8_640_000_000_000n;
+
 /** How many epochs' ends there are, each once. */
 function epochsIn(view: MetadataView): bigint {
   let [count, next] = [0n, 0n];
@@ -178,7 +194,8 @@ function textOf(
   lines.push(...malformedLines(unread, 'malformed'), ...malformedLines(pendingUnread, 'pending'));
   if (compacted.length > 0) lines.push(...labelled('compacted', bounded(compacted.map(printable))));
   if (timestamps !== null) {
-    const at = isoTime(Number(timestamps.fileCompactedAt) * 1000);
+    const { fileCompactedAt } = timestamps;
+    const at = isoTime(secondsAsMs(fileCompactedAt)) ?? `second ${fileCompactedAt}`;
     lines.push(
       ...labelled('replaced', [`${counted(replacedIn(timestamps), 'file')}, as of the compaction at ${at}`]),
     );
@@ -191,15 +208,21 @@ function textOf(
       ]),
     );
   if (outlooks !== null) lines.push(...labelled('policies', policyLines(outlooks)));
-  const { files: moved, bytes, lastMovedAt } = metadataBackup;
-  if (moved > 0)
-    lines.push(
-      ...labelled('warning', [
-        `the original compactor has moved ${counted(moved, 'file')}, ${formatSize(bytes)}, to metadata_backup/, the last at ${isoTime(lastMovedAt)}:`,
-        'a restore that has listed them then fails. Let tombstonectl aptos compact do it (docs/aptos.md)',
-      ]),
-    );
-  return lines;
+  return [...lines, ...metadataBackupLines(metadataBackup)];
+}
+
+/** How long after the last file came it is said that the original compactor still moves some. ms. */
+const STILL_MS = 3 * 86_400_000;
+
+function metadataBackupLines({ files, bytes, lastMovedAt }: AptosStatus['metadataBackup']): string[] {
+  if (files === 0 || lastMovedAt === null) return [];
+  const what = `${counted(files, 'file')}, ${formatSize(bytes)}, the last at ${isoTime(lastMovedAt)}`;
+  if (systemClock.now() - lastMovedAt > STILL_MS)
+    return labelled('moved away', [`to metadata_backup/: ${what}; none for ${formatDuration(STILL_MS)}`]);
+  return labelled('warning', [
+    `the original compactor still moves files to metadata_backup/: ${what}.`,
+    'A restore that has listed one fails, or has a hole: compact with tombstonectl aptos compact instead (docs/aptos.md)',
+  ]);
 }
 
 function summaryOf(view: MetadataView, unread: number): string[] {
@@ -240,7 +263,9 @@ function malformedLines(unread: readonly Unread[], label: string): string[] {
 
 function policyLines(outlooks: readonly PolicyOutlook[]): string[] {
   if (outlooks.length === 0) return ['none, so nothing expires'];
-  return outlooks.map(({ policy, planned, bytes, kept, over }) => {
+  return outlooks.map((one) => {
+    if ('error' in one) return `${one.policy}: not known, as it can't decide: ${one.error.message}`;
+    const { policy, planned, bytes, kept, over } = one;
     const keeps = kept.size === 0 ? '' : `, keeps ${byReason(kept)}`;
     const limit = over === null ? '' : `; over a limit, so it would wait for approve: ${over}`;
     return `${policy} would remove ${counted(planned, 'object')}, ${formatSize(bytes)}${keeps}${limit}`;

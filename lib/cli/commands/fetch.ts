@@ -1,10 +1,8 @@
-import { TombstonedError } from '../../domain/errors.ts';
-import { printable } from '../../domain/key.ts';
 import type { RefusedName } from '../../reader/reader.ts';
 import type { Call, OptionTable, Page } from '../command.ts';
 import { usageError } from '../fail.ts';
 import { Failures } from '../failures.ts';
-import { bring, broughtText, fetchChoicesOf, intoTarget } from '../fetching.ts';
+import { bring, broughtText, fetchChoicesOf, intoTarget, noObject } from '../fetching.ts';
 import { openedSession } from '../reading.ts';
 
 export const manual = {
@@ -53,12 +51,5 @@ export async function run(call: Call<typeof options>): Promise<number> {
       await session.close();
     }
     return failures.end();
-  });
-}
-
-function noObject({ path, why }: RefusedName): TombstonedError {
-  return new TombstonedError('incomplete', `${printable(path)} is no object, and was not fetched: ${why}`, {
-    key: path,
-    hint: 'copy it by hand if it is needed',
   });
 }
