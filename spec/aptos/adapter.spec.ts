@@ -222,44 +222,40 @@ describe('the command adapter on a local store', () => {
   });
 
   describe('for a restore that has listed', () => {
-    /** A store whose metadata is swept, what a restore has listed of it, and the restore's tool. */
-    async function listed(safetyWindow: string) {
-      const store = await stores.make({ safetyWindow, policies: [{ ...OLD, prefix: 'metadata/' }] });
-      const tool = toolOf(store, { PACK: 'cat', UNPACK: 'cat' });
-      for (const name of ['a', 'b', 'c']) store.write(`metadata/${name}.meta`, `${name}\n`, 2 * HOUR);
-      return { store, tool };
-    }
-
-    async function sweptAndPurged(store: TempStore): Promise<void> {
-      for (const phase of ['sweep', 'purge']) {
-        const { code, stderr } = await ctl(store, phase);
-        expect(code, stderr).to.equal(0);
-      }
-      expect(store.live()).to.deep.equal({});
-    }
-
-    const HANDLES = ['a', 'b', 'c'].map((name) => `metadata/${name}.meta`);
-
-    async function readAll(tool: AdapterTool): Promise<unknown[]> {
-      return Promise.all(
-        HANDLES.map(async (handle) => {
-          const { code, stdout } = await tool.read(handle);
-          return [code, `metadata/${stdout.toString().trim()}.meta`];
-        }),
+    it('all can be read within the safety window, when the original compactor has moved it away', async () => {
+      const store = await stores.make({ format: 'aptos', safetyWindow: '1h', limits: { maxFraction: null } });
+      const tool = toolOf(store);
+      const lines = [0, 100, 200].map(
+        (first) =>
+          `{"TransactionBackup":{"first_version":${first},"last_version":${first + 99},"manifest":"t_${first}-.1/transaction.manifest"}}\n`,
       );
-    }
+      const contents: Readonly<Record<string, string>> = {
+        'transaction_0-99.meta': lines[0] ?? '',
+        'transaction_100-199.meta': lines[1] ?? '',
+        'transaction_200-299.meta': lines[2] ?? '',
+        'transaction_compacted_0-299.meta': lines.join(''),
+      };
+      for (const [name, text] of Object.entries(contents))
+        expect((await tool.saveMetadata(name, text)).code).to.equal(0);
+      const { handles } = await tool.listMetadata();
+      const names = Object.keys(contents);
+      expect(handles).to.deep.equal(names.map((name) => `metadata/${name}`));
 
-    const WHOLE = HANDLES.map((handle) => [0, handle]);
-
-    it('all can be read within the safety window, whatever is swept and purged', async () => {
-      const { store, tool } = await listed('1h');
-      expect((await tool.listMetadata()).handles).to.deep.equal(HANDLES);
-      await sweptAndPurged(store);
-      expect(await readAll(tool)).to.deep.equal(WHOLE);
+      const moved = [];
+      for (const name of names) moved.push((await tool.backupMetadata(name)).code);
+      expect(moved, 'the last one has lines that are in no other').to.deep.equal([0, 0, 0, 5]);
+      expect((await ctl(store, 'purge')).code).to.equal(0);
+      expect(Object.keys(store.live())).to.deep.equal(['metadata/transaction_compacted_0-299.meta']);
+      const read = await Promise.all(handles.map(async (handle) => tool.read(handle)));
+      expect(read.map(({ code, stdout }) => [code, stdout.toString()])).to.deep.equal(
+        names.map((name) => [0, contents[name]]),
+      );
     });
 
     it('all can be read under a lease, however long it takes; after it, what is purged is an error', async () => {
-      const { store } = await listed('0s');
+      const store = await stores.make({ safetyWindow: '0s', policies: [{ ...OLD, prefix: 'metadata/' }] });
+      const handles = ['metadata/a.meta', 'metadata/b.meta', 'metadata/c.meta'];
+      for (const handle of handles) store.write(handle, handle, 2 * HOUR);
       const restore = spawn(
         process.execPath,
         [builtProgram('cli'), '--url', store.url, 'with-lease', '--allow-sweeps'].concat(
@@ -273,9 +269,16 @@ describe('the command adapter on a local store', () => {
       const ended = once(restore, 'exit');
       const [lease]: unknown[] = await once(restore.stdout, 'data');
       const tool = toolOf(store, { PACK: 'cat', UNPACK: 'cat' }, { TOMBSTONED_LEASE: String(lease).trim() });
-      expect((await tool.listMetadata()).handles).to.deep.equal(HANDLES);
-      await sweptAndPurged(store);
-      expect(await readAll(tool)).to.deep.equal(WHOLE);
+      expect((await tool.listMetadata()).handles).to.deep.equal(handles);
+      for (const phase of ['sweep', 'purge']) {
+        const { code, stderr } = await ctl(store, phase);
+        expect(code, stderr).to.equal(0);
+      }
+      expect(store.live()).to.deep.equal({});
+      const read = await Promise.all(handles.map(async (handle) => tool.read(handle)));
+      expect(read.map(({ code, stdout }) => [code, stdout.toString()])).to.deep.equal(
+        handles.map((handle) => [0, handle]),
+      );
       restore.stdin.end();
       expect(await ended).to.deep.equal([0, null]);
       expect((await tool.read('metadata/a.meta')).code, 'its lease is over').to.equal(5);
@@ -283,8 +286,8 @@ describe('the command adapter on a local store', () => {
       const without = toolOf(store, { UNPACK: 'cat' });
       expect((await without.read('metadata/a.meta')).code).to.equal(0);
       expect((await ctl(store, 'purge')).code).to.equal(0);
-      const read = await without.read('metadata/a.meta');
-      expect([read.code, read.stdout.length]).to.deep.equal([3, 0]);
+      const purged = await without.read('metadata/a.meta');
+      expect([purged.code, purged.stdout.length]).to.deep.equal([3, 0]);
     });
   });
 });
