@@ -217,7 +217,10 @@ export class Coverage {
     const going = new Set(this.#plannedNow(sweep).filter((key) => !mine.has(key)));
     const stays = (key: Key): boolean => !going.has(key);
     const kept: string[] = [];
-    for (const members of units.values()) {
+    // The fewest lines first: of one line in two files, the compacted one stays.
+    const linesOf = (members: readonly { readonly file: LiveFile | undefined }[]): number =>
+      members.reduce((sum, { file }) => sum + (file?.lines.length ?? 0), 0);
+    for (const members of [...units.values()].toSorted((a, b) => linesOf(a) - linesOf(b))) {
       for (const { key } of members) going.add(key);
       const isCovered = members.every(
         ({ file }) =>

@@ -1,7 +1,8 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
 import { TombstonedError } from '../domain/errors.ts';
-import type { LineText } from '../metadata/lines.ts';
-import { LiveFiles, readPendingLines } from '../metadata/live-files.ts';
+import type { Key } from '../domain/key.ts';
+import { fileLines, type LineText } from '../metadata/lines.ts';
+import { LiveFiles, readPendingLines, readPendingRemains } from '../metadata/live-files.ts';
 import { isMetadataKey } from '../metadata/names.ts';
 import { keptSnapshots } from '../policy/aptos-payload.ts';
 import type { Place } from '../run/place.ts';
@@ -67,7 +68,20 @@ async function whyKept(
     lost = live.index.standIns({ ...file, lines }, () => true).lost;
   } catch (error) {
     if (!(error instanceof TombstonedError)) throw error;
+    if (await isLiveAgain(store, live, key, id)) return null;
     return `its pending copy can't be read as metadata, so what would be lost is not known: ${error.message}`;
   }
   return lost === undefined ? null : `no live metadata file has its line ${lineInWords(lost)}`;
+}
+
+/** Whether a copy was cut short, and live files have all that is left of it. */
+async function isLiveAgain(store: Place['store'], live: LiveFiles, key: Key, id: string): Promise<boolean> {
+  const remains = await readPendingRemains(store, key, id);
+  if (remains === undefined) return false;
+  const { lost } = live.index.standIns(fileLines(key, remains.lines), () => true);
+  if (lost !== undefined) return false;
+  if (remains.rest.length === 0) return true;
+  for (const line of live.index.lines())
+    if (Buffer.from(line).subarray(0, remains.rest.length).equals(remains.rest)) return true;
+  return false;
 }

@@ -1,5 +1,6 @@
 import { type CompactionTimestamps, parseLine } from '../aptos/metadata.ts';
-import { type MetadataFile, readMetadataFile } from '../aptos/metadata-file.ts';
+import { LARGEST_FILE, type MetadataFile, readMetadataFile } from '../aptos/metadata-file.ts';
+import { type Remains, remainsOf } from '../aptos/remains.ts';
 import { newestTimestamps } from '../aptos/timestamps.ts';
 import { type MetadataView, ViewBuilder } from '../aptos/view.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
@@ -147,6 +148,18 @@ export async function readPendingLines(store: Store, key: Key, id: string): Prom
   } catch (error) {
     throw asError(key, error);
   }
+}
+
+/** What is left of a pending copy that was cut short when it was moved; undefined where nothing tells what was in it. */
+export async function readPendingRemains(store: Store, key: Key, id: string): Promise<Remains | undefined> {
+  const object = await store.openPending(key, id);
+  if (object === undefined || object.size > LARGEST_FILE) {
+    object?.close();
+    return undefined;
+  }
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of object.read()) chunks.push(Buffer.from(chunk));
+  return remainsOf(Buffer.concat(chunks));
 }
 
 async function readObject(key: Key, object: OpenObject): Promise<MetadataFile> {

@@ -1,13 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { explainKey } from '../../lib/app/explain.ts';
@@ -121,7 +113,7 @@ const AHEAD: Clock = Object.assign(Object.create(systemClock) as Clock, {
 });
 
 /** A case of each reason of the closed list. */
-const CASES: Readonly<Record<KeptReason, Case | 'not given yet'>> = {
+const CASES: Readonly<Record<KeptReason, Case>> = {
   window: {
     settings: () => ({ policies: [OLD], safetyWindow: '7d' }),
     make: async (world) => world.swept(KEY),
@@ -269,7 +261,20 @@ const CASES: Readonly<Record<KeptReason, Case | 'not given yet'>> = {
     undo: /tombstonectl --store main tombstone logs\/a/,
     after: [],
   },
-  coverage: 'not given yet', // of stores with format aptos
+  coverage: {
+    settings: () => ({ format: 'aptos', policies: [OLD] }),
+    make: ({ store }) => {
+      store.write(KEY, '{}', DAY);
+      const line = { first_version: 0, last_version: 9, manifest: KEY };
+      store.write('metadata/transaction_0-9.meta', `${JSON.stringify({ TransactionBackup: line })}\n`);
+    },
+    of: 'live',
+    ends: null,
+    detail: /metadata refers to it: \{"TransactionBackup":\{"first_version":0,"last_version":9,/,
+    change: /tombstonectl --store main aptos status says what is live; it may go once/,
+    undo: ({ store }) => rmSync(path.join(store.root, 'metadata/transaction_0-9.meta')),
+    after: [],
+  },
   'object-lock': {
     settings: () => ({ policies: [OLD], safetyWindow: '0s' }),
     make: async (world) => {
@@ -370,20 +375,11 @@ describe('tombstonectl explain gives each reason, when it ends, and the command 
     world = new World(store);
   }
 
-  it('of the closed list, none left out', async () => {
-    await make();
+  it('of the closed list, none left out', () => {
     expect(Object.keys(CASES)).to.have.members([...KEPT_REASONS]);
-    const sources = readdirSync(new URL('../../lib/app', import.meta.url))
-      .filter((name) => name.startsWith('expla'))
-      .map((name) => readFileSync(new URL(`../../lib/app/${name}`, import.meta.url), 'utf8'))
-      .join('\n');
-    for (const [reason, one] of Object.entries(CASES)) {
-      if (one === 'not given yet') expect(sources, reason).not.to.include(`'${reason}'`);
-    }
   });
 
   for (const [reason, one] of Object.entries(CASES)) {
-    if (one === 'not given yet') continue;
     it(reason, async () => {
       await make(one.settings);
       await one.make(world);

@@ -357,18 +357,23 @@ describe('the coverage of metadata', () => {
       expect([purged, kept.get('coverage')]).to.deep.equal([1, 1]);
     });
 
-    it('keeps a copy that can not be read as metadata', async () => {
+    it('keeps a copy that can not be read as metadata, unless live files have all that is left of it', async () => {
       temp.close(place);
       temp.format = 'plain';
       place = temp.open();
-      temp.write('metadata/a.meta', '{', 3 * DAY);
+      const [first, second] = [text(transactions(0, 9)), text(transactions(10, 19))];
+      temp.write('metadata/a.meta', '[1]', 3 * DAY);
+      temp.write('metadata/b.meta', first + second.slice(0, 40), 3 * DAY);
+      temp.write('metadata/c.meta', first + second.slice(0, 80).replace('10', '20'), 3 * DAY);
       await swept();
+      temp.write('metadata/whole.meta', first + second);
       temp.close(place);
       temp.format = 'aptos';
       place = temp.open();
       temp.clock.advance(8 * DAY);
       const { purged, kept } = await purgeDue(place);
-      expect([purged, kept.get('coverage')]).to.deep.equal([0, 1]);
+      expect([purged, kept.get('coverage')]).to.deep.equal([1, 2]);
+      expect(tombstonesOf(place, 'metadata/b.meta')[0]?.state).to.equal('purged');
     });
   });
 
