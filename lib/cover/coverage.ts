@@ -218,8 +218,6 @@ export class Coverage {
     const stays = (key: Key): boolean => !going.has(key);
     const kept: string[] = [];
     // The fewest lines first: of one line in two files, the compacted one stays.
-    const linesOf = (members: readonly { readonly file: LiveFile | undefined }[]): number =>
-      members.reduce((sum, { file }) => sum + (file?.lines.length ?? 0), 0);
     for (const members of [...units.values()].toSorted((a, b) => linesOf(a) - linesOf(b))) {
       for (const { key } of members) going.add(key);
       const isCovered = members.every(
@@ -301,6 +299,11 @@ export class Coverage {
       back.lines.includes(text) || back.dated.some((one) => one.text === text);
     return [...file.lines, ...file.dated.map(({ text }) => text)].every(isBack);
   }
+}
+
+/** How many lines the files of a unit have. */
+function linesOf(members: readonly { readonly file: LiveFile | undefined }[]): number {
+  return members.reduce((sum, { file }) => sum + (file?.lines.length ?? 0), 0);
 }
 
 function isAtLeast(after: bigint | null | undefined, before: bigint | null | undefined): boolean {
