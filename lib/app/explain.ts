@@ -127,7 +127,8 @@ async function explainLive(
     else against.push(says);
   }
   if (takes === null) kept.push(...against);
-  const needed = takes === null ? null : ((await Coverage.of(place)?.ofKey(live)) ?? null);
+  const isTold = kept.some(({ reason }) => reason === 'coverage');
+  const needed = takes === null || isTold ? null : ((await Coverage.of(place)?.ofKey(live)) ?? null);
   if (needed !== null) kept.push(coverageSays(place, needed));
   const isKept = kept.length > 0;
   // A sweep that is about it right now, or died so: nothing that keeps it from the next.

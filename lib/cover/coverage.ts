@@ -2,6 +2,7 @@ import type { OpenBatch } from '../catalog/tombstones.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import { type Key, printable } from '../domain/key.ts';
 import { sameRevision } from '../domain/revision.ts';
+import type { State } from '../domain/state.ts';
 import type { FileLines, LineText } from '../metadata/lines.ts';
 import { type LiveFile, LiveFiles, readPendingLines } from '../metadata/live-files.ts';
 import { isMetadataKey, METADATA_PREFIX } from '../metadata/names.ts';
@@ -16,6 +17,9 @@ const PAGE = 5000;
 /** More files than this are looked at by one listing, and not each by itself; how many of those at once. */
 const FEW = 1000;
 const AT_ONCE = 32;
+/** How many tombstones of a key are looked at, and in which states its object has gone. */
+const SOME = 10;
+const AWAY: ReadonlySet<State> = new Set(['pending', 'purging', 'restoring', 'purged']);
 
 /** What coverage keeps of a policy's plan. */
 export interface PolicyCoverage {
@@ -145,7 +149,11 @@ export class Coverage {
     const own = new Set<string>(moves.map(({ key }) => key));
     const looked = new Map<string, boolean>();
     const stays = (key: Key): boolean =>
-      !own.has(key) && !planned.has(key) && !moving.has(key) && looked.get(key) !== false;
+      !own.has(key) &&
+      !planned.has(key) &&
+      !moving.has(key) &&
+      looked.get(key) !== false &&
+      !this.#hasMoved(key);
     for (let isListed = false; ; ) {
       const wanted = new Set<Key>();
       for (const move of moves) {
@@ -178,6 +186,16 @@ export class Coverage {
         }
       }
     }
+  }
+
+  /** Whether the catalog knows that a file has gone, where the store may show it for a while still. */
+  #hasMoved(key: Key): boolean {
+    const { catalog, row, store } = this.#place;
+    const file = this.#live.get(key);
+    if (store.settle === 0 || file === undefined) return false;
+    return catalog.tombstones
+      .ofKey(row.n, key, SOME)
+      .some(({ state, revision }) => AWAY.has(state) && sameRevision(revision, file.revision));
   }
 
   #plannedOf(sweep: number): ReadonlySet<string> {
