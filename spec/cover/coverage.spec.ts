@@ -297,6 +297,20 @@ describe('the coverage of metadata', () => {
     });
   });
 
+  it('takes what another has moved as gone, also where the store may still show it', async () => {
+    old({ 'a.meta': [transactions(0, 9)], 'b.meta': [transactions(0, 9)] });
+    const slow = temp.open({ seed: 9, settle: 1000 });
+    const key = parseKey('metadata/b.meta');
+    const shown = await slow.store.head(key);
+    const stale = bound(slow.store, { head: async (one) => (one === key ? shown : slow.store.head(one)) });
+    const meddled = meddling({ ...slow, store: stale }, async () => {
+      expect((await byHand('metadata/b.meta'))[0]?.outcome).to.equal('tombstoned');
+    });
+    const { kept } = await sweepOld(meddled, { policies: [age({ prefix: 'metadata/', match: 'a*' })] });
+    expect(kept.get('coverage')).to.equal(1);
+    expect(live()).to.deep.equal(['a.meta']);
+  });
+
   describe('in a forced restore', () => {
     async function forced(key: string): Promise<string> {
       const [first] = await bringBack(place, tombstonesOf(place, key).slice(0, 1), { force: true });
