@@ -141,6 +141,7 @@ const ASKED: Readonly<Record<Source, string>> = {
 function operandsOf(name: string, synopsis: string): string[] {
   const claims = { lease: ASKED.leases, fence: ASKED.fences }[name];
   if (claims !== undefined) return [`if [ "$2" -eq 0 ]; then echo 'ls\nbreak'; else ${claims}; fi`];
+  if (name === 'aptos') return [`if [ "$2" -eq 0 ]; then echo 'status\nplan\nfetch\ncompact'; fi`];
   if (name === 'catalog') return [`if [ "$2" -eq 0 ]; then echo backup; else ${ASKED.files}; fi`];
   if (/ [A-Z]*HOLD\b/.test(synopsis)) return [ASKED.holds];
   if (name === 'sweeps' || name === 'approve' || name === 'reject') return [ASKED.sweeps];

@@ -161,6 +161,7 @@ describe('the manual', function () {
       expect(offered('ls', '--state', 'pur')).to.deep.equal(['purging', 'purged']);
       expect(offered('lease', '')).to.deep.equal(['ls', 'break']);
       expect(offered('catalog', '')).to.deep.equal(['backup']);
+      expect(offered('aptos', '')).to.deep.equal(['status', 'plan', 'fetch', 'compact']);
     });
 
     it('offers keys, ids and stores, as tombstonectl knows them', () => {

@@ -34,7 +34,7 @@ describe('tombstonectl aptos on S3', function () {
     const to = path.join(place.directory, 'restored');
     const fetched = await place.ctl(['aptos', 'fetch', '--target-version', '29', '--to', to]);
     expect(fetched, fetched.stderr).to.include({ code: 0, stderr: '' });
-    const wanted = [...tinyBackup()].filter(([key]) => !/^state_epoch_0/.test(key));
+    const wanted = [...tinyBackup()].filter(([key]) => !key.startsWith('state_epoch_0'));
     for (const [key, bytes] of wanted)
       expect(readFileSync(path.join(to, key)).equals(bytes), key).to.equal(true);
     expect(filesBelow(to).filter((name) => !name.startsWith('.tombstoned/'))).to.have.length(wanted.length);
