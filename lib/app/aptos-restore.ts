@@ -145,6 +145,7 @@ async function metadataIn(
   const metadata: ViewedKey[] = [];
   for await (const viewed of readInOrder(wanted, { concurrency, signal }))
     if (viewed !== undefined) metadata.push(viewed);
+  session.check(); // where the lease was lost, that is what is wrong with the files
   if (metadata.length > 0) return { metadata, view: builder.view() };
   throw new TombstonedError('incomplete', `no metadata file below ${METADATA_PREFIX} is whole`, {
     key: problems[0]?.key ?? METADATA_PREFIX,
@@ -181,7 +182,8 @@ async function addPayload(
       }
       needed.add(page);
     } catch (error) {
-      if (!(error instanceof TombstonedError) || session.signal.aborted) throw error;
+      session.check();
+      if (!(error instanceof TombstonedError)) throw error;
       problems.push(error);
     }
   });
