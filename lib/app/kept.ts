@@ -1,11 +1,11 @@
 import type { Catalog, StoreRow } from '../catalog/catalog.ts';
 import type { CachedHold } from '../catalog/holds.ts';
 import type { Tombstone } from '../catalog/tombstones.ts';
+import { mayBeNeeded } from '../cover/purgeable.ts';
 import type { Clock } from '../domain/clock.ts';
 import { idOfFile } from '../domain/ids.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
 import type { State } from '../domain/state.ts';
-import { isMetadataKey } from '../metadata/names.ts';
 import { whyNotTrusted } from '../run/clock.ts';
 import { fenceOverlaps } from '../store/fences.ts';
 import { leaseCovers } from '../store/leases.ts';
@@ -29,7 +29,7 @@ export type KeptBecause =
   | { readonly reason: 'window'; readonly until: number }
   /** The store itself keeps a version of it: `detail` is what the last purge saw. */
   | { readonly reason: 'object-lock'; readonly until: number; readonly detail: string }
-  /** No live metadata has its lines: `detail` is what the last purge saw. */
+  /** No live metadata has its lines, or some refers to it: `detail` is what the last purge saw. */
   | { readonly reason: 'coverage'; readonly until: null; readonly detail: string }
   | { readonly reason: 'clock'; readonly until: null; readonly detail: string }
   | { readonly reason: 'hold' | 'exempt'; readonly until: number | null; readonly hold: CachedHold }
@@ -84,9 +84,7 @@ export function standingOf(
       kept.push({ reason: 'object-lock', until: lockedUntil, detail });
     } else if (at !== null && at > now) kept.push({ reason: 'window', until: at });
     const uncovered =
-      at !== null && at <= now && isMetadataKey(key)
-        ? catalog.events.lastDetail(id, 'purge-kept')
-        : undefined;
+      at !== null && at <= now && mayBeNeeded(key) ? catalog.events.lastDetail(id, 'purge-kept') : undefined;
     if (uncovered?.startsWith(COVERAGE) === true)
       kept.push({ reason: 'coverage', until: null, detail: uncovered.slice(COVERAGE.length) });
     if (isWaiting && wrong !== null) kept.push({ reason: 'clock', until: null, detail: wrong });

@@ -4,6 +4,7 @@ import type { Key } from '../domain/key.ts';
 import { fileLines, type LineText } from '../metadata/lines.ts';
 import { LiveFiles, readPendingLines, readPendingRemains } from '../metadata/live-files.ts';
 import { isMetadataKey } from '../metadata/names.ts';
+import { isPayload, rootOf, rootsOf } from '../metadata/references.ts';
 import { keptSnapshots } from '../policy/aptos-payload.ts';
 import type { Place } from '../run/place.ts';
 import { oldestKept, snapshotVersion } from './snapshots.ts';
@@ -12,9 +13,15 @@ import { lineInWords, unreadableIn } from './unreadable.ts';
 /** How many pending copies are read at once. */
 const AT_ONCE = 32;
 
+/** Whether a key is of what metadata may keep from being purged. */
+export function mayBeNeeded(key: string): boolean {
+  return isMetadataKey(key) || isPayload(key);
+}
+
 /**
- * Which tombstones of metadata files can't be purged, by the place in the list, and why: a line of theirs
- * is in no live file that was read whole, or that can't be told. Old snapshots that a policy has named may
+ * Which tombstones can't be purged for the sake of metadata, by the place in the list, and why. Of a metadata
+ * file: a line of it is in no live file that was read whole, or that can't be told. Of payload: a live line names
+ * something in its directory, so that a restore would read the pending copy. Old snapshots that a policy has named may
  * go for good, as long as it would name them today.
  */
 export async function uncoveredOf(
@@ -24,7 +31,7 @@ export async function uncoveredOf(
 ): Promise<Map<number, string>> {
   const kept = new Map<number, string>();
   if (place.format !== 'aptos') return kept;
-  const asked = [...tombstones.entries()].filter(([, { key }]) => isMetadataKey(key));
+  const asked = [...tombstones.entries()].filter(([, { key }]) => mayBeNeeded(key));
   if (asked.length === 0) return kept;
   const live = LiveFiles.of(place.store);
   await live.refresh(signal);
@@ -33,6 +40,7 @@ export async function uncoveredOf(
     for (const [index] of asked) kept.set(index, unreadable.message);
     return kept;
   }
+  const named = rootsOf(live);
   const oldest = new Map<number, bigint | null>();
   const isOld = (line: LineText, keep: number): boolean => {
     const version = snapshotVersion(line);
@@ -45,7 +53,12 @@ export async function uncoveredOf(
     signal?.throwIfAborted();
     await Promise.all(
       asked.slice(from, from + AT_ONCE).map(async ([index, tombstone]) => {
-        const why = await whyKept(place, live, tombstone, isOld);
+        const line = named.get(rootOf(tombstone.key));
+        const why = isMetadataKey(tombstone.key)
+          ? await whyKept(place, live, tombstone, isOld)
+          : line === undefined
+            ? null
+            : `live metadata refers to it: ${lineInWords(line)}`;
         if (why !== null) kept.set(index, why);
       }),
     );

@@ -30,6 +30,7 @@ export class LiveFiles {
   readonly #store: Store;
   readonly #files = new Map<string, LiveFile>();
   #errors = new Map<string, TombstonedError>();
+  #changes = 0;
   #last: Promise<void> = Promise.resolve();
 
   private constructor(store: Store) {
@@ -65,6 +66,11 @@ export class LiveFiles {
     for (const line of this.index.lines())
       if (this.index.has(line, stays) && isWhole(line)) builder.add(parseLine(line).metadata);
     return builder.view();
+  }
+
+  /** Grows whenever what they say may be something else than before. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** Those that are malformed or can't be read, by name. */
@@ -130,6 +136,7 @@ export class LiveFiles {
   }
 
   #put(key: string, file: LiveFile | undefined): void {
+    this.#changes++;
     const before = this.#files.get(key);
     if (before !== undefined) this.index.remove(before);
     if (file === undefined) this.#files.delete(key);

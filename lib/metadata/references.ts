@@ -76,6 +76,29 @@ export async function referencesOf(
   return { lines: found, doubt };
 }
 
+interface Roots {
+  readonly changes: number;
+  readonly lines: ReadonlyMap<string, LineText>;
+}
+
+const rootsKnown = new WeakMap<LiveFiles, Roots>();
+
+/**
+ * What live lines themselves name, without a look into manifests: by each directory at the root of the store a
+ * line that names something in it. The live files are those of the last refresh.
+ */
+export function rootsOf(live: LiveFiles): ReadonlyMap<string, LineText> {
+  const known = rootsKnown.get(live);
+  if (known?.changes === live.changes) return known.lines;
+  const lines = new Map<string, LineText>();
+  for (const line of live.index.lines()) {
+    if (!isWhole(line)) continue;
+    for (const key of keysIn(parseJson(line))) if (!lines.has(rootOf(key))) lines.set(rootOf(key), line);
+  }
+  rootsKnown.set(live, { changes: live.changes, lines });
+  return lines;
+}
+
 async function chunksOf(
   store: Store,
   manifest: Key,

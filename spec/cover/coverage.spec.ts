@@ -371,6 +371,21 @@ describe('the coverage of metadata', () => {
       expect([purged, kept.get('coverage')]).to.deep.equal([1, 1]);
     });
 
+    it('keeps payload that live metadata names again, and purges what none names', async () => {
+      const [named, other] = ['transaction_10-.1/x.chunk', 'transaction_20-.1/x.chunk'];
+      for (const key of [named, other]) temp.write(key, '', 3 * DAY);
+      await swept([age({ prefix: 'transaction_' })]);
+      temp.write('metadata/b.meta', text(transactions(10, 19, 'transaction_10-.1/m')));
+      temp.clock.advance(8 * DAY);
+      const why: string[] = [];
+      const onKept = (_: unknown, reason: string, detail: string): void => void why.push(reason, detail);
+      const { purged, kept } = await purgeDue(place, { onKept });
+      expect([purged, kept.get('coverage')]).to.deep.equal([1, 1]);
+      expect(why.join(' ')).to.match(/^coverage live metadata refers to it: .*transaction_10-\.1/);
+      const left = place.catalog.tombstones.page({ limit: 9 }).filter(({ state }) => state === 'pending');
+      expect(left.map(({ key }) => key)).to.deep.equal([named]);
+    });
+
     it('keeps a copy that can not be read as metadata, unless live files have all that is left of it', async () => {
       temp.close(place);
       temp.format = 'plain';
