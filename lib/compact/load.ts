@@ -38,7 +38,7 @@ export interface UnreadFile {
 
 /** How often, and after which pause (ms), a file that can't be read is read again: somebody may be writing it. */
 const AGAIN = 2;
-const PAUSE_MS = 1000;
+const PAUSE_MS = 500;
 
 /** Reads all metadata files of a store. */
 export async function loadMetadata(
