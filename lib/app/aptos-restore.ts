@@ -45,10 +45,11 @@ export async function planIn(store: Store, options: Options): Promise<LookedAtPl
   }
   // What was moved meanwhile is in neither listing, or was put back.
   const reader = new Reader(store);
-  for (const [manifest, place] of places) {
+  const unseen = [...places].flatMap(([manifest, place]) => (place === null ? [manifest] : []));
+  await inFlight(options.concurrency, unseen, async (manifest) => {
     signal?.throwIfAborted();
-    if (place === null) places.set(manifest, await placeOf(reader, manifest));
-  }
+    places.set(manifest, await placeOf(reader, manifest));
+  });
   return {
     ...plan,
     survey: found,

@@ -9,9 +9,7 @@ export const manual = {
     'aptos plan [--target-version V]',
     'aptos fetch [--target-version V] --to DIR [--no-lease]',
     '--url URL aptos status|plan|fetch ...',
-    'aptos compact [--epoch-ending-file-compact-factor N]',
-    '    [--state-snapshot-file-compact-factor N] [--transaction-file-compact-factor N]',
-    '    [--remove-compacted-file-after TIME] [--dry-run]',
+    'aptos compact [--dry-run] [--remove-compacted-file-after TIME] [--...-factor N]',
   ],
   description: [
     'For stores with the backups of Aptos-family nodes (format: aptos).',
