@@ -55,8 +55,8 @@ interface Unread {
 
 /**
  * Reads all live `metadata/*.meta`, some at once, and gives them in key order. One that is malformed, cut
- * short, no object, changed or gone since it was listed, or can't be read, is an error in its place: none is
- * passed over. Throws where the listing is not complete. Holds what was listed, and the contents of few.
+ * short, no object, changed or gone since it was listed (`conflict`), or can't be read, is an error in its
+ * place: none is passed over. Throws where the listing is not complete. Holds what was listed, and the contents of few.
  */
 export async function* readAll(store: Store, options: ReadAllOptions): AsyncGenerator<ReadMetadata> {
   const { prefix = METADATA_PREFIX, signal, onOther } = options;
@@ -218,7 +218,7 @@ function asListed(key: Key, revision: Revision, object: OpenObject | undefined):
   if (object !== undefined && sameRevision(object.revision, revision)) return object;
   object?.close();
   const what = object === undefined ? 'has gone' : 'was changed';
-  throw new TombstonedError('failed', `${printable(key)} ${what} since it was listed`, {
+  throw new TombstonedError('conflict', `${printable(key)} ${what} since it was listed`, {
     key,
     hint: 'run it again: something else moves or writes metadata files meanwhile',
   });

@@ -1,6 +1,7 @@
 import type { CompactionTimestamps, MetadataLine } from '../aptos/metadata.ts';
 import { newestTimestamps } from '../aptos/timestamps.ts';
 import { type MetadataView, ViewBuilder } from '../aptos/view.ts';
+import type { TombstonedError } from '../domain/errors.ts';
 import type { Store } from '../store/store.ts';
 import { type ReadAllOptions, readAll, readAllPending } from './read-all.ts';
 
@@ -29,15 +30,32 @@ export interface Unread {
   readonly key: string;
   /** Of a pending copy; null where it is none. */
   readonly id: string | null;
-  readonly error: Error;
+  readonly error: TombstonedError;
 }
 
 /** How many others are named. */
 const MOST_OTHERS = 20;
 const COMPACTED = /\/(?:epoch_ending|state_snapshot|transaction)_compacted_[^/]*$/;
 
-/** Reads all metadata files of a store, live, then pending. Throws where a listing is not complete. */
+/** How often it is looked when files are moved or written meanwhile. */
+const ATTEMPTS = 3;
+
+/**
+ * Reads all metadata files of a store, live, then pending; again where some went, or were changed, since they
+ * were listed. Throws where a listing is not complete.
+ */
 export async function survey(
+  store: Store,
+  options: Pick<ReadAllOptions, 'concurrency' | 'signal'>,
+): Promise<Survey> {
+  for (let attempt = 1; ; attempt++) {
+    const found = await surveyOnce(store, options);
+    const isMoving = [...found.unread, ...found.pendingUnread].some(({ error }) => error.code === 'conflict');
+    if (!isMoving || attempt === ATTEMPTS) return found;
+  }
+}
+
+async function surveyOnce(
   store: Store,
   options: Pick<ReadAllOptions, 'concurrency' | 'signal'>,
 ): Promise<Survey> {

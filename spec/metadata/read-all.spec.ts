@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import type { KnownMetadata } from '../../lib/aptos/metadata.ts';
 import { metadataText } from '../../lib/aptos/metadata.ts';
 import { type ReadMetadata, readAll, readAllPending } from '../../lib/metadata/read-all.ts';
+import { survey } from '../../lib/metadata/survey.ts';
 import type { Place } from '../../lib/run/place.ts';
 import type { OpenObject, Store } from '../../lib/store/store.ts';
 import { epoch, transactions } from '../aptos/lines.ts';
@@ -163,5 +164,26 @@ describe('reading all metadata files of a store', () => {
     expect(pending.map(({ key, id }) => [key, id])).to.have.deep.members(
       allTombstones(place).map(({ key, id }) => [key, id]),
     );
+  });
+
+  it('is done again by a survey while files are moved away, and tells what never stands still', async () => {
+    for (const name of ['a', 'b']) temp.write(`metadata/${name}.meta`, text(transactions(0, 9)), 3 * DAY);
+    let looks = 0;
+    const swept = meddled(async (_, open) => {
+      looks += 1;
+      if (looks === 1) await sweepOld(place);
+      return open();
+    });
+    const found = await survey(swept, { concurrency: 1 });
+    expect([found.files, found.pendingFiles, found.unread]).to.deep.equal([0, 2, []]);
+    expect(found.withPending.restorable().version).to.equal(9n);
+    temp.write('metadata/c.meta', text(transactions(0, 9)));
+    const restless = meddled(async (key, open) => {
+      looks += 1;
+      temp.write(key, text(transactions(0, 9)), looks * DAY);
+      return open();
+    });
+    const { unread, files } = await survey(restless, { concurrency: 1 });
+    expect([files, unread.map(({ key }) => key)]).to.deep.equal([0, ['metadata/c.meta']]);
   });
 });
