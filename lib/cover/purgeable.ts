@@ -89,7 +89,7 @@ async function whyKept(
 
 /** Whether a copy was cut short, and live files have all that is left of it. */
 async function isLiveAgain(store: Place['store'], live: LiveFiles, key: Key, id: string): Promise<boolean> {
-  const remains = await readPendingRemains(store, key, id);
+  const remains = await readPendingRemains(store, key, id).catch(() => undefined); // why is told already
   if (remains === undefined) return false;
   const { lost } = live.index.standIns(fileLines(key, remains.lines), () => true);
   if (lost !== undefined) return false;

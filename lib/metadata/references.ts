@@ -20,7 +20,7 @@ export interface ReferencesOptions {
 export interface References {
   /** By each directory at the root of the store, or object there: a line that refers to it, or to something in it. */
   readonly lines: ReadonlyMap<string, LineText>;
-  /** Why there may be more chunks than are known, or null: a manifest is missing, or can't be read. */
+  /** Why there may be more than is known, or null: a manifest is missing, or it or a metadata file can't be read. */
   readonly doubt: TombstonedError | null;
 }
 
@@ -57,6 +57,8 @@ export async function referencesOf(
     if (isWhole(line)) add(line, true);
     else doubt ??= tooLong(line);
   }
+  // Also of one that is protected: it stands in for nothing, and still may be the only one that names some payload.
+  for (const error of live.errors.values()) doubt ??= unread(error);
   for await (const { key, file, error } of readAllPending(store, { concurrency: AT_ONCE, signal })) {
     if (error !== undefined && !isExcluded(key)) doubt ??= error;
     for (const { metadata, text } of file?.lines ?? [])
@@ -137,6 +139,14 @@ function* keysIn(value: Json): Generator<Key> {
     if (key !== undefined) yield key;
   } else if (value instanceof Map) for (const one of value.values()) yield* keysIn(one);
   else if (Array.isArray(value)) for (const one of value) yield* keysIn(one);
+}
+
+function unread({ code, message, key, cause }: TombstonedError): TombstonedError {
+  return new TombstonedError(code, `what it refers to is not known: ${message}`, {
+    key,
+    hint: 'put back a whole copy, or move it out of the store by hand: until then nobody knows which payload is in use',
+    cause,
+  });
 }
 
 function tooLong(line: LineText): TombstonedError {

@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { type KnownMetadata, metadataText } from '../../lib/aptos/metadata.ts';
+import { TombstonedError } from '../../lib/domain/errors.ts';
 import { parseKey } from '../../lib/domain/key.ts';
 import type { Place } from '../../lib/run/place.ts';
 import type { Store } from '../../lib/store/store.ts';
@@ -403,6 +404,18 @@ describe('the coverage of metadata', () => {
       const { purged, kept } = await purgeDue(place);
       expect([purged, kept.get('coverage')]).to.deep.equal([1, 2]);
       expect(tombstonesOf(place, 'metadata/b.meta')[0]?.state).to.equal('purged');
+    });
+
+    it('keeps a copy that can not be opened, and purges the rest', async () => {
+      old({ 'a.meta': [transactions(0, 9)], 'b.meta': [transactions(0, 9)] });
+      temp.write('logs/x', '', 3 * DAY);
+      await swept([METADATA, age({ name: 'logs', prefix: 'logs/' })]);
+      temp.clock.advance(8 * DAY);
+      const openPending: Store['openPending'] = async (key) => {
+        throw new TombstonedError('failed', `${key}: permission denied`, { key });
+      };
+      const { purged, kept } = await purgeDue({ ...place, store: bound(place.store, { openPending }) });
+      expect([purged, kept.get('coverage')]).to.deep.equal([1, 1]);
     });
   });
 

@@ -138,6 +138,28 @@ describe('policies that ask metadata', () => {
       ]);
     });
 
+    it('names nothing while a live file can not be read that is protected: it may refer to anything', async () => {
+      tiny();
+      temp.write('transaction_50-.5/transaction.manifest', '{"chunks":[]}', 9 * DAY);
+      meta('transaction_50-59', transactions(50, 59, 'transaction_50-.5/transaction.manifest'));
+      const whole = temp.live('metadata/transaction_50-59.meta') ?? '';
+      temp.write('metadata/transaction_50-59.meta', whole.slice(0, -9), 9 * DAY);
+      temp.close(place);
+      temp.protect = ['metadata/transaction_50-59.meta'];
+      place = temp.open();
+      const isProtected = (key: string): boolean => key === 'metadata/transaction_50-59.meta';
+      for (const policy of [payload(), age({ prefix: 'transaction_50' })]) {
+        const { moved, problems } = await sweepOld(place, {
+          policies: [policy],
+          guards: { minimumAge: 0, isProtected },
+        });
+        expect(moved).to.equal(0);
+        expect(problems.map(({ code, key }) => [code, key])).to.deep.equal([
+          ['failed', 'metadata/transaction_50-59.meta'],
+        ]);
+      }
+    });
+
     it('lets old snapshots go but for the newest that are usable: first the metadata, its payload when that is purged', async () => {
       tiny();
       // Newer than the last transaction: no restore can begin there.
