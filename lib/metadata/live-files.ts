@@ -15,9 +15,8 @@ export interface LiveFile extends FileLines {
   readonly revision: Revision;
 }
 
-/** How many files are read at once; of one that changes meanwhile, how often. */
+/** How many files are read at once. */
 const AT_ONCE = 32;
-const TRIES = 3;
 
 const known = new WeakMap<Store, LiveFiles>();
 
@@ -117,21 +116,15 @@ export class LiveFiles {
     this.#errors = errors;
   }
 
+  /** What was opened has its revision: who writes over it meanwhile gives it another, which the next look finds. */
   async #read(key: Key): Promise<LiveFile | TombstonedError | undefined> {
-    for (let tries = 1; ; tries++) {
-      try {
-        const object = await this.#store.openLive(key);
-        if (object === undefined) return undefined;
-        const { lines } = await readObject(key, object);
-        const { revision } = object;
-        const now = await this.#store.head(key);
-        // Bytes of one that is written over may be neither the old nor the new.
-        if (now !== undefined && sameRevision(now.revision, revision))
-          return { ...fileLines(key, lines), revision };
-        if (tries >= TRIES) return now === undefined ? undefined : busy(key);
-      } catch (error) {
-        return asError(key, error);
-      }
+    try {
+      const object = await this.#store.openLive(key);
+      if (object === undefined) return undefined;
+      const { lines } = await readObject(key, object);
+      return { ...fileLines(key, lines), revision: object.revision };
+    } catch (error) {
+      return asError(key, error);
     }
   }
 
@@ -189,13 +182,6 @@ function asError(key: string, error: unknown): TombstonedError {
     key,
     hint: 'it counts as neither there nor gone',
     cause: error,
-  });
-}
-
-function busy(key: string): TombstonedError {
-  return new TombstonedError('failed', `${printable(key)} changes while it is read`, {
-    key,
-    hint: 'try again when nothing writes it any more',
   });
 }
 
