@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { type KnownMetadata, metadataText } from '../../lib/aptos/metadata.ts';
@@ -6,6 +6,7 @@ import { TombstonedError } from '../../lib/domain/errors.ts';
 import { parseKey } from '../../lib/domain/key.ts';
 import type { Place } from '../../lib/run/place.ts';
 import type { Store } from '../../lib/store/store.ts';
+import { approve } from '../../lib/sweep/approve.ts';
 import { tombstoneByHand } from '../../lib/sweep/by-hand.ts';
 import type { HandOutcome } from '../../lib/sweep/hand-outcome.ts';
 import type { SweepResult } from '../../lib/sweep/sweep.ts';
@@ -224,6 +225,47 @@ describe('the coverage of metadata', () => {
 
   function manifest(key: string, content: unknown): void {
     temp.write(key, JSON.stringify(content), 3 * DAY);
+  }
+
+  describe('of requests and of plans that wait', () => {
+    it('keeps the keys of a request that nothing covers, and answers so', async () => {
+      old({ 'a.meta': [transactions(0, 9)], 'b.meta': [transactions(0, 9)] });
+      const directory = path.join(temp.directory, 'requests');
+      mkdirSync(directory);
+      writeFileSync(path.join(directory, 'mine.keys'), 'metadata/a.meta\nmetadata/b.meta\n');
+      const dropIns = [{ name: 'requests', directory, limits: NO_LIMITS }];
+      const { moved, kept } = await sweepOld(place, { policies: [], dropIns });
+      expect([moved, kept.get('coverage')]).to.deep.equal([1, 1]);
+      const answers = readFileSync(path.join(directory, 'mine.done'), 'utf8').trim().split('\n');
+      expect(answers.map((line) => (JSON.parse(line) as { reason: string | null }).reason)).to.include(
+        'coverage',
+      );
+    });
+
+    it('looks again when a plan is approved, which waits on while a file can not be read', async () => {
+      old({ 'a.meta': [transactions(0, 9)], 'b.meta': [transactions(10, 19)] });
+      old({ 'z.meta': [transactions(0, 9), transactions(10, 19)] });
+      const policies = [age({ prefix: 'metadata/', limits: { ...NO_LIMITS, maxObjects: 1 } })];
+      const [blocked] = (await sweepOld(place, { policies })).blocked;
+      const id = blocked?.waiting?.sweep ?? '';
+      expect(blocked?.over, 'of what is covered').to.match(/it would move 2 objects/);
+      const approved = async () => approve(place, id, { policies, guards: NO_GUARDS, dryRun: false });
+      temp.write('metadata/x.meta', '{');
+      await rejected(approved(), /x.meta/);
+      temp.write('metadata/x.meta', text(snapshot(0, 5)));
+      replaceLive(temp, 'metadata/z.meta', text(transactions(10, 19)));
+      const { moved, kept, outcome } = await approved();
+      expect([moved, kept.get('coverage'), outcome]).to.deep.equal([1, 1, 'moved']);
+      expect(live()).to.deep.equal(['a.meta', 'x.meta', 'z.meta']);
+    });
+  });
+
+  async function rejected(work: Promise<unknown>, message: RegExp): Promise<void> {
+    const error: unknown = await work.then(
+      () => undefined,
+      (one: unknown) => one,
+    );
+    expect(error).to.be.instanceOf(TombstonedError).with.property('message').that.matches(message);
   }
 
   describe('by hand', () => {
