@@ -21,7 +21,7 @@ export function mayBeNeeded(key: string): boolean {
 /**
  * Which tombstones can't be purged for the sake of metadata, by the place in the list, and why. Of a metadata
  * file: a line of it is in no live file that was read whole, or that can't be told. Of payload: a live line names
- * something in its directory, so that a restore would read the pending copy. Old snapshots that a policy has named may
+ * something in its directory, and there is no live object: a restore would read the pending copy. Old snapshots that a policy has named may
  * go for good, as long as it would name them today.
  */
 export async function uncoveredOf(
@@ -40,13 +40,16 @@ export async function uncoveredOf(
     for (const [index] of asked) kept.set(index, unreadable.message);
     return kept;
   }
-  const named = rootsOf(live);
+  const named = asked.some(([, { key }]) => isPayload(key)) ? rootsOf(live) : new Map<string, LineText>();
   const oldest = new Map<number, bigint | null>();
   const isOld = (line: LineText, keep: number): boolean => {
     const version = snapshotVersion(line);
     if (version === undefined) return false;
-    const from = oldest.get(keep) ?? oldestKept(live.view(), keep);
-    oldest.set(keep, from);
+    let from = oldest.get(keep);
+    if (from === undefined) {
+      from = oldestKept(live.view(), keep);
+      oldest.set(keep, from);
+    }
     return from !== null && version < from;
   };
   for (let from = 0; from < asked.length; from += AT_ONCE) {
@@ -56,7 +59,7 @@ export async function uncoveredOf(
         const line = named.get(rootOf(tombstone.key));
         const why = isMetadataKey(tombstone.key)
           ? await whyKept(place, live, tombstone, isOld)
-          : line === undefined
+          : line === undefined || (await place.store.head(tombstone.key)) !== undefined
             ? null
             : `live metadata refers to it: ${lineInWords(line)}`;
         if (why !== null) kept.set(index, why);

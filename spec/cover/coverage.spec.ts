@@ -429,6 +429,22 @@ describe('the coverage of metadata', () => {
       expect(left.map(({ key }) => key)).to.deep.equal([named]);
     });
 
+    it('keeps payload that a live line refers to, unless it is live again', async () => {
+      const keys = [
+        'transaction_0-.1/transaction.manifest',
+        'transaction_0-.1/0.chunk',
+        'transaction_9-.2/x',
+      ];
+      for (const key of keys) temp.write(key, '{}', 3 * DAY);
+      await sweepOld({ ...place, format: 'plain' });
+      old({ 'a.meta': [transactions(0, 9, 'transaction_0-.1/transaction.manifest')] });
+      temp.write('transaction_0-.1/0.chunk', 'again');
+      temp.clock.advance(8 * DAY);
+      const { purged, kept } = await purgeDue(place);
+      expect([purged, kept.get('coverage')]).to.deep.equal([2, 1]);
+      expect(tombstonesOf(place, 'transaction_0-.1/transaction.manifest')[0]?.state).to.equal('pending');
+    });
+
     it('keeps a copy that can not be read as metadata, unless live files have all that is left of it', async () => {
       temp.close(place);
       temp.format = 'plain';
