@@ -56,15 +56,18 @@ export async function policyOutlooks(
   const outlooks: PolicyOutlook[] = [];
   for (const policy of policiesOf(place.config)) {
     try {
-      const { plans, blocked } = await sweep(place, {
+      const { plans, blocked, problems } = await sweep(place, {
         policies: [policy],
         guards: guardsOf(place.config),
         dryRun: true,
         signal,
         onRefusal: ({ key, why }) => onRefusal(key, why),
       });
-      for (const { planned, bytes, kept } of plans)
-        outlooks.push({ policy: policy.name, planned, bytes, kept, over: blocked[0]?.over ?? null });
+      const [error] = problems;
+      if (error !== undefined) outlooks.push({ policy: policy.name, error });
+      else
+        for (const { planned, bytes, kept } of plans)
+          outlooks.push({ policy: policy.name, planned, bytes, kept, over: blocked[0]?.over ?? null });
     } catch (error) {
       if (!(error instanceof TombstonedError)) throw error;
       outlooks.push({ policy: policy.name, error });

@@ -105,6 +105,19 @@ describe('tombstonectl aptos', () => {
     });
   });
 
+  it('status tells why a policy can not decide, and ends with that', async () => {
+    const store = await tiny({
+      minimumAge: '0s',
+      policies: [{ ...OLD, olderThan: '0s', prefix: 'transaction_' }],
+    });
+    const text = await ctl(store, 'aptos', 'status');
+    expect(text.code).to.equal(5);
+    expect(text.lines.at(-1)).to.match(
+      /^ {2}policies {4}old: not known, as it can't decide: .*metadata refers to that/,
+    );
+    expect(text.errorLines.join()).to.match(/policy old moves nothing/);
+  });
+
   it('plan lists manifests in the order of the original tools, and ends with 6 where one is missing', async () => {
     const store = await tiny();
     const plan = await ctl(store, 'aptos', 'plan', '--target-version', '15');
