@@ -24,10 +24,11 @@ export interface CompactedFile {
 
 /**
  * What a view is compacted to: each kind's sorted lines, cut into chunks, in the order in which the original
- * tools write them. Throws where a chunk has a gap, as they do: before anything is written.
+ * tools write them. Throws where a chunk has a gap, as they do, and where two chunks have one name: before anything
+ * is written.
  */
 export function planCompaction(view: MetadataView, factors: Factors): CompactedFile[] {
-  return [
+  const files = [
     ...chunksOf(view.epochEndings, {
       factor: factors.epochEndings,
       name: (first, last) => `epoch_ending_compacted_${first.firstEpoch}-${last.lastEpoch}.meta`,
@@ -45,6 +46,22 @@ export function planCompaction(view: MetadataView, factors: Factors): CompactedF
       name: (first, last) => `state_snapshot_compacted_epoch_${first.epoch}_${last.epoch}.meta`,
     }),
   ];
+  checkNames(files);
+  return files;
+}
+
+/** More snapshots of one epoch than a file has lines, or a backup that was made twice, would have one name for two files. */
+function checkNames(files: readonly CompactedFile[]): void {
+  const names = new Set<string>();
+  for (const { name } of files) {
+    if (names.has(name)) {
+      throw new TombstonedError('failed', `nothing is compacted: two files would be named ${name}`, {
+        key: name,
+        hint: 'compact with a larger factor of its kind, so that one file has the lines of both',
+      });
+    }
+    names.add(name);
+  }
 }
 
 /** Whether a file has the name of a compacted one. */

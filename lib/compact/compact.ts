@@ -1,4 +1,5 @@
 import { type CompactedFile, type Factors, planCompaction, replacedFiles } from '../aptos/compaction.ts';
+import { MOST_U64 } from '../aptos/exact-json.ts';
 import { metadataText } from '../aptos/metadata.ts';
 import { metadataFileBytes, readMetadataFile } from '../aptos/metadata-file.ts';
 import { compactedAt } from '../aptos/timestamps.ts';
@@ -111,6 +112,7 @@ class Compaction {
     const { factors, dryRun, concurrency, signal, onRead } = this.#options;
     const loaded = await loadMetadata(this.#place, { concurrency, signal, onRead });
     const cut = cutFilesOf(loaded);
+    checkNewest(loaded);
     this.#cut = new Set(cut.map(({ key }) => key));
     const files = planCompaction(loaded.view, factors);
     await checkRemains(this.#place.store, cut, files);
@@ -322,6 +324,17 @@ class Compaction {
     const { catalog, clock } = this.#place;
     return BigInt(Math.floor(catalog.clock.sureTime(clock) / 1000));
   }
+}
+
+/** Throws where no timestamps could be newer than those that are there. */
+function checkNewest({ files }: Loaded): void {
+  const [key] = [...files].find(([, { savedAt }]) => savedAt === MOST_U64) ?? [];
+  if (key === undefined) return;
+  throw new TombstonedError(
+    'failed',
+    `nothing is compacted: ${printable(key)} says the largest time there is, and none can be saved after it`,
+    { key, hint: 'no compactor writes that: move it out of the store by hand' },
+  );
 }
 
 function isAway({ outcome }: HandOutcome): boolean {

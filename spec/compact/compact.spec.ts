@@ -142,6 +142,28 @@ describe('a compaction', () => {
     expect(place.names()).to.deep.equal(names);
   });
 
+  it('refuses two files of one name, and timestamps that none can follow, and then has changed nothing', async () => {
+    for (const version of [95, 96, 97])
+      place.temp.write(
+        `metadata/state_snapshot_ver_${version}.meta`,
+        `{"StateSnapshotBackup":{"epoch":9,"version":${version},"manifest":"state_epoch_9_ver_${version}.aa/state.manifest"}}\n`,
+      );
+    const last = 'metadata/compaction_timestamps_18446744073709551615.meta';
+    place.temp.write(
+      last,
+      '{"CompactionTimestamps":{"file_compacted_at":18446744073709551615,"compaction_timestamps":{}}}\n',
+    );
+    const names = place.names();
+    const { code, key } = await refusal(place.compact());
+    expect([code, key]).to.deep.equal(['failed', last]);
+    expect(place.names()).to.deep.equal(names);
+    rmSync(path.join(place.temp.root, last));
+    const same = await refusal(place.compact({ factor: 1 }));
+    expect([same.code, same.key]).to.deep.equal(['failed', 'state_snapshot_compacted_epoch_9_9.meta']);
+    expect(place.names()).to.deep.equal(names.slice(1));
+    expect((await place.compact({ factor: 8 })).written, 'a larger factor has them in one').to.equal(5);
+  });
+
   it('refuses a file that it can not read, by its name, and then has changed nothing', async () => {
     await place.compact();
     place.temp.clock.advance(DAY + 2000);
