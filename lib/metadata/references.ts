@@ -1,4 +1,5 @@
 import { type Json, parseJson } from '../aptos/exact-json.ts';
+import { parseLine } from '../aptos/metadata.ts';
 import { decoded, plainBytes } from '../aptos/metadata-file.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { asKey, type Key, printable } from '../domain/key.ts';
@@ -47,10 +48,10 @@ export async function referencesOf(
   const found = new Map<string, LineText>();
   const manifests = new Map<Key, { readonly line: LineText; readonly isLive: boolean }>();
   const add = (line: LineText, isLive: boolean): void => {
-    for (const key of keysIn(parseJson(line))) {
-      if (!found.has(rootOf(key))) found.set(rootOf(key), line);
-      if (!manifests.has(key)) manifests.set(key, { line, isLive });
-    }
+    for (const key of keysIn(parseJson(line))) if (!found.has(rootOf(key))) found.set(rootOf(key), line);
+    const { metadata } = parseLine(line);
+    if ('manifest' in metadata && !manifests.has(metadata.manifest))
+      manifests.set(metadata.manifest, { line, isLive });
   };
   let doubt: TombstonedError | null = null;
   for (const line of live.index.lines()) {
@@ -71,7 +72,10 @@ export async function referencesOf(
       all.slice(from, from + AT_ONCE).map(async ([key, { line, isLive }]) => {
         const chunks = await chunksOf(store, key, isLive);
         if (chunks instanceof TombstonedError) doubt ??= chunks;
-        else for (const chunk of chunks) if (!found.has(rootOf(chunk))) found.set(rootOf(chunk), line);
+        else {
+          for (const chunk of chunks)
+            if (chunk.includes('/') && !found.has(rootOf(chunk))) found.set(rootOf(chunk), line);
+        }
       }),
     );
   }
@@ -106,17 +110,21 @@ async function chunksOf(
   manifest: Key,
   isLive: boolean,
 ): Promise<readonly Key[] | TombstonedError> {
-  const object = await store.openLive(manifest);
-  if (object === undefined) {
-    if (!isLive) return [];
-    return new TombstonedError('failed', `${printable(manifest)} is missing, which live metadata names`, {
-      key: manifest,
-      hint: 'bring it back: without it nobody knows which payload is in use',
-    });
-  }
-  const stream = object.read();
   try {
-    return [...keysIn(parseJson(decoded((await plainBytes(stream)).plain)))];
+    const object = await store.openLive(manifest);
+    if (object === undefined) {
+      if (!isLive) return [];
+      return new TombstonedError('failed', `${printable(manifest)} is missing, which live metadata names`, {
+        key: manifest,
+        hint: 'bring it back: without it nobody knows which payload is in use',
+      });
+    }
+    const stream = object.read();
+    try {
+      return [...keysIn(parseJson(decoded((await plainBytes(stream)).plain)))];
+    } finally {
+      stream.destroy();
+    }
   } catch (error) {
     return new TombstonedError(
       'failed',
@@ -127,15 +135,13 @@ async function chunksOf(
         cause: error,
       },
     );
-  } finally {
-    stream.destroy();
   }
 }
 
-/** The texts of a value that name something in a directory. */
+/** The texts of a value that can name something. */
 function* keysIn(value: Json): Generator<Key> {
   if (typeof value === 'string') {
-    const key = value.includes('/') ? asKey(value) : undefined;
+    const key = asKey(value);
     if (key !== undefined) yield key;
   } else if (value instanceof Map) for (const one of value.values()) yield* keysIn(one);
   else if (Array.isArray(value)) for (const one of value) yield* keysIn(one);

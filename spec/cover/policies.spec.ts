@@ -127,6 +127,14 @@ describe('policies that ask metadata', () => {
       expect((await swept(payload())).moved).to.deep.equal([]);
     });
 
+    it('names nothing that an unknown line refers to, whatever that is', async () => {
+      tiny();
+      temp.write('metadata/new.meta', '{"Other":{"at":["transaction_7-.7/x", "v2"]}}\n', 9 * DAY);
+      temp.write('transaction_7-.7/x', 'x', 9 * DAY);
+      temp.write('transaction_8-.8/x', 'x', 9 * DAY);
+      expect((await swept(payload())).moved).to.deep.equal(['transaction_8-.8/x']);
+    });
+
     it('names nothing while a manifest of a live line is missing or malformed', async () => {
       tiny();
       temp.write('transaction_0-.99/a', 'left behind', 9 * DAY);
