@@ -41,6 +41,7 @@ export async function uncoveredOf(
     return kept;
   }
   const named = asked.some(([, { key }]) => isPayload(key)) ? rootsOf(live) : new Map<string, LineText>();
+  const [damaged] = live.errors.values(); // one that is protected
   const oldest = new Map<number, bigint | null>();
   const isOld = (line: LineText, keep: number): boolean => {
     const version = snapshotVersion(line);
@@ -56,17 +57,34 @@ export async function uncoveredOf(
     signal?.throwIfAborted();
     await Promise.all(
       asked.slice(from, from + AT_ONCE).map(async ([index, tombstone]) => {
-        const line = named.get(rootOf(tombstone.key));
-        const why = isMetadataKey(tombstone.key)
+        const { key } = tombstone;
+        const why = isMetadataKey(key)
           ? await whyKept(place, live, tombstone, isOld)
-          : line === undefined || (await place.store.head(tombstone.key)) !== undefined
-            ? null
-            : `live metadata refers to it: ${lineInWords(line)}`;
+          : await whyPayloadKept(place, key, named.get(rootOf(key)), damaged);
         if (why !== null) kept.set(index, why);
       }),
     );
   }
   return kept;
+}
+
+async function whyPayloadKept(
+  { store }: Place,
+  key: Key,
+  line: LineText | undefined,
+  damaged: TombstonedError | undefined,
+): Promise<string | null> {
+  if (line === undefined && damaged === undefined) return null;
+  const why =
+    line === undefined
+      ? `whether live metadata refers to it is not known: ${damaged?.message}`
+      : `live metadata refers to it: ${lineInWords(line)}`;
+  try {
+    return (await store.head(key)) === undefined ? why : null;
+  } catch (error) {
+    if (!(error instanceof TombstonedError)) throw error;
+    return `${why}; and whether it is live again can't be told: ${error.message}`;
+  }
 }
 
 async function whyKept(

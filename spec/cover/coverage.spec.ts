@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { type KnownMetadata, metadataText } from '../../lib/aptos/metadata.ts';
@@ -443,6 +443,28 @@ describe('the coverage of metadata', () => {
       const { purged, kept } = await purgeDue(place);
       expect([purged, kept.get('coverage')]).to.deep.equal([2, 1]);
       expect(tombstonesOf(place, 'transaction_0-.1/transaction.manifest')[0]?.state).to.equal('pending');
+    });
+
+    it('keeps payload of which that can not be told, and purges the rest', async () => {
+      const payload = 'transaction_0-.1/0.chunk';
+      for (const key of [payload, 'transaction_9-.2/x', 'logs/x']) temp.write(key, '{}', 3 * DAY);
+      await sweepOld({ ...place, format: 'plain' });
+      old({ 'a.meta': [transactions(0, 9, 'transaction_0-.1/transaction.manifest')] });
+      temp.clock.advance(8 * DAY);
+      const head: Store['head'] = async (key) => {
+        if (key === payload) throw new TombstonedError('failed', `${key}: permission denied`, { key });
+        return place.store.head(key);
+      };
+      const why: string[] = [];
+      const onKept = (_: unknown, __: string, detail: string): void => void why.push(detail);
+      const isProtected = (key: string): boolean => key === 'metadata/b.meta';
+      temp.write('metadata/b.meta', '[1]');
+      const damaged = await purgeDue({ ...place, isProtected }, { onKept });
+      expect([damaged.purged, damaged.kept.get('coverage')], 'b.meta may refer to any').to.deep.equal([1, 2]);
+      expect(why.join()).to.match(/b\.meta/);
+      rmSync(path.join(temp.root, 'metadata/b.meta'));
+      const { purged, kept } = await purgeDue({ ...place, store: bound(place.store, { head }) });
+      expect([purged, kept.get('coverage')]).to.deep.equal([1, 1]);
     });
 
     it('keeps a copy that can not be read as metadata, unless live files have all that is left of it', async () => {
