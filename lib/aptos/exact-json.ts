@@ -130,7 +130,7 @@ class Parser {
   }
 
   #skipSpace(): void {
-    this.#match(SPACE);
+    if (this.#text.charCodeAt(this.#at) <= 0x20) this.#match(SPACE);
   }
 
   #takes(character: string): boolean {

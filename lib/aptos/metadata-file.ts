@@ -28,7 +28,7 @@ const MAY_BE_LONG = /^\s*\{\s*"CompactionTimestamps"/;
  */
 export async function readMetadataFile(
   handle: string,
-  bytes: AsyncIterable<Uint8Array>,
+  bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 ): Promise<MetadataFile> {
   const lines: MetadataLine[] = [];
   let line = 0;
@@ -67,14 +67,14 @@ export async function metadataFileBytes(
 
 /** All bytes of a small file, gzip or plain, as they were packed; throws `Malformed`. */
 export async function plainBytes(
-  bytes: AsyncIterable<Uint8Array>,
+  bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 ): Promise<{ readonly plain: Buffer; readonly isGzip: boolean }> {
   const raw = await collected(bytes);
   const isGzip = raw[0] === 0x1f && raw[1] === 0x8b;
   return { plain: isGzip ? unpacked(raw) : raw, isGzip };
 }
 
-async function collected(bytes: AsyncIterable<Uint8Array>): Promise<Buffer> {
+async function collected(bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of bytes) {
@@ -88,7 +88,9 @@ async function collected(bytes: AsyncIterable<Uint8Array>): Promise<Buffer> {
 /** What gzip packed; its own checksum and length say whether it is whole. In one call: most files are tiny. */
 function unpacked(bytes: Buffer): Buffer {
   try {
-    return gunzipSync(bytes, { maxOutputLength: LARGEST_FILE });
+    // Of a small file: what zlib would set aside for its output is many times that.
+    const chunkSize = Math.min(Math.max(bytes.length * 4, 256), 64 * 1024);
+    return gunzipSync(bytes, { chunkSize, maxOutputLength: LARGEST_FILE });
   } catch (error) {
     const code = errnoOf(error);
     if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(' unpacked');

@@ -13,7 +13,7 @@ import { checkPlace, inRun, type Run } from '../run/run.ts';
 import type { NewObject } from '../store/store.ts';
 import { byHandIn } from '../sweep/by-hand.ts';
 import type { HandOutcome } from '../sweep/hand-outcome.ts';
-import { type CutFile, checkRemains, cutFilesOf } from './cut-files.ts';
+import { allOf, type CutFile, checkRemains, cutFilesOf } from './cut-files.ts';
 import { digestOf, type Loaded, loadMetadata, metadataKey, textsOf } from './load.ts';
 
 /** How many files are made in one go. */
@@ -160,11 +160,14 @@ class Compaction {
     );
   }
 
-  /** Whether a live file holds all these lines. */
-  async #holds(key: Key, lines: readonly string[]): Promise<boolean> {
+  /** Whether a live file holds all these lines, as it does where it has just these bytes. */
+  async #holds(key: Key, lines: readonly string[], written?: Uint8Array): Promise<boolean> {
     const object = await this.#place.store.openLive(key);
     if (object === undefined) return false;
-    const texts = textsOf((await readMetadataFile(key, object.read())).lines);
+    const bytes = await allOf(object);
+    if (bytes === undefined) return false;
+    if (written !== undefined && bytes.equals(written)) return true;
+    const texts = textsOf((await readMetadataFile(key, [bytes])).lines);
     return lines.every((line) => texts.has(line));
   }
 
@@ -216,8 +219,8 @@ class Compaction {
       objects.push({ key, body: await metadataFileBytes(lines, { isGzip }), like });
     }
     await store.create(objects);
-    await inFlight(this.#options.concurrency, batch, async ({ key, lines }) => {
-      if (await this.#holds(key, lines)) return;
+    await inFlight(this.#options.concurrency, [...batch.entries()], async ([i, { key, lines }]) => {
+      if (await this.#holds(key, lines, objects[i]?.body)) return;
       throw new TombstonedError('failed', `${printable(key)} does not hold what was to be written there`, {
         key,
         hint: 'something else writes it too: run it again when that has ended',

@@ -51,7 +51,8 @@ export async function checkRemains(
   for (const { key, error } of cut) {
     const object = await store.openLive(key);
     if (object === undefined) continue; // it has gone: it will be written anew
-    const remains = object.size > LARGEST_FILE ? undefined : remainsOf(await allOf(object));
+    const bytes = await allOf(object);
+    const remains = bytes === undefined ? undefined : remainsOf(bytes);
     const own = remains?.lines.map((line) => ownOf(line)).find((one) => one !== undefined);
     if (remains === undefined || own !== undefined) {
       throw notCut(key, error, own === undefined ? error.message : `${error.message}; it has ${own}`);
@@ -75,7 +76,12 @@ export async function checkRemains(
   }
 }
 
-async function allOf(object: OpenObject): Promise<Buffer> {
+/** All bytes of an object; undefined where it is larger than a metadata file can be. */
+export async function allOf(object: OpenObject): Promise<Buffer | undefined> {
+  if (object.size > LARGEST_FILE) {
+    object.close();
+    return undefined;
+  }
   const chunks: Uint8Array[] = [];
   for await (const chunk of object.read()) chunks.push(Buffer.from(chunk));
   return Buffer.concat(chunks);
