@@ -113,6 +113,7 @@ class Compaction {
     const loaded = await loadMetadata(this.#place, { concurrency, signal, onRead });
     const cut = cutFilesOf(loaded);
     checkNewest(loaded);
+    checkPartial(loaded);
     this.#cut = new Set(cut.map(({ key }) => key));
     const files = planCompaction(loaded.view, factors);
     await checkRemains(this.#place.store, cut, files);
@@ -338,6 +339,27 @@ function checkNewest({ files }: Loaded): void {
     `nothing is compacted: ${printable(key)} says the largest time there is, and none can be saved after it`,
     { key, hint: 'no compactor writes that: move it out of the store by hand' },
   );
+}
+
+/**
+ * Throws where a line would be compacted to less than it says: whoever wrote it may not read that, or would take both
+ * for two backups of one range. Where the lesser line is there already, nothing new comes of it.
+ */
+function checkPartial({ partial, view }: Loaded): void {
+  if (partial.size === 0) return;
+  const left = new Map(partial);
+  for (const rows of [view.epochEndings, view.snapshots, view.transactions])
+    for (const line of rows) left.delete(metadataText(line));
+  for (const key of left.values()) {
+    throw new TombstonedError(
+      'failed',
+      `nothing is compacted: ${printable(key)} has a line with members that this version does not know, and would leave out`,
+      {
+        key,
+        hint: 'update tombstoned; or compact with the tool that wrote it, and let an aptos-compaction policy tombstone what that replaces',
+      },
+    );
+  }
 }
 
 function isAway({ outcome }: HandOutcome): boolean {

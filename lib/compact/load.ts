@@ -1,6 +1,12 @@
 import { createHash } from 'node:crypto';
 import { isCompactedName } from '../aptos/compaction.ts';
-import { type CompactionTimestamps, type MetadataLine, metadataText } from '../aptos/metadata.ts';
+import {
+  type Backup,
+  type CompactionTimestamps,
+  type Metadata,
+  type MetadataLine,
+  metadataText,
+} from '../aptos/metadata.ts';
 import type { MetadataFile } from '../aptos/metadata-file.ts';
 import { newestTimestamps } from '../aptos/timestamps.ts';
 import { type MetadataView, ViewBuilder } from '../aptos/view.ts';
@@ -26,6 +32,8 @@ export interface Loaded {
   readonly files: ReadonlyMap<Key, LoadedFile>;
   /** Those that say nothing to rely on. */
   readonly unread: readonly UnreadFile[];
+  /** Lines about backups that say more than is known, as they would be compacted; by each the file that has it. */
+  readonly partial: ReadonlyMap<string, Key>;
   readonly newest: CompactionTimestamps | null;
   /** Whether most files are packed. */
   readonly isGzip: boolean;
@@ -55,6 +63,7 @@ export async function loadMetadata(
 ): Promise<Loaded> {
   const builder = new ViewBuilder();
   const files = new Map<Key, LoadedFile>();
+  const partial = new Map<string, Key>();
   let unread = new Map<string, TombstonedError>();
   let newest: CompactionTimestamps | null = null;
   let gzip = 0;
@@ -65,8 +74,9 @@ export async function loadMetadata(
     }
     const { key, file } = read;
     if (file.isGzip) gzip += 1;
-    for (const { metadata } of file.lines) {
-      builder.add(metadata);
+    for (const { metadata, hasMore } of file.lines) {
+      if (hasMore && isBackup(metadata)) partial.set(metadataText(metadata), key);
+      else builder.add(metadata);
       if (metadata.kind === 'compaction-timestamps') {
         newest = newestTimestamps(newest === null ? [metadata] : [newest, metadata]);
       }
@@ -90,9 +100,15 @@ export async function loadMetadata(
     view: builder.view(),
     files: new Map([...files].toSorted(([a], [b]) => compareKeys(a, b))),
     unread: [...unread].map(([key, error]) => ({ key, error })),
+    partial,
     newest,
     isGzip: gzip > files.size / 2,
   };
+}
+
+function isBackup(metadata: Metadata): metadata is Backup {
+  const { kind } = metadata;
+  return kind === 'epoch-ending' || kind === 'state-snapshot' || kind === 'transaction';
 }
 
 function loadedOf(key: Key, { lines }: MetadataFile): LoadedFile {

@@ -210,6 +210,19 @@ describe('a compaction', () => {
     expect(place.timestamps()['metadata/identity.meta']).to.equal(since);
   });
 
+  it('refuses to leave out what it does not know of a line, and then has changed nothing', async () => {
+    const name = 'transaction_90-99.meta';
+    writeFileSync(
+      place.file(name),
+      place.content(name).replace('"first_version"', '"more":1,"first_version"'),
+    );
+    const names = place.names();
+    const { code, key, message } = await refusal(place.compact());
+    expect([code, key]).to.deep.equal(['failed', `metadata/${name}`]);
+    expect(message).to.match(/does not know/);
+    expect(place.names()).to.deep.equal(names);
+  });
+
   it('replaces older timestamps, and never the newest', async () => {
     await place.compact();
     for (let run = 0; run < 4; run++) {
