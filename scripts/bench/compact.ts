@@ -5,13 +5,16 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { PutObjectCommand } from '@aws-sdk/client-s3';
+import { S3Proxy } from '../../spec/support/s3-proxy.ts';
 import { freshBucket, s3Client, s3Server } from '../../spec/support/s3-server.ts';
 import { Stopwatch } from './measure.ts';
 
 const { values } = parseArgs({
   options: {
     files: { type: 'string', default: '100000' },
-    objects: { type: 'string', default: '2000' },
+    objects: { type: 'string', default: '1000' },
+    /** How long each request travels, ms. */
+    latency: { type: 'string', default: '20' },
     in: { type: 'string', default: path.resolve(import.meta.dirname, '../..') },
   },
 });
@@ -79,6 +82,9 @@ async function inS3(): Promise<void> {
   process.env['AWS_ACCESS_KEY_ID'] = server.accessKeyId;
   process.env['AWS_SECRET_ACCESS_KEY'] = server.secretAccessKey;
   const client = s3Client(server);
+  const proxy = await S3Proxy.start(server, 'gateway');
+  const fault = { as: 'latency', when: 'before', ms: Number(values.latency) } as const;
+  proxy.inject({ match: () => true, fault, times: Infinity });
   for (const concurrency of CONCURRENCIES) {
     const bucket = await freshBucket(server);
     try {
@@ -88,9 +94,9 @@ async function inS3(): Promise<void> {
           await client.send(new PutObjectCommand({ Bucket: bucket.name, Key: `live/${key}`, Body }));
       };
       await Promise.all(Array.from({ length: 16 }, work));
-      await measured(`${values.objects} objects in S3, ${concurrency} in flight`, {
+      await measured(`${values.objects} objects in S3, ${values.latency} ms away, ${concurrency} in flight`, {
         url: `s3://${bucket.name}/live`,
-        s3: { endpoint: server.endpoint, region: server.region, forcePathStyle: true },
+        s3: { endpoint: proxy.endpoint, region: server.region, forcePathStyle: true },
         throttle: { concurrency },
       });
     } finally {
@@ -98,6 +104,7 @@ async function inS3(): Promise<void> {
     }
   }
   client.destroy();
+  await proxy.close();
 }
 
 try {
