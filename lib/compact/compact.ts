@@ -126,14 +126,14 @@ class Compaction {
     const count = (...all: Planned['stands'][]): number =>
       planned.filter(({ stands }) => all.includes(stands)).length;
     const counts = { written: count('missing'), there: count('whole'), redone: count('cut', 'lacking') };
-    const { expired, saved } = await this.#replace(planned, loaded);
+    const { expired, waiting, saved } = await this.#replace(planned, loaded);
     const isChanged = counts.written + counts.redone + this.#tombstoned > 0;
     const timestamps = dryRun ? null : await this.#save(saved, loaded, isChanged);
     return {
       files: loaded.files.size,
       lines: files.reduce((sum, file) => sum + file.count, 0),
       ...counts,
-      waiting: saved.size - (expired - this.#tombstoned),
+      waiting,
       expired,
       tombstoned: this.#tombstoned,
       failed: this.#failed,
@@ -247,11 +247,11 @@ class Compaction {
     );
   }
 
-  /** Tombstones what was replaced for long enough. Gives how many that are, and the times to save. */
+  /** Tombstones what was replaced for long enough. Gives how many that are, how many are not yet, and the times to save. */
   async #replace(
     planned: readonly Planned[],
     loaded: Loaded,
-  ): Promise<{ expired: number; saved: Map<Key, bigint> }> {
+  ): Promise<{ expired: number; waiting: number; saved: Map<Key, bigint> }> {
     const compacted = new Set(planned.map(({ key }) => key));
     const { expired, saved } = replacedFiles(loaded.files.keys(), {
       isCompacted: (key) => compacted.has(key),
@@ -272,7 +272,7 @@ class Compaction {
     }
     // One that was not moved keeps its time.
     const left = [...expired].filter(([key]) => !gone.has(key));
-    return { expired: expired.size, saved: new Map([...saved, ...left]) };
+    return { expired: expired.size, waiting: saved.size, saved: new Map([...saved, ...left]) };
   }
 
   #ended(outcome: HandOutcome): void {

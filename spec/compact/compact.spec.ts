@@ -223,6 +223,18 @@ describe('a compaction', () => {
     expect(place.names()).to.deep.equal(names);
   });
 
+  it('counts as waiting only what waits, also where another has just moved what was replaced', async () => {
+    await place.compact();
+    place.temp.clock.advance(DAY + 2000);
+    const onCompacted = (): void => {
+      for (const name of ['transaction_0-9.meta', 'transaction_10-19.meta', 'transaction_20-29.meta'])
+        rmSync(place.file(name), { force: true });
+    };
+    const { expired, tombstoned, failed, waiting } = await place.compact({ onCompacted });
+    expect([expired, tombstoned, failed]).to.deep.equal([25, 22, 0]);
+    expect(waiting, 'the timestamps').to.equal(1);
+  });
+
   it('replaces older timestamps, and never the newest', async () => {
     await place.compact();
     for (let run = 0; run < 4; run++) {
