@@ -1,8 +1,9 @@
 import type { Tombstone } from '../catalog/tombstones.ts';
 import { TombstonedError } from '../domain/errors.ts';
 import type { Key } from '../domain/key.ts';
-import { fileLines, type LineText } from '../metadata/lines.ts';
-import { LiveFiles, readPendingLines, readPendingRemains } from '../metadata/live-files.ts';
+import type { LineText } from '../metadata/lines.ts';
+import { isLiveAgain } from '../metadata/live-again.ts';
+import { LiveFiles, readPendingLines } from '../metadata/live-files.ts';
 import { isMetadataKey } from '../metadata/names.ts';
 import { isPayload, rootOf, rootsOf } from '../metadata/references.ts';
 import { keptSnapshots } from '../policy/aptos-payload.ts';
@@ -106,16 +107,4 @@ async function whyKept(
     return `its pending copy can't be read as metadata, so what would be lost is not known: ${error.message}`;
   }
   return lost === undefined ? null : `no live metadata file has its line ${lineInWords(lost)}`;
-}
-
-/** Whether a copy was cut short, and live files have all that is left of it. */
-async function isLiveAgain(store: Place['store'], live: LiveFiles, key: Key, id: string): Promise<boolean> {
-  const remains = await readPendingRemains(store, key, id).catch(() => undefined); // why is told already
-  if (remains === undefined) return false;
-  const { lost } = live.index.standIns(fileLines(key, remains.lines), () => true);
-  if (lost !== undefined) return false;
-  if (remains.rest.length === 0) return true;
-  for (const line of live.index.lines())
-    if (Buffer.from(line).subarray(0, remains.rest.length).equals(remains.rest)) return true;
-  return false;
 }

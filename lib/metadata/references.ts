@@ -5,8 +5,9 @@ import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { asKey, type Key, printable } from '../domain/key.ts';
 import type { Store } from '../store/store.ts';
 import { isWhole, type LineText } from './lines.ts';
+import { isLiveAgain } from './live-again.ts';
 import type { LiveFiles } from './live-files.ts';
-import { readAllPending } from './read-all.ts';
+import { type ReadPending, readAllPending } from './read-all.ts';
 
 /** How many manifests are read at once. */
 const AT_ONCE = 32;
@@ -60,8 +61,9 @@ export async function referencesOf(
   }
   // Also of one that is protected: it stands in for nothing, and still may be the only one that names some payload.
   for (const error of live.errors.values()) doubt ??= unread(error);
-  for await (const { key, file, error } of readAllPending(store, { concurrency: AT_ONCE, signal })) {
-    if (error !== undefined && !isExcluded(key)) doubt ??= error;
+  for await (const pending of readAllPending(store, { concurrency: AT_ONCE, signal })) {
+    const { key, file, error } = pending;
+    if (error !== undefined && !isExcluded(key) && !(await isKnown(store, live, pending))) doubt ??= error;
     for (const { metadata, text } of file?.lines ?? [])
       if (metadata.kind !== 'compaction-timestamps') add(text, false);
   }
@@ -80,6 +82,12 @@ export async function referencesOf(
     );
   }
   return { lines: found, doubt };
+}
+
+/** Whether what is left of a pending copy that can't be read is in live files: then those refer to what it does. */
+async function isKnown(store: Store, live: LiveFiles, { key, id }: ReadPending): Promise<boolean> {
+  const of = asKey(key);
+  return of !== undefined && id !== null && (await isLiveAgain(store, live, of, id));
 }
 
 interface Roots {

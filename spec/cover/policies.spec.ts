@@ -10,7 +10,15 @@ import type { Place } from '../../lib/run/place.ts';
 import type { SweepResult } from '../../lib/sweep/sweep.ts';
 import { snapshot, transactions } from '../aptos/lines.ts';
 import { tinyBackup } from '../aptos/tiny-backup.ts';
-import { allTombstones, bringBack, FAST, purgeDue, sweepOld, tombstonesOf } from '../support/phases.ts';
+import {
+  allTombstones,
+  bringBack,
+  eraseNow,
+  FAST,
+  purgeDue,
+  sweepOld,
+  tombstonesOf,
+} from '../support/phases.ts';
 import { age, DAY, HOUR, NO_LIMITS, TempPlace } from '../support/place.ts';
 
 describe('policies that ask metadata', () => {
@@ -166,6 +174,22 @@ describe('policies that ask metadata', () => {
           ['failed', 'metadata/transaction_50-59.meta'],
         ]);
       }
+    });
+
+    it('goes on beside a pending copy that was cut short, where live files have what is left of it', async () => {
+      tiny();
+      temp.write('transaction_0-.99/a', 'left behind', 9 * DAY);
+      const [whole = ''] = (temp.live('metadata/transaction_0-9.meta') ?? '').split('\n');
+      temp.write('metadata/cut.meta', `${whole}\n${whole.slice(0, 40)}`, 9 * DAY);
+      temp.write('metadata/other.meta', '{"TransactionBackup":{"first_version":77', 9 * DAY);
+      await sweepOld(
+        { ...place, format: 'plain' },
+        { policies: [age({ prefix: 'metadata/', match: '{cut,other}.meta' })] },
+      );
+      const { result } = await swept(payload());
+      expect(result.problems.map(({ key }) => key)).to.deep.equal(['metadata/other.meta']);
+      await eraseNow({ ...place, format: 'plain' }, ['metadata/other.meta']);
+      expect((await swept(payload())).moved).to.deep.equal(['transaction_0-.99/a']);
     });
 
     it('lets old snapshots go but for the newest that are usable: first the metadata, its payload when that is purged', async () => {
