@@ -1,14 +1,15 @@
 import { type CompactionTimestamps, parseLine } from '../aptos/metadata.ts';
-import { LARGEST_FILE, type MetadataFile, readMetadataFile } from '../aptos/metadata-file.ts';
+import { LARGEST_FILE } from '../aptos/metadata-file.ts';
 import { type Remains, remainsOf } from '../aptos/remains.ts';
 import { newestTimestamps } from '../aptos/timestamps.ts';
 import { type MetadataView, ViewBuilder } from '../aptos/view.ts';
-import { messageOf, TombstonedError } from '../domain/errors.ts';
-import { asKey, type Key, printable } from '../domain/key.ts';
+import { TombstonedError } from '../domain/errors.ts';
+import { asKey, type Key } from '../domain/key.ts';
 import { type Revision, sameRevision } from '../domain/revision.ts';
-import type { OpenObject, Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import { type FileLines, fileLines, isWhole, LineIndex } from './lines.ts';
 import { isMetadataKey, METADATA_PREFIX } from './names.ts';
+import { noObject, notRead, readObject } from './read-object.ts';
 
 /** A live metadata file that was read whole. */
 export interface LiveFile extends FileLines {
@@ -124,7 +125,7 @@ export class LiveFiles {
       const { lines } = await readObject(key, object);
       return { ...fileLines(key, lines), revision: object.revision };
     } catch (error) {
-      return asError(key, error);
+      return notRead(key, error);
     }
   }
 
@@ -146,7 +147,7 @@ export async function readPendingLines(store: Store, key: Key, id: string): Prom
     const object = await store.openPending(key, id);
     return object === undefined ? undefined : fileLines(key, (await readObject(key, object)).lines);
   } catch (error) {
-    throw asError(key, error);
+    throw notRead(key, error);
   }
 }
 
@@ -160,34 +161,4 @@ export async function readPendingRemains(store: Store, key: Key, id: string): Pr
   const chunks: Uint8Array[] = [];
   for await (const chunk of object.read()) chunks.push(Buffer.from(chunk));
   return remainsOf(Buffer.concat(chunks));
-}
-
-async function readObject(key: Key, object: OpenObject): Promise<MetadataFile> {
-  if (object.readAll !== undefined) return readMetadataFile(key, inOnePiece(object.readAll()));
-  const stream = object.read();
-  try {
-    return await readMetadataFile(key, stream);
-  } finally {
-    stream.destroy();
-  }
-}
-
-async function* inOnePiece(bytes: Buffer): AsyncGenerator<Buffer> {
-  yield bytes;
-}
-
-function asError(key: string, error: unknown): TombstonedError {
-  if (error instanceof TombstonedError) return error;
-  return new TombstonedError('failed', `${printable(key)} can't be read: ${messageOf(error)}`, {
-    key,
-    hint: 'it counts as neither there nor gone',
-    cause: error,
-  });
-}
-
-function noObject(path: string, why: string): TombstonedError {
-  return new TombstonedError('failed', `${printable(path)} is no object, and was not read: ${why}`, {
-    key: path,
-    hint: 'move it away, or put a file in its place',
-  });
 }

@@ -1,10 +1,11 @@
 import { finished } from 'node:stream/promises';
-import { type MetadataFile, readMetadataFile } from '../aptos/metadata-file.ts';
-import { messageOf, TombstonedError } from '../domain/errors.ts';
+import type { MetadataFile } from '../aptos/metadata-file.ts';
+import { TombstonedError } from '../domain/errors.ts';
 import { compareKeys, type Key, printable } from '../domain/key.ts';
 import { type Revision, sameRevision } from '../domain/revision.ts';
 import type { OpenObject, Store } from '../store/store.ts';
 import { isMetadataKey, METADATA_PREFIX } from './names.ts';
+import { noObject, notRead, type ReadableObject, readBytes, readObject } from './read-object.ts';
 
 export interface ReadAllOptions {
   /** Of the keys; `metadata/` unless set. */
@@ -132,7 +133,7 @@ export interface Wanted<Result> {
   /** Of a pending copy. */
   readonly id?: string;
   readonly size: number;
-  readonly open: () => Promise<Pick<OpenObject, 'read'> & { readonly readAll?: (() => Buffer) | undefined }>;
+  readonly open: () => Promise<ReadableObject>;
   /** The same by what opens many, one after the other. */
   readonly openBy?: (open: (key: Key) => OpenObject | undefined) => OpenObject;
   readonly as: (read: Read) => Result;
@@ -196,21 +197,11 @@ async function bytesOf(
 async function understood({ key, open }: Wanted<unknown>, ahead: Bytes | undefined): Promise<Read> {
   try {
     if (ahead !== undefined && 'failure' in ahead) throw ahead.failure;
-    if (ahead !== undefined) return { file: await readMetadataFile(key, inOnePiece(ahead.bytes)) };
-    const object = await open();
-    const stream = object.read();
-    try {
-      return { file: await readMetadataFile(key, stream) };
-    } finally {
-      stream.destroy();
-    }
+    if (ahead !== undefined) return { file: await readBytes(key, ahead.bytes) };
+    return { file: await readObject(key, await open()) };
   } catch (error) {
-    return { error: error instanceof TombstonedError ? error : unreadable(key, error) };
+    return { error: notRead(key, error) };
   }
-}
-
-async function* inOnePiece(bytes: Buffer): AsyncGenerator<Buffer> {
-  yield bytes;
 }
 
 /** What was opened, if it is what was listed. */
@@ -228,19 +219,4 @@ function rejecting(error: TombstonedError): () => Promise<never> {
   return async () => {
     throw error;
   };
-}
-
-function noObject(path: string, why: string): TombstonedError {
-  return new TombstonedError('failed', `${printable(path)} is no object, and was not read: ${why}`, {
-    key: path,
-    hint: 'move it away, or put a file in its place',
-  });
-}
-
-function unreadable(key: string, cause: unknown): TombstonedError {
-  return new TombstonedError('failed', `${printable(key)} can't be read: ${messageOf(cause)}`, {
-    key,
-    hint: 'it counts as neither there nor gone',
-    cause,
-  });
 }

@@ -53,8 +53,12 @@ describe('the coverage of metadata', () => {
   }
 
   async function byHand(...keys: readonly string[]): Promise<HandOutcome[]> {
+    return byHandIn(place, ...keys);
+  }
+
+  async function byHandIn(at: Place, ...keys: readonly string[]): Promise<HandOutcome[]> {
     const outcomes: HandOutcome[] = [];
-    await tombstoneByHand(place, {
+    await tombstoneByHand(at, {
       keys: keys.map(parseKey),
       reason: null,
       guards: NO_GUARDS,
@@ -300,15 +304,7 @@ describe('the coverage of metadata', () => {
       const other = temp.open({ seed: 9 });
       // The other moves the twin when this one has looked at it, and not yet written its intent.
       const meddled = meddling(place, async () => {
-        const outcomes: HandOutcome[] = [];
-        await tombstoneByHand(other, {
-          keys: [parseKey('metadata/b.meta')],
-          reason: null,
-          guards: NO_GUARDS,
-          limits: NO_LIMITS,
-          dryRun: false,
-          onOutcome: (outcome) => outcomes.push(outcome),
-        });
+        const outcomes = await byHandIn(other, 'metadata/b.meta');
         expect(outcomes[0]?.outcome).to.equal('tombstoned');
       });
       const { moved, kept } = await sweepOld(meddled, {
@@ -324,14 +320,8 @@ describe('the coverage of metadata', () => {
       const kept: (string | null)[] = [];
       // Both intents are written, and neither has moved.
       const between = atMove(place, async () => {
-        await tombstoneByHand(other, {
-          keys: [parseKey('metadata/b.meta')],
-          reason: null,
-          guards: NO_GUARDS,
-          limits: NO_LIMITS,
-          dryRun: false,
-          onOutcome: ({ outcome, reason }) => kept.push(outcome, reason),
-        });
+        for (const { outcome, reason } of await byHandIn(other, 'metadata/b.meta'))
+          kept.push(outcome, reason);
       });
       const { moved } = await sweepOld(between, { policies: [age({ prefix: 'metadata/', match: 'a*' })] });
       expect(moved).to.equal(1);
