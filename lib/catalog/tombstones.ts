@@ -160,7 +160,7 @@ export class Tombstones {
   /** Every key below a prefix that a batch has begun to move, and not ended, but for one batch. */
   movingBelow(store: number, prefix: string, but: { run: number; batchAt: number }): Set<string> {
     const rows = this.#sql.all(
-      `SELECT intents FROM open_batches WHERE store = ? AND NOT (run = ? AND batch_at = ?)`,
+      `SELECT b.intents AS intents FROM open_batches b WHERE b.store = ? AND NOT (b.run = ? AND b.batch_at = ?)`,
       store,
       but.run,
       but.batchAt,

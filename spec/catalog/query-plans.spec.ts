@@ -86,9 +86,13 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   sweeps.unplanNewest(sweep, cause, 0);
   sweeps.plannedOf(sweep, cause);
   sweeps.planPage(sweep, '', 10);
+  sweeps.plannedPage(sweep, cause, '', 10);
+  sweeps.plannedBelow(sweep, 'x/');
+  sweeps.unplan(sweep, ['x/y']);
   const random = seeded(1);
   const open = tombstones.intend({ store, run, sweep, items: [intent('a/b', cause)], now, random });
   tombstones.movingElsewhere(store, run, ['k']);
+  tombstones.movingBelow(store, 'a/', { run, batchAt: open.batchAt });
   tombstones.openBatch(run);
   tombstones.settleMoves({ store, run, open, exceptions: new Map(), now, at: now, window: 0 });
   const due = tombstones.duePage({ store, now: now + DAY, window: 0, after: undefined, limit: 10 });
@@ -166,6 +170,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   sweeps.last(store);
   sweeps.lastMoving(store);
   sweeps.unplanKept(sweep, cause);
+  sweeps.unplanCause(sweep, cause);
   sweeps.dropPlan(sweep, 10);
   waiting.takeOut({ from: sweep, cause, to: sweep + 1, after: '', limit: 10 });
   const plan = { sweep, store, policy: 'policy', cause, over: '', objects: 1, bytes: 1 };

@@ -59,7 +59,7 @@ describe('what a purge forgets', () => {
   it('are runs and sweeps that ended before and that nothing refers to; the newest of a kind stay', async () => {
     await days(6);
     await bringBack(place, []);
-    temp.clock.advance(HISTORY - 3 * DAY);
+    temp.clock.advance(HISTORY - 3 * DAY - HOUR);
     await purge();
     // Of the last four days, the restore, and this purge.
     expect(column('SELECT kind FROM runs ORDER BY n')).to.have.length(10);
