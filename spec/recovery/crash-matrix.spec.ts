@@ -26,7 +26,7 @@ const FORCED = ['a/one', 'four'];
 interface Scenario {
   /** What a reader may find at an old key while the operation is half done; by default its content. */
   mayRead?(key: string): string[];
-  /** Only each so-manyth fault is tried, unless MATRIX_WHOLE is set: an odd number meets every kind. */
+  /** Only each so-manyth fault is tried, 3 unless set, and another part each run; all where MATRIX_WHOLE is set. An odd number meets every kind. */
   readonly stride?: number;
   /** Whether old keys may have been purged. */
   readonly mayBePurged?: true;
@@ -88,7 +88,7 @@ const SCENARIOS: Record<string, Scenario> = {
   },
   // Each batch's intents are written before the batch before it has moved.
   'sweep in several batches': {
-    stride: 3,
+    stride: 5,
     prepare: async () => undefined,
     operate: async (place) => {
       await sweep(place, { policies: [age()], guards: NO_GUARDS, dryRun: false, batchSize: 2 });
@@ -185,7 +185,7 @@ const SCENARIOS: Record<string, Scenario> = {
     },
   },
   'forced restore': {
-    stride: 3,
+    stride: 5,
     mayRead: (key) => (FORCED.includes(key) ? [contentOf(key), `newer ${contentOf(key)}`] : [contentOf(key)]),
     prepare: async (temp) => {
       const place = temp.open();
@@ -420,7 +420,7 @@ describe(`crash matrix (MATRIX_SHIFT=${SHIFT})`, () => {
   }
 });
 
-function faultsOf(calls: readonly string[], { stride = 1 }: Scenario): Fault[] {
+function faultsOf(calls: readonly string[], { stride = 3 }: Scenario): Fault[] {
   return oneIn(
     stride,
     calls.flatMap((call, i) => faultsAt(call, i + 1)),

@@ -367,8 +367,7 @@ describe(`crash matrix of a bucket (MATRIX_SHIFT=${SHIFT})`, function () {
       for (const [name, scenario] of Object.entries(SCENARIOS)) {
         // In all else it is as the one before.
         if (kind.capabilities === UNGUARDED && name !== 'sweep') continue;
-        // What most of the cases share is tried whole once, on the plainest server.
-        const stride = kind.capabilities === RGW && name !== 'forced restore' ? 1 : 3;
+        const stride = name === 'forced restore' ? 5 : 3;
         it(`a ${name} that dies, or is failed, at any request loses nothing and leaves nothing stuck`, async () => {
           const requests = await inCase(scenario, async (one, world) => {
             const clean = await world.requestsOf(async () => {
