@@ -5,7 +5,8 @@ import { countFiles } from './files.ts';
 import type { Stopwatch, Usage } from './measure.ts';
 import { numberIn } from './measure.ts';
 
-export const TASKS = ['fetch', 'sweep', 'purge'] as const;
+/** What is compared. `move`: the moving of a sweep alone. */
+export const TASKS = ['fetch', 'sweep', 'move', 'purge'] as const;
 export type Task = (typeof TASKS)[number];
 
 export interface Sample extends Usage {
@@ -25,7 +26,7 @@ export interface Contender {
   copy?(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]>;
 }
 
-const TOMBSTONECTL = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
+export const TOMBSTONECTL = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
 /** Files between two fsyncs of the limit: what one batch of ours moves. */
 const SYNC_EVERY = '1000';
 
@@ -35,6 +36,7 @@ const RCLONE = ['rclone', '--config', ''];
 /** Ours comes first: the others are what it is compared with. */
 export const CONTENDERS: readonly Contender[] = [
   { name: 'tombstonectl', program: process.execPath, run: runTombstonectl, copy: copyByTombstonectl },
+  { name: 'mover', program: process.execPath, run: runMover },
   { name: 'mv', program: 'xargs', run: runMv, copy: copyByCp },
   { name: 'rclone', program: 'rclone', run: runRclone, copy: copyByRclone },
   { name: 'limit', program: 'cc', run: runLimit },
@@ -53,7 +55,7 @@ export function isInstalled(program: string): boolean {
 }
 
 /** The command line of a `tombstonectl` for which the tree is a store. */
-async function initialised(stopwatch: Stopwatch, live: string, scratch: string): Promise<string[]> {
+export async function initialised(stopwatch: Stopwatch, live: string, scratch: string): Promise<string[]> {
   const config = path.join(scratch, 'tombstoned.yaml');
   writeFileSync(config, configOf(live, scratch));
   const ctl = [process.execPath, TOMBSTONECTL, '--config', config];
@@ -95,6 +97,17 @@ async function runTombstonectl(stopwatch: Stopwatch, live: string, scratch: stri
     { task: 'sweep', command: 'tombstonectl sweep', ...sweep },
     { task: 'purge', command: 'tombstonectl purge', ...purge },
   ];
+}
+
+async function runMover(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]> {
+  const files = countFiles(live);
+  await initialised(stopwatch, live, scratch);
+  const program = path.join(import.meta.dirname, 'mover.ts');
+  const config = path.join(scratch, 'tombstoned.yaml');
+  const { stdout, ...usage } = await stopwatch.run([process.execPath, '--import', 'tsx', program, config]);
+  const told = lastLine(stdout);
+  expectAll('moved', numberIn(told, 'moved'), files);
+  return [{ task: 'move', command: 'tombstonectl’s mover', ...usage, seconds: numberIn(told, 'seconds') }];
 }
 
 /** A config is YAML, so JSON will do. */
@@ -149,6 +162,7 @@ async function runLimit(stopwatch: Stopwatch, live: string, scratch: string): Pr
   expectAll('left by find -delete', countFiles(moved), 0);
   return [
     { task: 'sweep', command: 'rename + fsync in C', ...sweep },
+    { task: 'move', command: 'rename + fsync in C', ...sweep },
     { task: 'purge', command: 'find -delete', ...purge },
   ];
 }
@@ -158,7 +172,8 @@ async function usageOf(stopwatch: Stopwatch, command: readonly string[]): Promis
   return usage;
 }
 
-function lastLine(text: string): unknown {
+/** What a command says last, as JSON. */
+export function lastLine(text: string): unknown {
   return JSON.parse(text.trimEnd().split('\n').at(-1) ?? '');
 }
 

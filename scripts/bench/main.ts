@@ -1,26 +1,40 @@
-// Whole processes side by side on real files: what a sweep and a purge cost, against the tools one would use
-// otherwise and against the disk's own limit. Each round runs every contender on a fresh tree of its own.
+// Every figure that is wanted of this program, measured: whole processes on real files and on a real S3 server, in
+// turn with the tools one would use otherwise and with the disk's own limit; the library's reads; the catalog.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Contender, Sample } from './contenders.ts';
+import { catalogQueries } from './catalog.ts';
 import { CONTENDERS, isInstalled } from './contenders.ts';
-import { makeFiles } from './files.ts';
+import { growth } from './growth.ts';
+import { local } from './local.ts';
 import { Stopwatch } from './measure.ts';
-import { rowsOf, tableOf } from './report.ts';
+import type { Bench, Found, Part } from './part.ts';
+import { reads } from './reads.ts';
+import { goalsTable, isMet } from './report.ts';
+import { s3 } from './s3.ts';
+import { start } from './start.ts';
 
-const USAGE = `npm run bench -- [--files N] [--directories N] [--rounds N] [--only NAME,…] [--in DIR] [--out FILE]
-  --files        files of 1 KiB in each tree (100000)
-  --directories  directories they are spread over (100)
-  --rounds       how often each contender runs (3)
-  --skip         leave out fetch, or move (sweep and purge)
-  --only         which of ${CONTENDERS.map(({ name }) => name).join(', ')} (all)
-  --in           where the trees are made, not on a tmpfs (this repository's directory)
-  --out          where the figures go as JSON (bench.json)`;
+const PARTS = { local, s3, start, reads, catalog: catalogQueries, growth } as const satisfies Record<
+  string,
+  Part
+>;
+type PartName = keyof typeof PARTS;
+
+const USAGE = `npm run bench -- [--parts NAME,…] [--rounds N] [--only NAME,…] [--in DIR] [--out FILE] …
+  --parts        which of ${Object.keys(PARTS).join(', ')} (all)
+  --rounds       how often each contender runs (5)
+  --only         local: which of ${CONTENDERS.map(({ name }) => name).join(', ')} (all)
+  --files        local: files of 1 KiB in each tree (100000)
+  --directories  local: directories they are spread over (100)
+  --objects      s3: objects of 1 KiB in each bucket (5000)
+  --tombstones   catalog: how many it has (10000000)
+  --sizes        growth: numbers of files, ascending (10000,100000,1000000)
+  --in           where the files are made, not on a tmpfs (this repository's directory)
+  --out          where the figures go as JSON (bench.json)
+  --chart        where growth is drawn as SVG (docs/growth.svg)`;
 const TMPFS_MAGIC = 0x01021994;
-const OURS = 'tombstonectl';
 const repository = path.resolve(import.meta.dirname, '../..');
 
 function optionsOf(args: readonly string[]) {
@@ -28,30 +42,46 @@ function optionsOf(args: readonly string[]) {
     args: [...args],
     options: {
       help: { type: 'boolean', default: false },
+      parts: { type: 'string', default: Object.keys(PARTS).join(',') },
+      rounds: { type: 'string', default: '5' },
+      only: { type: 'string', default: CONTENDERS.map(({ name }) => name).join(',') },
       files: { type: 'string', default: '100000' },
       directories: { type: 'string', default: '100' },
-      rounds: { type: 'string', default: '3' },
-      skip: { type: 'string', default: '' },
-      only: { type: 'string', default: CONTENDERS.map(({ name }) => name).join(',') },
+      objects: { type: 'string', default: '5000' },
+      tombstones: { type: 'string', default: '10000000' },
+      sizes: { type: 'string', default: '10000,100000,1000000' },
       in: { type: 'string', default: repository },
       out: { type: 'string', default: path.join(repository, 'bench.json') },
+      chart: { type: 'string', default: path.join(repository, 'docs', 'growth.svg') },
     },
   });
-  const names = values.only.split(',');
-  const unknown = names.find((name) => !CONTENDERS.some((contender) => contender.name === name));
+  const only = values.only.split(',');
+  const unknown = only.find((name) => !CONTENDERS.some((contender) => contender.name === name));
   if (unknown !== undefined) throw new Error(`--only ${unknown}: there is no such contender`);
   if (statfsSync(values.in).type === TMPFS_MAGIC) throw new Error(`--in ${values.in}: a tmpfs is no disk`);
-  if (!['', 'fetch', 'move'].includes(values.skip)) throw new Error(`--skip ${values.skip}: fetch or move`);
+  const sizes = values.sizes.split(',').map((size) => countIn('sizes', size));
+  if (sizes.some((size, i) => size <= (sizes[i - 1] ?? 0)))
+    throw new Error(`--sizes ${values.sizes}: not ascending`);
   return {
     help: values.help,
-    skip: values.skip,
+    parts: values.parts.split(',').map(partIn),
+    rounds: countIn('rounds', values.rounds),
     files: countIn('files', values.files),
     directories: countIn('directories', values.directories),
-    rounds: countIn('rounds', values.rounds),
-    chosen: CONTENDERS.filter(({ name }) => names.includes(name)),
+    objects: countIn('objects', values.objects),
+    tombstones: countIn('tombstones', values.tombstones),
+    sizes,
+    only: new Set(only),
     in: values.in,
     out: values.out,
+    chart: values.chart,
   };
+}
+
+function partIn(name: string): PartName {
+  const known = Object.keys(PARTS).find((one): one is PartName => one === name);
+  if (known === undefined) throw new Error(`--parts ${name}: there is no such part`);
+  return known;
 }
 
 function countIn(name: string, text: string): number {
@@ -59,26 +89,16 @@ function countIn(name: string, text: string): number {
   return Number(text);
 }
 
+function say(text: string): void {
+  console.error(`${new Date().toISOString().slice(11, 19)} ${text}`);
+}
+
 async function main(): Promise<void> {
-  const {
-    help,
-    skip,
-    files,
-    directories,
-    rounds: count,
-    chosen,
-    in: where,
-    out,
-  } = optionsOf(process.argv.slice(2));
+  const { help, parts, in: where, out, chart, ...sizes } = optionsOf(process.argv.slice(2));
   if (help) {
     console.log(USAGE);
     return;
   }
-  const contenders = chosen.filter(({ program }) => isInstalled(program));
-  for (const { name, program } of chosen) {
-    if (!isInstalled(program)) console.log(`skipped: ${name} (${program} is not installed)`);
-  }
-  if (contenders.length === 0) throw new Error('none of the contenders is installed');
   if (!isInstalled('cc')) throw new Error('a C compiler is needed for the stopwatch: install gcc');
   const machine = machineOf(where);
   const scratch = mkdtempSync(path.join(where, '.bench-'));
@@ -87,58 +107,34 @@ async function main(): Promise<void> {
     process.exit(130);
   });
   try {
-    const stopwatch = new Stopwatch(scratch);
-    const treeOf = (round: number, name: string): string => path.join(scratch, `${name}-${round}`);
-    // All trees first: while deletions are fresh, ext4 without a journal is slow to make files anew.
-    // What is copied is one tree, which stays as it is.
-    const moved = skip === 'move' ? 0 : count * contenders.length;
-    console.log(`making ${moved + (skip === 'fetch' ? 0 : 1)} trees`);
-    const copied = path.join(scratch, 'copied');
-    if (skip !== 'fetch') makeFiles(copied, files, directories);
-    for (let round = 0; round < count; round++) {
-      for (const { name } of contenders) {
-        mkdirSync(treeOf(round, name));
-        if (skip !== 'move') makeFiles(path.join(treeOf(round, name), 'live'), files, directories);
-      }
+    const bench: Bench = { ...sizes, stopwatch: new Stopwatch(scratch), scratch, say };
+    const found = new Map<PartName, Found>();
+    for (const name of parts) {
+      say(`part ${name}`);
+      const part = await PARTS[name](bench);
+      if (part === undefined) continue;
+      found.set(name, part);
+      console.log(`\n## ${name}\n\n${part.table}\n`);
+      if (part.chart !== undefined) writeFileSync(chart, part.chart);
+      // After each part: a long run that is stopped leaves what it has.
+      writeFileSync(out, `${JSON.stringify({ machine, ...jsonOf(found) }, null, 2)}\n`);
     }
-    const rounds: Sample[][] = Array.from({ length: count }, () => []);
-    const each = async (
-      what: string,
-      act: (contender: Contender, directory: string) => Promise<Sample[]>,
-    ): Promise<void> => {
-      for (const [round, samples] of rounds.entries()) {
-        // Each is first, second, … in turn: what the one before leaves to the disk hits all alike.
-        const first = round % contenders.length;
-        for (const contender of [...contenders.slice(first), ...contenders.slice(0, first)]) {
-          console.log(`round ${round + 1} of ${count}: ${contender.name} ${what}`);
-          samples.push(...(await act(contender, treeOf(round, contender.name))));
-        }
-      }
-    };
-    if (skip !== 'fetch') {
-      await each('copies', async (contender, directory) => {
-        rmSync(path.join(copied, '.tombstoned'), { recursive: true, force: true });
-        return (await contender.copy?.(stopwatch, copied, directory)) ?? [];
-      });
-    }
-    if (skip !== 'move') {
-      await each('moves', async (contender, directory) => {
-        for (const name of readdirSync(directory)) {
-          if (name.startsWith('catalog.db')) rmSync(path.join(directory, name), { recursive: true });
-        }
-        return contender.run(stopwatch, path.join(directory, 'live'), directory);
-      });
-    }
-    const rows = rowsOf(rounds, files, OURS);
-    console.log(`\n${files} files of 1 KiB in ${directories} directories; rounds: ${count}, medians\n`);
-    console.log(tableOf(rows, OURS));
-    writeFileSync(out, `${JSON.stringify({ files, directories, machine, rows, rounds }, null, 2)}\n`);
+    const goals = [...found.values()].flatMap((part) => part.goals);
+    console.log(`## What was wanted, and what there is; rounds: ${sizes.rounds}\n\n${goalsTable(goals)}`);
     console.log(
       `\n${machine.fileSystem}, ${machine.cpus} × ${machine.cpu}, Node ${machine.node}; all of it: ${out}`,
     );
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+function jsonOf(found: ReadonlyMap<PartName, Found>) {
+  const goals = [...found.values()].flatMap((part) => part.goals);
+  return {
+    goals: goals.map((goal) => ({ ...goal, isMet: isMet(goal) })),
+    parts: Object.fromEntries([...found].map(([name, { samples }]) => [name, samples])),
+  };
 }
 
 function machineOf(directory: string) {

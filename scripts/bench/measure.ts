@@ -26,13 +26,21 @@ export class Stopwatch {
   }
 
   /** Runs a command with nothing of earlier ones left to write; its stdout comes back too. Throws unless it exits 0. */
-  async run(command: readonly string[]): Promise<Usage & { readonly stdout: string }> {
+  async run(
+    command: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+    before: () => void = () => undefined,
+  ): Promise<Usage & { readonly stdout: string }> {
     execFileSync('sync');
+    before();
     const result = path.join(this.#directory, 'usage.json');
     const stdout = path.join(this.#directory, 'stdout');
     const stderr = path.join(this.#directory, 'stderr');
     const outputs = [openSync(stdout, 'w'), openSync(stderr, 'w')];
-    const child = spawn(this.native, ['measure', result, ...command], { stdio: ['ignore', ...outputs] });
+    const child = spawn(this.native, ['measure', result, ...command], {
+      stdio: ['ignore', ...outputs],
+      env: { ...process.env, ...env },
+    });
     for (const fd of outputs) closeSync(fd);
     const [code] = await once(child, 'close');
     if (code !== 0) {
