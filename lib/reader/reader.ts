@@ -82,12 +82,8 @@ export class Reader {
     for (let round = 1; round <= (settle > 0 ? ROUNDS + 1 : ROUNDS); round++) {
       // What this host's caches show may be older than what others have done.
       if (round > ROUNDS) await this.#clock.sleep(settle);
-      const live = await this.#store.openLive(key);
-      if (live !== undefined) return foundAs(key, live, null);
-      for (const id of await this.#store.pendingIds(key)) {
-        const copy = await this.#store.openPending(key, id);
-        if (copy !== undefined) return foundAs(key, copy, id);
-      }
+      const found = await openNewest(this.#store, key);
+      if (found !== undefined) return foundAs(key, found.object, found.id);
     }
     await checkStore(this.#store);
     await this.#lease?.confirm();
@@ -147,6 +143,21 @@ export class Reader {
 }
 
 /** An open object with where it was found; `id` is that of a pending copy, or null. */
+/** The live object, else the newest pending copy (R6): one look at both places. */
+async function openNewest(
+  store: Store,
+  key: Key,
+): Promise<{ object: OpenObject; id: string | null } | undefined> {
+  if (store.openNewest !== undefined) return store.openNewest(key);
+  const live = await store.openLive(key);
+  if (live !== undefined) return { object: live, id: null };
+  for (const id of await store.pendingIds(key)) {
+    const object = await store.openPending(key, id);
+    if (object !== undefined) return { object, id };
+  }
+  return undefined;
+}
+
 export function foundAs(key: Key, object: OpenObject, id: string | null): Found {
   return {
     key,

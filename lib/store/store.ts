@@ -53,6 +53,9 @@ export interface Store {
   /** Opens one pending copy, or undefined where there is none. */
   openPending(key: Key, id: string): Promise<OpenObject | undefined>;
 
+  /** Opens the live object, else the newest pending copy: `openLive`, `pendingIds` and `openPending` at once, where that is faster. */
+  openNewest?(key: Key): Promise<{ object: OpenObject; id: string | null } | undefined>;
+
   /** How a pending copy stands, or undefined where there is none. */
   headPending(key: Key, id: string): Promise<PendingCopy | undefined>;
 

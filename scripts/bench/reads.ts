@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { openReader } from '../../lib/app/reading.ts';
+import { setTimeout as passed } from 'node:timers/promises';
 import { parseKey } from '../../lib/domain/key.ts';
 import type { Reader } from '../../lib/reader/reader.ts';
 import { initialised } from './contenders.ts';
@@ -8,6 +8,8 @@ import { type Bench, type Found, goalOf, inTurn, median } from './part.ts';
 import { markdown } from './report.ts';
 
 const FILES = 10_000;
+/** A directory that changed just now is read anew for each look. ms */
+const STEADY = 4000;
 const DIRECTORIES = 10;
 
 /** Reads in the library, one after the other: of what is live, and of what was moved and is found by falling back. */
@@ -16,6 +18,9 @@ export async function reads(bench: Bench): Promise<Found> {
   const moved = path.join(scratch, 'moved', 'live');
   const live = path.join(scratch, 'live', 'live');
   for (const root of [moved, live]) makeFiles(root, FILES, DIRECTORIES);
+  // As programs load it: what runs from the sources has slower errors.
+  const built = path.resolve(import.meta.dirname, '../../dist/index.js');
+  const { openReader }: typeof import('../../lib/index.ts') = await import(built);
   const stores: { readonly what: 'live' | 'fallback'; readonly reader: Reader; readonly ms: number[] }[] = [];
   for (const [what, root] of [
     ['live', live],
@@ -27,6 +32,7 @@ export async function reads(bench: Bench): Promise<Found> {
   }
   const keys = [...keysOf(FILES, DIRECTORIES)].map(parseKey);
   bench.say(`reading ${FILES} live and ${FILES} pending files, ${bench.rounds + 1} times`);
+  await passed(STEADY);
   // Once more than is counted: the first time the code is cold.
   await inTurn(bench.rounds + 1, stores, async ({ reader, ms }) => {
     const began = performance.now();

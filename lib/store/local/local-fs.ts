@@ -43,6 +43,8 @@ export interface LocalFs {
   enter(fd: number): string;
   /** Goes back to where the process was. */
   leave(): void;
+  /** The time that the kernel gives to what is changed now, ms since 1970. */
+  now(): number;
   /** The magic number of the file system. */
   fileSystemType(path: string): number;
   /** Which mount an open file was reached by: two of one file system are not one. */
@@ -131,6 +133,7 @@ export const nodeFs: LocalFs = {
       process.chdir('/'); // it has gone, or may no longer be entered
     }
   },
+  now: () => Date.now(),
   fileSystemType: (path) => fs.statfsSync(path).type,
   mountOf: (fd) => /^mnt_id:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1],
 };

@@ -38,6 +38,7 @@ import {
 } from './directories.ts';
 import { type LocalFs, nodeFs, systemMessage } from './local-fs.ts';
 import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
+import { type IdsByBase, isSteadyAt, MOST_NAMES, PendingNames } from './pending-names.ts';
 import { openFile, unreadable } from './read-file.ts';
 import { modifiedAt, revisionOf, sameInode } from './revision-of.ts';
 import { walkLive, walkPending } from './walk.ts';
@@ -88,6 +89,7 @@ export class LocalStore implements Store {
   readonly #device: bigint;
   readonly #rights: Rights;
   readonly #durable = new DurableDirectories();
+  readonly #pendingNames = new PendingNames();
 
   private constructor(options: {
     path: string;
@@ -310,6 +312,19 @@ export class LocalStore implements Store {
     return this.#openObject(pendingName(this.pendingPrefix, key, id));
   }
 
+  async openNewest(key: Key): Promise<{ object: OpenObject; id: string | null } | undefined> {
+    if (this.#isPendingName(key)) return undefined;
+    return this.#withDirectories(key, (directories) => {
+      const live = this.#openIn(directories, key);
+      if (live !== undefined) return { object: live, id: null };
+      for (const id of this.#pendingIdsIn(directories, key)) {
+        const object = this.#openIn(directories, pendingName(this.pendingPrefix, key, id));
+        if (object !== undefined) return { object, id };
+      }
+      return undefined;
+    });
+  }
+
   #openObject(name: string): OpenObject | undefined {
     return this.#withDirectories(name, (directories) => this.#openIn(directories, name));
   }
@@ -357,7 +372,22 @@ export class LocalStore implements Store {
   }
 
   async pendingIds(key: Key): Promise<string[]> {
-    return (await this.pendingIdsOf([key])).get(key) ?? [];
+    return this.#withDirectories(key, (directories) => this.#pendingIdsIn(directories, key));
+  }
+
+  #pendingIdsIn(directories: Directories, key: Key): string[] {
+    const { directory, base } = splitKey(this.pendingPrefix + key);
+    const fd = directories.open(directory);
+    if (fd === undefined) return [];
+    const before = this.#fs.fstat(fd);
+    // On a network file system what this host knows of a directory's times may be old itself.
+    const isSteady = this.settle === 0 && isSteadyAt(before, this.#fs.now());
+    const known = isSteady ? this.#pendingNames.of(directory, before, base) : undefined;
+    if (known !== undefined) return known; // that a name is not there is only said by reading
+    let others = 0;
+    const ids = this.#idsIn(fd, (name) => name === base || (isSteady && others++ < MOST_NAMES));
+    if (isSteady && others <= MOST_NAMES) this.#pendingNames.note(directory, before, ids);
+    return ids.get(base) ?? [];
   }
 
   async pendingIdsOf(keys: readonly Key[]): Promise<Map<Key, string[]>> {
@@ -370,35 +400,38 @@ export class LocalStore implements Store {
     }
     for (const [directory, wanted] of byDirectory) {
       const [first = ''] = wanted.values();
-      this.#withDirectories(first, (directories) => this.#idsIn(directories, directory, wanted, found));
+      this.#withDirectories(first, (directories) => {
+        const fd = directories.open(directory);
+        if (fd === undefined) return;
+        for (const [base, ids] of this.#idsIn(fd, (name) => wanted.has(name))) {
+          const key = wanted.get(base);
+          if (key !== undefined) found.set(key, ids);
+        }
+      });
     }
-    return new Map([...found].map(([key, ids]) => [key, ids.toSorted().toReversed()]));
+    return found;
   }
 
-  /** Adds the ids of the keys that are wanted in one directory, by the last part of their names. */
-  #idsIn(
-    directories: Directories,
-    directory: string,
-    wanted: ReadonlyMap<string, Key>,
-    found: Map<Key, string[]>,
-  ): void {
-    const fd = directories.open(directory);
-    if (fd === undefined) return;
+  /** The ids of the names that are wanted in one directory, newest first, by the last part of their keys. */
+  #idsIn(fd: number, isWanted: (base: string) => boolean): IdsByBase {
+    const found: IdsByBase = new Map();
     const dir = this.#fs.opendir(at(fd, '.'));
     try {
       for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
         const cut = entry.name.lastIndexOf('~');
-        const key = cut < 0 ? undefined : wanted.get(entry.name.slice(0, cut));
-        if (key === undefined || entry.kind === 'directory') continue;
+        const base = entry.name.slice(0, Math.max(0, cut));
+        if (cut < 0 || entry.kind === 'directory' || !isWanted(base)) continue;
         const id = entry.name.slice(cut + 1);
         if (parseTombstoneId(id) === undefined) continue;
-        const ids = found.get(key);
-        if (ids === undefined) found.set(key, [id]);
+        const ids = found.get(base);
+        if (ids === undefined) found.set(base, [id]);
         else ids.push(id);
       }
     } finally {
       dir.closeSync();
     }
+    for (const [base, ids] of found) if (ids.length > 1) found.set(base, ids.toSorted().toReversed());
+    return found;
   }
 
   async move(
