@@ -64,9 +64,8 @@ export async function storeOf(call: Call): Promise<StoreConfig> {
   const url = urlOf(call);
   if (url !== undefined) return storeConfigFromUrl(url);
   // A config takes YAML and its schema to load: only where one is needed.
-  const { configPath, loadConfig } = await import('../config/load.ts');
-  const { oneStore } = await import('./store-choice.ts');
-  return oneStore(loadConfig(configPath(call.options.config)), call.options);
+  const { storeOfConfig } = await import('./store-choice.ts');
+  return storeOfConfig(call.options);
 }
 
 function refusalTold({ out }: Call): (refused: RefusedName) => void {

@@ -1,11 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { readEnvironment } from '../config/environment.ts';
-import { selectStores } from '../config/load.ts';
+import { configPath, loadConfig, selectStores } from '../config/load.ts';
 import { storeConfigFromUrl } from '../config/store-url.ts';
 import { printable } from '../domain/key.ts';
 import type { Call } from './command.ts';
 import { usageError } from './fail.ts';
+
+/** The one store that a call is about, of the config that it names. */
+export function storeOfConfig(options: Call['options']): StoreConfig {
+  return oneStore(loadConfig(configPath(options.config)), options);
+}
 
 /**
  * The one store of a config that a call is about: that of `--store`; of `$TOMBSTONED_URL`

@@ -1,4 +1,4 @@
-import { env } from 'node:process';
+const { env } = process;
 
 /** What the program takes from its environment; an empty variable counts as none. */
 export interface Environment {

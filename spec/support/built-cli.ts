@@ -14,12 +14,21 @@ function builtPackage(): string {
   const directory = mkdtempSync(path.join(tmpdir(), 'tombstoned-built-'));
   chmodSync(directory, 0o755); // specs run it as other users too
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-  const tsc = path.join(ROOT, 'node_modules/.bin/tsc');
-  const config = path.join(ROOT, 'tsconfig.build.json');
-  const { status, stdout, error } = spawnSync(tsc, ['-p', config, '--outDir', path.join(directory, 'dist')], {
-    encoding: 'utf8',
-  });
-  if (status !== 0) throw new Error(`the build failed:\n${stdout}`, { cause: error });
+  const dist = path.join(directory, 'dist');
+  const steps = [
+    [
+      path.join(ROOT, 'node_modules/.bin/tsc'),
+      '-p',
+      path.join(ROOT, 'tsconfig.build.json'),
+      '--outDir',
+      dist,
+    ],
+    [process.execPath, path.join(ROOT, 'scripts/bundle.mjs'), dist],
+  ] as const;
+  for (const [program, ...args] of steps) {
+    const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: 'utf8' });
+    if (status !== 0) throw new Error(`the build failed:\n${stdout}${stderr}`, { cause: error });
+  }
   copyFileSync(path.join(ROOT, 'package.json'), path.join(directory, 'package.json'));
   symlinkSync(path.join(ROOT, 'node_modules'), path.join(directory, 'node_modules'));
   built = directory;

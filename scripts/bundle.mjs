@@ -1,0 +1,76 @@
+// Puts what `tombstonectl` is made of into few files, in place of the one for each module that tsc wrote: what a
+// command takes to start is mostly what its modules take to be found. The daemon and the library stay as they are.
+//   scripts/bundle.mjs [DIRECTORY]    that tsc wrote to; dist otherwise
+import { readdirSync, rmSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+import path from 'node:path';
+import { rolldown } from 'rolldown';
+
+const root = path.resolve(import.meta.dirname, '..');
+const lib = path.join(root, 'lib');
+const dist = path.resolve(process.argv[2] ?? path.join(root, 'dist'));
+
+/** Packages that are many modules, of which a command needs few. */
+const BUNDLED = /^(?:yaml|valibot)(?:\/|$)/;
+
+/**
+ * What is loaded together, with all that it imports and no file before it has: `cat`, which needs nothing else;
+ * what a config needs; `keys`; and `delete`. Everything else is split by who imports it.
+ */
+const FILES = [
+  { name: 'reading', of: ['cli/plain-task.ts', 'cli/commands/cat.ts', 'cli/output.ts'] },
+  { name: 'config', of: ['cli/store-choice.ts'] },
+  { name: 'session', of: ['cli/commands/keys.ts', 'app/sessions.ts'] },
+  { name: 'acting', of: ['cli/commands/tombstone.ts'] },
+];
+
+/** Threads begin with a file of their own. */
+const workers = readdirSync(lib, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('-worker.ts'))
+  .map((name) => /** @type {const} */ ([path.basename(name, '.ts'), path.join(lib, name)]));
+
+/** @type {Map<string, string> | undefined} */
+let fileOf;
+
+/** Which file each module is put into. @param {(id: string) => readonly string[]} importsOf */
+function filesOfModules(importsOf) {
+  /** @type {Map<string, string>} */
+  const found = new Map();
+  for (const { name, of } of FILES) {
+    const left = of.map((module) => path.join(lib, module));
+    for (let id = left.pop(); id !== undefined; id = left.pop()) {
+      if (found.has(id)) continue;
+      found.set(id, name);
+      left.push(...importsOf(id));
+    }
+  }
+  return found;
+}
+
+const bundle = await rolldown({
+  input: { main: path.join(lib, 'cli/main.ts'), ...Object.fromEntries(workers) },
+  platform: 'node',
+  tsconfig: path.join(root, 'tsconfig.build.json'),
+  // Both allow what a file imports to be exported from another than its own.
+  preserveEntrySignatures: 'allow-extension',
+  external: (id) => isBuiltin(id) || !(/^[./]/.test(id) || BUNDLED.test(id)),
+});
+rmSync(path.join(dist, 'cli'), { recursive: true, force: true });
+await bundle.write({
+  dir: path.join(dist, 'cli'),
+  sourcemap: true,
+  chunkFileNames: '[name].js',
+  codeSplitting: {
+    groups: [
+      {
+        debugName: 'quick',
+        name: (id, context) => {
+          fileOf ??= filesOfModules((module) => context.getModuleInfo(module)?.importedIds ?? []);
+          return fileOf.get(id) ?? null;
+        },
+      },
+    ],
+    includeDependenciesRecursively: false,
+  },
+});
+await bundle.close();
