@@ -27,6 +27,14 @@ export function idTime(ms: number): string {
 
 /** Reads an id's time back as ms; undefined when there is no such time. */
 function parseIdTime(text: string): number | undefined {
+  // Ids that are read together are of few batches, and a batch has one time.
+  if (text !== lastTime.text) lastTime = { text, ms: idTimeOf(text) };
+  return lastTime.ms;
+}
+
+let lastTime: { readonly text: string; readonly ms: number | undefined } = { text: '', ms: undefined };
+
+function idTimeOf(text: string): number | undefined {
   const iso = text.replace(/^(.{4})(.{2})(.{5})(.{2})(.{2})(.{3})Z$/, '$1-$2-$3:$4:$5.$6Z');
   const ms = Date.parse(iso);
   return Number.isNaN(ms) || new Date(ms).toISOString() !== iso ? undefined : ms;

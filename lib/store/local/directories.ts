@@ -302,6 +302,16 @@ export class Directories {
     }
   }
 
+  /** The same in any order, together, without blocking. */
+  async syncAll(paths: Iterable<string>): Promise<void> {
+    const synced = [...paths].map(async (path) => {
+      const fd = this.open(path);
+      if (fd !== undefined) await this.#fs.fsyncAsync(fd);
+    });
+    await Promise.allSettled(synced); // none is under way when it is closed
+    await Promise.all(synced);
+  }
+
   /** Closes all. */
   close(): void {
     for (const fd of this.#open.values()) this.#fs.close(fd);

@@ -93,7 +93,7 @@ export const nodeFs: LocalFs = {
   symlink: (target, path) => fs.symlinkSync(target, path),
   readlink: (path) => fs.readlinkSync(path),
   unlink: (path) => fs.unlinkSync(path),
-  unlinkAsync: (path) => fs.promises.unlink(path),
+  unlinkAsync: promisify(fs.unlink),
   mkdir: (path, mode) => {
     fs.mkdirSync(path, { mode });
   },

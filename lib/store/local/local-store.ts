@@ -60,8 +60,11 @@ const BREATH_MS = 10;
 const MOVED_AT_ONCE = 100;
 /** How many new objects are made durable together. */
 const CREATED_AT_ONCE = 64;
-/** How many removals are in flight. */
+/** How many pending copies are compared before they are removed. */
 const REMOVALS = 64;
+/** How many times as many may be on their way. */
+const AHEAD = Number(process.env['AHEAD'] ?? 4);
+const REMOVED = { outcome: 'removed' } as const;
 /** Errors that say for sure that nothing was done, for a reason the operator can see to. */
 const REFUSED = new Set([
   'EACCES',
@@ -869,38 +872,65 @@ export class LocalStore implements Store {
     batch: readonly RemoveItem[],
     { pulse }: { pulse?: Pulse | undefined } = {},
   ): Promise<RemoveOutcome[]> {
-    const outcomes: RemoveOutcome[] = [];
-    for (let from = 0; from < batch.length; ) {
-      if (from > 0) await pulse?.();
-      const directories = this.#directories();
-      try {
-        const chunk: RemoveItem[] = [];
-        const checked: (RemoveOutcome | { path: string })[] = [];
-        while (from + chunk.length < batch.length && chunk.length < REMOVALS && directories.size < MAX_OPEN) {
-          const item = batch[from + chunk.length];
-          if (item === undefined) break;
-          chunk.push(item);
-          checked.push(this.#checkRemoval(item, directories));
-        }
-        const ends = await allEnded(
-          checked.map(async (check, i) => this.#finishRemoval(check, chunk[i]?.key ?? '')),
-        );
-        outcomes.push(...ends);
-        this.#afterRemoval(chunk, ends, directories);
-        from += chunk.length;
-      } finally {
-        directories.close();
-      }
+    const outcomes = new Map<RemoveItem, RemoveOutcome>();
+    const rest = batch.toSorted((a, b) => (a.key < b.key ? -1 : 1)); // a directory's own come together
+    while (rest.length > 0) {
+      if (outcomes.size > 0) await pulse?.();
+      await this.#removeGroup(rest, outcomes, pulse);
     }
-    return outcomes;
+    return batch.map((item) => {
+      const outcome = outcomes.get(item);
+      if (outcome === undefined) throw new TypeError(`${item.id} was not looked at`);
+      return outcome;
+    });
+  }
+
+  /**
+   * Removes the first of `rest`, as many as one group may hold, and takes them out of it. Some are
+   * compared while those before are on their way; none is when this ends.
+   */
+  async #removeGroup(
+    rest: RemoveItem[],
+    outcomes: Map<RemoveItem, RemoveOutcome>,
+    pulse: Pulse | undefined,
+  ): Promise<void> {
+    const group = new Group(this.#fs, this.#directories());
+    const began = this.#clock.monotonic();
+    const touched = new Set<string>();
+    const under: Promise<void>[] = [];
+    const isFull = (): boolean => group.directories.size >= MAX_OPEN;
+    try {
+      while (rest.length > 0 && !isFull() && this.#clock.monotonic() - began < GROUP_MS) {
+        if (under.length > 0) await pulse?.();
+        const checked: [RemoveItem, RemoveOutcome | { path: string }][] = [];
+        while (checked.length < REMOVALS && !isFull()) {
+          const item = rest.shift();
+          if (item === undefined) break;
+          checked.push([item, this.#checkRemoval(item, group)]);
+        }
+        group.leave(); // others may enter a directory of theirs
+        const ended = this.#finishRemovals(checked, outcomes, touched);
+        ended.catch(() => undefined); // it is awaited below
+        under.push(ended);
+        if (under.length >= AHEAD) await under.shift();
+        await setImmediate();
+      }
+      for (let next = under.shift(); next !== undefined; next = under.shift()) await next;
+      await group.directories.syncAll(touched);
+      for (const path of touched) this.#removeEmpty(group.directories, path);
+    } finally {
+      await Promise.allSettled(under);
+      group.close();
+    }
   }
 
   /** Compares before anything is removed (design, section 5). */
-  #checkRemoval(item: RemoveItem, directories: Directories): RemoveOutcome | { path: string } {
+  #checkRemoval(item: RemoveItem, group: Group): RemoveOutcome | { path: string } {
+    const { directories } = group;
     try {
       const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
       const fd = directories.open(pending.directory);
-      const copy = fd === undefined ? undefined : this.#fs.lstat(at(fd, pending.base));
+      const copy = fd === undefined ? undefined : this.#fs.lstat(group.enter(fd) + pending.base);
       if (fd === undefined || copy === undefined) return { outcome: 'gone' };
       const path = at(fd, pending.base);
       const isWhole = sameRevision(revisionOf(copy), item.revision);
@@ -916,30 +946,30 @@ export class LocalStore implements Store {
     }
   }
 
-  async #finishRemoval(check: RemoveOutcome | { path: string }, key: string): Promise<RemoveOutcome> {
-    if ('outcome' in check) return check;
-    const { path } = check;
+  /** Removes what was compared, and notes the outcomes and the directories of what is gone. Waits for all, also when one fails. */
+  async #finishRemovals(
+    checked: readonly (readonly [RemoveItem, RemoveOutcome | { path: string }])[],
+    outcomes: Map<RemoveItem, RemoveOutcome>,
+    touched: Set<string>,
+  ): Promise<void> {
+    await allEnded(
+      checked.map(async ([item, check]) => {
+        const end = 'outcome' in check ? check : await this.#unlinked(check.path, item.key);
+        outcomes.set(item, end);
+        if (end.outcome !== 'removed' && end.outcome !== 'gone') return;
+        touched.add(splitKey(pendingName(this.pendingPrefix, item.key, item.id)).directory);
+      }),
+    );
+  }
+
+  async #unlinked(path: string, key: string): Promise<RemoveOutcome> {
     try {
       await this.#fs.unlinkAsync(path);
-      return { outcome: 'removed' };
+      return REMOVED;
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return { outcome: 'gone' };
       return refused(error, key);
     }
-  }
-
-  #afterRemoval(
-    chunk: readonly RemoveItem[],
-    ends: readonly RemoveOutcome[],
-    directories: Directories,
-  ): void {
-    const touched = new Set<string>();
-    for (const [i, item] of chunk.entries()) {
-      if (ends[i]?.outcome !== 'removed' && ends[i]?.outcome !== 'gone') continue;
-      touched.add(splitKey(pendingName(this.pendingPrefix, item.key, item.id)).directory);
-    }
-    directories.sync(touched);
-    for (const path of touched) this.#removeEmpty(directories, path);
   }
 
   /** Removes empty directories from this one up, to the pending directory itself, which stays. */
