@@ -104,6 +104,9 @@ const JOINS = `JOIN stores s ON s.n = t.store JOIN causes c ON c.n = t.cause JOI
 const FEW = 20_000;
 const SETTLED = STATES.filter((state) => state !== 'moving');
 const DUE = ['pending', 'restored'] as const satisfies State[];
+/** Of one that is taken, what may have changed since it was found. */
+const AS_TAKEN = `RETURNING id, gone_at AS goneAt, purge_after AS purgeAfter, ended_at AS endedAt, prior,
+  locked_until AS lockedUntil`;
 
 /**
  * All statements about tombstones. Every change of state is a compare-and-set (R7).
@@ -298,21 +301,24 @@ export class Tombstones {
 
   // A unary + keeps a condition from being what rows are found by: the ids are.
 
-  /** Takes due tombstones as `purging`; gives those it got, with what they were. */
+  /**
+   * Takes due tombstones as `purging`; gives those it got, with what they were. `found` are
+   * they as `duePage` gave them: what never changes in them is then not read again.
+   */
   takeForPurge(take: {
     store: number;
     run: number;
     ids: readonly string[];
     now: number;
     window: number;
+    found?: readonly Tombstone[];
   }): Tombstone[] {
-    const { store, run, ids, now, window } = take;
+    const { store, run, ids, now, window, found } = take;
     return this.#take(
-      'purging',
-      store,
+      { to: 'purging', store, run, found },
       `UPDATE tombstones SET prior = state, state = 'purging', run = ?
        WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored')
-         AND +purge_after <= ? AND gone_at <= ? RETURNING id`,
+         AND +purge_after <= ? AND gone_at <= ? ${AS_TAKEN}`,
       run,
       JSON.stringify(ids),
       store,
@@ -325,21 +331,37 @@ export class Tombstones {
   takeForRestore(take: { store: number; run: number; ids: readonly string[] }): Tombstone[] {
     const { store, run, ids } = take;
     return this.#take(
-      'restoring',
-      store,
+      { to: 'restoring', store, run },
       `UPDATE tombstones SET prior = state, state = 'restoring', run = ?
-       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored') RETURNING id`,
+       WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored') ${AS_TAKEN}`,
       run,
       JSON.stringify(ids),
       store,
     );
   }
 
-  #take(to: 'purging' | 'restoring', store: number, sql: string, ...values: unknown[]): Tombstone[] {
-    const ids = this.#sql.all(sql, ...values).map((row) => asText(row['id']));
-    const taken = this.getAll(ids);
-    for (const tombstone of taken) {
-      if (tombstone.prior !== null) this.#tally(store, tombstone.prior, -1, -tombstone.size);
+  #take(
+    take: {
+      to: 'purging' | 'restoring';
+      store: number;
+      run: number;
+      found?: readonly Tombstone[] | undefined;
+    },
+    sql: string,
+    ...values: unknown[]
+  ): Tombstone[] {
+    const { to, store, run, found } = take;
+    const rows = new Map(this.#sql.all(sql, ...values).map((row) => [asText(row['id']), row]));
+    const taken =
+      found === undefined
+        ? this.getAll([...rows.keys()])
+        : found.flatMap((tombstone): Tombstone[] => {
+            const row = rows.get(tombstone.id);
+            return row === undefined ? [] : [{ ...tombstone, ...changingOf(row), state: to, run }];
+          });
+    for (const from of DUE) {
+      const some = taken.filter(({ prior }) => prior === from);
+      this.#tally(store, from, -some.length, -sum(some));
     }
     this.#tally(store, to, taken.length, sum(taken));
     return taken;
@@ -493,11 +515,10 @@ export class Tombstones {
   }): Tombstone[] {
     const { store, run, ids, from } = take;
     return this.#take(
-      'purging',
-      store,
+      { to: 'purging', store, run },
       `UPDATE tombstones SET prior = state, state = 'purging', run = ?
        WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored')
-         AND +state IN (SELECT value FROM json_each(?)) RETURNING id`,
+         AND +state IN (SELECT value FROM json_each(?)) ${AS_TAKEN}`,
       run,
       JSON.stringify(ids),
       store,
@@ -810,7 +831,6 @@ function toDigestRow(row: Row): DigestRow {
 
 function toTombstone(row: Row): Tombstone {
   const id = asText(row['id']);
-  const { prior } = row;
   return {
     id,
     store: asText(row['store']),
@@ -823,6 +843,16 @@ function toTombstone(row: Row): Tombstone {
     sweep: asText(row['sweep']),
     run: asNumber(row['run']),
     tombstonedAt: parseTombstoneId(id)?.at ?? 0,
+    ...changingOf(row),
+  };
+}
+
+/** What else than its state and run changes in a tombstone. */
+function changingOf(
+  row: Row,
+): Pick<Tombstone, 'goneAt' | 'purgeAfter' | 'endedAt' | 'prior' | 'lockedUntil'> {
+  const { prior } = row;
+  return {
     goneAt: asNumberOrNull(row['goneAt']),
     purgeAfter: asNumberOrNull(row['purgeAfter']),
     endedAt: asNumberOrNull(row['endedAt']),

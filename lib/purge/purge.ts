@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { digestRowOf, type Tombstone } from '../catalog/tombstones.ts';
+import { digestRowOf, type Tombstone, type Tombstones } from '../catalog/tombstones.ts';
 import { uncoveredOf } from '../cover/purgeable.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
@@ -104,35 +104,10 @@ export class Purger {
   }
 
   async run(run: Run): Promise<PurgeResult> {
-    const { catalog, row, clock, safetyWindow, pace } = this.#place;
-    const { dryRun, signal, onProgress } = this.#options;
+    const { catalog, clock } = this.#place;
+    const { dryRun } = this.#options;
     const now = catalog.clock.counted(clock);
-    if (dryRun) await refreshHolds(this.#place);
-    const leases = dryRun ? await lookAtLeases(this.#place, { mayBreak: false }) : [];
-    let isCut = false;
-    for (let after: { purgeAfter: number; id: string } | undefined; ; ) {
-      isCut = signal?.aborted === true;
-      if (isCut) break;
-      const found = catalog.tombstones.duePage({
-        store: row.n,
-        now,
-        window: safetyWindow,
-        after,
-        limit: this.#place.store.removalBatch ?? BATCH,
-      });
-      await setImmediate(); // to find them took a while: others get their turns
-      const page = dryRun || pace === undefined ? found : pace.first(found);
-      const last = page.at(-1);
-      if (last === undefined) break;
-      after = { purgeAfter: last.purgeAfter ?? 0, id: last.id };
-      if (dryRun) await this.#pretend(page, leases);
-      else if (!(await this.#batch(run, page, now))) {
-        isCut = true;
-        break;
-      }
-      this.#due += page.length;
-      onProgress?.(this.#due);
-    }
+    const isCut = dryRun ? await this.#pretendAll(now) : await this.#removeAll(run, now);
     await retireShared(this.#place, run);
     if (!dryRun && !isCut) await forgetOld(this.#place, run, this.#options);
     return {
@@ -147,6 +122,95 @@ export class Purger {
     };
   }
 
+  /** Says what would go; whether the signal ended it. */
+  async #pretendAll(now: number): Promise<boolean> {
+    await refreshHolds(this.#place);
+    const leases = await lookAtLeases(this.#place, { mayBreak: false });
+    for (let after: Tombstone | undefined; ; ) {
+      if (this.#options.signal?.aborted === true) return true;
+      const page = await this.#duePage(now, after);
+      after = page.at(-1);
+      if (after === undefined) return false;
+      await this.#pretend(page, leases);
+      this.#count(page);
+    }
+  }
+
+  /**
+   * Removes what is due, batch by batch; whether the signal ended it. While one is removed,
+   * the one before is recorded and the one after is taken.
+   */
+  async #removeAll(run: Run, now: number): Promise<boolean> {
+    const { signal } = this.#options;
+    const take = (after?: Tombstone): Promise<Taken | undefined> => watched(this.#takeDue(run, now, after));
+    let before: Removed | undefined;
+    let ahead = take();
+    try {
+      for (let batch = await ahead; batch !== undefined && signal?.aborted !== true; batch = await ahead) {
+        const removing = watched(this.#remove(batch));
+        await setImmediate(); // what is asked of the store first is under way while the catalog is busy
+        ahead = take(batch.page.at(-1));
+        const recorded = before === undefined ? undefined : watched(this.#record(run, before));
+        before = undefined;
+        await Promise.allSettled([removing, recorded]);
+        before = await removing;
+        await recorded;
+        if (before.outcomes.some(isReadOnly)) break;
+      }
+    } catch (error) {
+      await this.#giveBack(run, ahead);
+      const last = before;
+      if (last !== undefined) await this.#orRecovery(async () => this.#record(run, last));
+      throw error;
+    }
+    await this.#giveBack(run, ahead);
+    if (before !== undefined) await this.#record(run, before);
+    return signal?.aborted === true;
+  }
+
+  /** A page of what is due, after another; none where there is no more. */
+  async #duePage(now: number, after: Tombstone | undefined): Promise<readonly Tombstone[]> {
+    const { catalog, row, safetyWindow, store } = this.#place;
+    const page = catalog.tombstones.duePage({
+      store: row.n,
+      now,
+      window: safetyWindow,
+      after: after && { purgeAfter: after.purgeAfter ?? 0, id: after.id },
+      limit: store.removalBatch ?? BATCH,
+    });
+    await setImmediate(); // to find them took a while: others get their turns
+    return page;
+  }
+
+  /** Takes the next of what is due, as one batch; undefined where there is no more, or the signal came before. */
+  async #takeDue(run: Run, now: number, after: Tombstone | undefined): Promise<Taken | undefined> {
+    if (this.#options.signal?.aborted === true) return undefined;
+    const found = await this.#duePage(now, after);
+    const page = this.#place.pace?.first(found) ?? found;
+    return page.length === 0 ? undefined : this.#take(run, page, now);
+  }
+
+  /** What was taken and is not removed is left as it was; if even that fails, to recovery. */
+  async #giveBack(run: Run, taken: Promise<Taken | undefined>): Promise<void> {
+    const ahead = await taken.catch(() => undefined);
+    if (ahead === undefined) return;
+    const ends = ahead.taken.map((tombstone) => ({ tombstone, to: 'prior' as const }));
+    await this.#orRecovery(async () => {
+      const { catalog, clock } = this.#place;
+      if (ends.length > 0) catalog.transaction(() => this.#settle(run, ends, clock.now()));
+      await ahead.batch.end();
+    });
+  }
+
+  /** Does what recovery would do as well, should it fail. */
+  async #orRecovery(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#place.report('warn', `a batch of the purge is left to recovery: ${messageOf(error)}`);
+    }
+  }
+
   /** Purges what is named, due or not; false where the signal ended it. */
   async named(run: Run, tombstones: readonly Tombstone[]): Promise<boolean> {
     const { catalog, clock, pace, store } = this.#place;
@@ -158,12 +222,20 @@ export class Purger {
       if (this.#options.dryRun) {
         await refreshHolds(this.#place);
         await this.#pretend(page, await lookAtLeases(this.#place, { mayBreak: false }));
-      } else if (!(await this.#batch(run, page, now))) return false;
+        this.#count(page);
+      } else {
+        const taken = await this.#take(run, page, now);
+        if (taken === undefined) return false;
+        await this.#record(run, await this.#remove(taken));
+      }
       rest = rest.slice(page.length);
-      this.#due += page.length;
-      this.#options.onProgress?.(this.#due);
     }
     return true;
+  }
+
+  #count(page: readonly Tombstone[]): void {
+    this.#due += page.length;
+    this.#options.onProgress?.(this.#due);
   }
 
   /**
@@ -242,35 +314,22 @@ export class Purger {
     return batch;
   }
 
-  /** Purges a page; false when it was stopped before it began. */
-  async #batch(run: Run, page: readonly Tombstone[], now: number): Promise<boolean> {
+  /** Announces a page, looks at what keeps it, and takes the rest; undefined when it was stopped before. */
+  async #take(run: Run, page: readonly Tombstone[], now: number): Promise<Taken | undefined> {
     const { catalog } = this.#place;
     const common = page.reduce((prefix, { key }) => commonPrefix(prefix, key), page[0]?.key ?? '');
     await waitForPace(this.#place, run, this.#options.signal);
     const batch = await this.#begin(run, common);
-    if (batch === undefined) return false;
+    if (batch === undefined) return undefined;
     const uncovered = await this.#uncovered(batch, page);
     const { taken, kept } = catalog.transaction(() => {
       const keepers = this.#keepers(batch.leases, page, uncovered);
-      const free = page.filter((_, i) => !keepers.has(i));
-      return { taken: this.#take(run, free, now), kept: keepers };
+      const free = keepers.size === 0 ? page : page.filter((_, i) => !keepers.has(i));
+      return { taken: this.#takeFree(run, free, now), kept: keepers };
     });
     this.#place.pace?.spend(taken);
     this.#note(run, page, kept);
-    for (const [i, keeper] of kept) {
-      const tombstone = page[i];
-      if (tombstone !== undefined) this.#keepBy(tombstone, keeper);
-    }
-    if (taken.length > 0) await this.#remove(run, batch, taken);
-    else await batch.end();
-    if (this.#options.erasure !== undefined) {
-      const got = new Set(taken.map(({ id }) => id));
-      for (const [i, tombstone] of page.entries()) {
-        if (got.has(tombstone.id) || kept.has(i)) continue;
-        this.#keep(tombstone, 'fence', 'another run took it meanwhile: try again');
-      }
-    }
-    return true;
+    return { batch, page, taken, kept };
   }
 
   /** What the metadata that is live keeps of a page: looked at under its fence. */
@@ -301,13 +360,13 @@ export class Purger {
   }
 
   /** Takes what is due still; of what is named, what still is as it was when it was looked at. */
-  #take(run: Run, page: readonly Tombstone[], now: number): Tombstone[] {
+  #takeFree(run: Run, page: readonly Tombstone[], now: number): Tombstone[] {
     const { catalog, row, safetyWindow } = this.#place;
     const { tombstones } = catalog;
     const take = { store: row.n, run: run.n };
     if (this.#options.erasure === undefined) {
       const ids = page.map(({ id }) => id);
-      return tombstones.takeForPurge({ ...take, ids, now, window: safetyWindow });
+      return tombstones.takeForPurge({ ...take, ids, now, window: safetyWindow, found: page });
     }
     return (['pending', 'restored'] as const).flatMap((from) => {
       const ids = page.filter(({ state }) => state === from).map(({ id }) => id);
@@ -316,36 +375,62 @@ export class Purger {
   }
 
   /** Removes what was taken. Where it fails the fence stays: the run's end, or recovery, sees to it. */
-  async #remove(run: Run, batch: Batch, taken: readonly Tombstone[]): Promise<void> {
-    const { catalog, row, store, safetyWindow, clock } = this.#place;
-    const { pulse } = batch;
+  async #remove(batch: Taken): Promise<Removed> {
+    const { row, store } = this.#place;
+    const { taken } = batch;
+    if (taken.length === 0) return { ...batch, outcomes: [] };
+    const { pulse } = batch.batch;
     await pulse(); // the catalog may have kept it waiting
-    const { erasure } = this.#options;
     await setImmediate(); // so did taking them
+    const { erasure } = this.#options;
     const outcomes = await store.remove(taken.map(removal), { pulse, allVersions: erasure?.allVersions });
-    await setImmediate();
     if (outcomes.length !== taken.length)
       throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
     if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
+    return { ...batch, outcomes };
+  }
+
+  /** Records what became of a batch, in one transaction, takes its fence down, and tells of it. */
+  async #record(run: Run, { batch, page, taken, kept, outcomes }: Removed): Promise<void> {
     const ends = taken.map((tombstone, i) => ({ tombstone, ...endOf(outcomes[i]) }));
+    await setImmediate(); // others may have waited for their turns
+    if (taken.length > 0) this.#write(run, ends);
+    await setImmediate();
+    await batch.end();
+    for (const [i, keeper] of kept) {
+      const tombstone = page[i];
+      if (tombstone !== undefined) this.#keepBy(tombstone, keeper);
+    }
+    this.#tell(ends, outcomes);
+    if (this.#options.erasure !== undefined) {
+      const got = new Set(taken.map(({ id }) => id));
+      for (const [i, tombstone] of page.entries()) {
+        if (got.has(tombstone.id) || kept.has(i)) continue;
+        this.#keep(tombstone, 'fence', 'another run took it meanwhile: try again');
+      }
+    }
+    this.#count(page);
+  }
+
+  #settle(run: Run, ends: Settling['ends'], at: number): void {
+    const { catalog, row, clock, safetyWindow: window } = this.#place;
+    const now = catalog.clock.count(clock);
+    catalog.tombstones.settlePurges({ store: row.n, run: run.n, now, at, window, ends });
+  }
+
+  #write(run: Run, ends: readonly Ended[]): void {
+    const { catalog, row, safetyWindow, clock } = this.#place;
+    const { erasure } = this.#options;
     const purged = ends.filter(({ to }) => to === 'purged');
     const bytes = purged.reduce((sum, { tombstone }) => sum + tombstone.size, 0);
     catalog.transaction(() => {
       const at = clock.now();
-      const now = catalog.clock.count(clock);
       const settled = ends.map(({ tombstone, to, lock }) => {
         const lockedUntil =
           lock === undefined ? undefined : (lock.until ?? at + Math.max(safetyWindow, LEAST_LOCK_MS));
         return { tombstone, to, lockedUntil };
       });
-      catalog.tombstones.settlePurges({
-        store: row.n,
-        run: run.n,
-        now,
-        at,
-        window: safetyWindow,
-        ends: settled,
-      });
+      this.#settle(run, settled, at);
       const event = { store: row.n, run: run.n, now: at };
       const cause = erasure?.reason;
       if (purged.length > 0) {
@@ -362,15 +447,16 @@ export class Purger {
         catalog.events.add({ ...event, what, tombstone: tombstone.id, detail, cause });
       }
     });
-    await setImmediate();
-    await batch.end();
+  }
+
+  #tell(ends: readonly Ended[], outcomes: readonly RemoveOutcome[]): void {
     for (const end of ends) {
       const { tombstone, detail } = end;
       if (end.to === 'purged') {
         this.#purged++;
         this.#bytes += tombstone.size;
         this.#options.onPurged?.(tombstone, end.how);
-        if (detail !== null && erasure === undefined)
+        if (detail !== null && this.#options.erasure === undefined)
           this.#place.report('warn', `${printable(tombstone.key)}: ${detail}`, { id: tombstone.id });
       } else {
         if (end.reason === 'error') this.#failed++;
@@ -381,7 +467,7 @@ export class Purger {
       if (end.outcome === 'gone') this.#missing++;
       if (end.outcome === 'removed' && end.left !== undefined) this.#left++;
       // The file system went read-only: nothing more can be removed.
-      if (end.outcome === 'failed' && errnoOf(end.error.cause) === 'EROFS') throw end.error;
+      if (isReadOnly(end)) throw end.error;
     }
   }
 
@@ -393,6 +479,34 @@ export class Purger {
     this.#kept.set(reason, (this.#kept.get(reason) ?? 0) + 1);
     this.#options.onKept?.(tombstone, reason, detail, keeper);
   }
+}
+
+/** A batch that is announced and taken. */
+interface Taken {
+  readonly batch: Batch;
+  readonly page: readonly Tombstone[];
+  readonly taken: readonly Tombstone[];
+  /** What claims and metadata keep, by the place in the page. */
+  readonly kept: ReadonlyMap<number, Keeper>;
+}
+
+/** A batch that is removed, and not yet recorded. */
+interface Removed extends Taken {
+  readonly outcomes: readonly RemoveOutcome[];
+}
+
+type Settling = Parameters<Tombstones['settlePurges']>[0];
+type Ended = PurgeEnd & { readonly tombstone: Tombstone };
+
+/** A promise that may fail before somebody waits for it. */
+function watched<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+/** Whether a removal says that the file system is mounted read-only. */
+function isReadOnly(end: RemoveOutcome): end is Extract<RemoveOutcome, { outcome: 'failed' }> {
+  return end.outcome === 'failed' && errnoOf(end.error.cause) === 'EROFS';
 }
 
 function removal({ key, id, revision, prior }: Tombstone): RemoveItem {

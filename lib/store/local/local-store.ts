@@ -36,6 +36,7 @@ import {
   isForeign,
   splitKey,
 } from './directories.ts';
+import { Depth, Flight } from './flight.ts';
 import { type LocalFs, nodeFs, systemMessage } from './local-fs.ts';
 import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
 import { type IdsByBase, isSteadyAt, MOST_NAMES, PendingNames } from './pending-names.ts';
@@ -60,10 +61,6 @@ const BREATH_MS = 10;
 const MOVED_AT_ONCE = 100;
 /** How many new objects are made durable together. */
 const CREATED_AT_ONCE = 64;
-/** How many pending copies are compared before they are removed. */
-const REMOVALS = 64;
-/** How many times as many may be on their way. */
-const AHEAD = Number(process.env['AHEAD'] ?? 4);
 const REMOVED = { outcome: 'removed' } as const;
 /** Errors that say for sure that nothing was done, for a reason the operator can see to. */
 const REFUSED = new Set([
@@ -93,6 +90,7 @@ export class LocalStore implements Store {
   readonly #rights: Rights;
   readonly #durable = new DurableDirectories();
   readonly #pendingNames = new PendingNames();
+  readonly #removals: Depth;
 
   private constructor(options: {
     path: string;
@@ -108,6 +106,7 @@ export class LocalStore implements Store {
     this.pendingPrefix = options.pendingPrefix;
     this.#fs = options.fs;
     this.#clock = options.clock;
+    this.#removals = new Depth(options.clock);
     this.#path = options.path;
     this.directory = options.path;
     this.#root = options.root;
@@ -886,8 +885,8 @@ export class LocalStore implements Store {
   }
 
   /**
-   * Removes the first of `rest`, as many as one group may hold, and takes them out of it. Some are
-   * compared while those before are on their way; none is when this ends.
+   * Removes the first of `rest`, as many as one group may hold, and takes them out of it. Each is
+   * compared, and at once asked for; none is on its way when this ends.
    */
   async #removeGroup(
     rest: RemoveItem[],
@@ -895,31 +894,26 @@ export class LocalStore implements Store {
     pulse: Pulse | undefined,
   ): Promise<void> {
     const group = new Group(this.#fs, this.#directories());
-    const began = this.#clock.monotonic();
+    const flight = new Flight(this.#removals);
     const touched = new Set<string>();
-    const under: Promise<void>[] = [];
-    const isFull = (): boolean => group.directories.size >= MAX_OPEN;
+    const began = this.#clock.monotonic();
+    const isOver = (): boolean => rest.length === 0 || group.directories.size >= MAX_OPEN;
     try {
-      while (rest.length > 0 && !isFull() && this.#clock.monotonic() - began < GROUP_MS) {
-        if (under.length > 0) await pulse?.();
-        const checked: [RemoveItem, RemoveOutcome | { path: string }][] = [];
-        while (checked.length < REMOVALS && !isFull()) {
+      for (let now = began; !isOver() && now - began < GROUP_MS; now = this.#clock.monotonic()) {
+        while (!isOver() && !flight.isFull && this.#clock.monotonic() - now < BREATH_MS) {
           const item = rest.shift();
-          if (item === undefined) break;
-          checked.push([item, this.#checkRemoval(item, group)]);
+          if (item !== undefined) flight.add(this.#removeOne(item, group, outcomes, touched));
         }
         group.leave(); // others may enter a directory of theirs
-        const ended = this.#finishRemovals(checked, outcomes, touched);
-        ended.catch(() => undefined); // it is awaited below
-        under.push(ended);
-        if (under.length >= AHEAD) await under.shift();
         await setImmediate();
+        await flight.room();
+        await pulse?.();
       }
-      for (let next = under.shift(); next !== undefined; next = under.shift()) await next;
+      await flight.landed();
       await group.directories.syncAll(touched);
       for (const path of touched) this.#removeEmpty(group.directories, path);
     } finally {
-      await Promise.allSettled(under);
+      await flight.landed().catch(() => undefined); // it was thrown already
       group.close();
     }
   }
@@ -946,20 +940,18 @@ export class LocalStore implements Store {
     }
   }
 
-  /** Removes what was compared, and notes the outcomes and the directories of what is gone. Waits for all, also when one fails. */
-  async #finishRemovals(
-    checked: readonly (readonly [RemoveItem, RemoveOutcome | { path: string }])[],
+  /** Compares and removes one, and notes the outcome, and the directory of what is gone. */
+  async #removeOne(
+    item: RemoveItem,
+    group: Group,
     outcomes: Map<RemoveItem, RemoveOutcome>,
     touched: Set<string>,
   ): Promise<void> {
-    await allEnded(
-      checked.map(async ([item, check]) => {
-        const end = 'outcome' in check ? check : await this.#unlinked(check.path, item.key);
-        outcomes.set(item, end);
-        if (end.outcome !== 'removed' && end.outcome !== 'gone') return;
-        touched.add(splitKey(pendingName(this.pendingPrefix, item.key, item.id)).directory);
-      }),
-    );
+    const check = this.#checkRemoval(item, group);
+    const end = 'path' in check ? await this.#unlinked(check.path, item.key) : check;
+    outcomes.set(item, end);
+    if (end.outcome !== 'removed' && end.outcome !== 'gone') return;
+    touched.add(splitKey(pendingName(this.pendingPrefix, item.key, item.id)).directory);
   }
 
   async #unlinked(path: string, key: string): Promise<RemoveOutcome> {
@@ -1149,12 +1141,6 @@ class Group {
 /** Whether an error says for sure that nothing was done. */
 function isRefusal(error: unknown): boolean {
   return error instanceof TombstonedError || REFUSED.has(errnoOf(error) ?? '');
-}
-
-/** Waits until each has ended, also when one fails: then throws that. */
-async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
 }
 
 /** What the system said before anything was done to an object, as an outcome. A bug of ours is thrown. */
