@@ -18,7 +18,7 @@ import type { Hidden, HiddenOutcome, RemoveItem, RemoveOutcome } from '../store/
 import { forgetOld } from './forget.ts';
 
 /** How many pending copies one batch removes. */
-const BATCH = 1000;
+const BATCH = 500;
 /** How long what the store keeps without saying until when is left alone, at the least, before it is tried again. ms. */
 const LEAST_LOCK_MS = 3_600_000;
 /** Of a key: all its tombstones. */
@@ -147,7 +147,7 @@ export class Purger {
     let ahead = take();
     try {
       for (let batch = await ahead; batch !== undefined && signal?.aborted !== true; batch = await ahead) {
-        const removing = watched(this.#remove(batch));
+        const removing = watched(this.#removeByClock(run, batch));
         await setImmediate(); // what is asked of the store first is under way while the catalog is busy
         ahead = take(batch.page.at(-1));
         const recorded = before === undefined ? undefined : watched(this.#record(run, before));
@@ -158,12 +158,12 @@ export class Purger {
         if (before.outcomes.some(isReadOnly)) break;
       }
     } catch (error) {
-      await this.#giveBack(run, ahead);
+      await this.#giveBack(run, await ahead.catch(() => undefined));
       const last = before;
       if (last !== undefined) await this.#orRecovery(async () => this.#record(run, last));
       throw error;
     }
-    await this.#giveBack(run, ahead);
+    await this.#giveBack(run, await ahead);
     if (before !== undefined) await this.#record(run, before);
     return signal?.aborted === true;
   }
@@ -191,15 +191,25 @@ export class Purger {
   }
 
   /** What was taken and is not removed is left as it was; if even that fails, to recovery. */
-  async #giveBack(run: Run, taken: Promise<Taken | undefined>): Promise<void> {
-    const ahead = await taken.catch(() => undefined);
-    if (ahead === undefined) return;
-    const ends = ahead.taken.map((tombstone) => ({ tombstone, to: 'prior' as const }));
+  async #giveBack(run: Run, batch: Taken | undefined): Promise<void> {
+    if (batch === undefined) return;
+    const ends = batch.taken.map((tombstone) => ({ tombstone, to: 'prior' as const }));
     await this.#orRecovery(async () => {
       const { catalog, clock } = this.#place;
       if (ends.length > 0) catalog.transaction(() => this.#settle(run, ends, clock.now()));
-      await ahead.batch.end();
+      await batch.batch.end();
     });
+  }
+
+  /** Removes what was taken a while ago, if the clock by which it is due is trusted still; else it is given back. */
+  async #removeByClock(run: Run, batch: Taken): Promise<Removed> {
+    try {
+      await requireOwnClock(this.#place);
+    } catch (error) {
+      await this.#giveBack(run, batch);
+      throw error;
+    }
+    return this.#remove(batch);
   }
 
   /** Does what recovery would do as well, should it fail. */
