@@ -141,12 +141,12 @@ export class Purger {
    * the one before is recorded and the one after is taken.
    */
   async #removeAll(run: Run, now: number): Promise<boolean> {
-    const { signal } = this.#options;
+    const isCut = (): boolean => this.#options.signal?.aborted === true;
     const take = (after?: Tombstone): Promise<Taken | undefined> => watched(this.#takeDue(run, now, after));
     let before: Removed | undefined;
     let ahead = take();
     try {
-      for (let batch = await ahead; batch !== undefined && signal?.aborted !== true; batch = await ahead) {
+      for (let batch = await ahead; batch !== undefined && !isCut(); batch = await ahead) {
         const removing = watched(this.#removeByClock(run, batch));
         await setImmediate(); // what is asked of the store first is under way while the catalog is busy
         ahead = take(batch.page.at(-1));
@@ -165,7 +165,7 @@ export class Purger {
     }
     await this.#giveBack(run, await ahead);
     if (before !== undefined) await this.#record(run, before);
-    return signal?.aborted === true;
+    return isCut();
   }
 
   /** A page of what is due, after another; none where there is no more. */
