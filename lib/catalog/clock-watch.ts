@@ -53,15 +53,23 @@ export class ClockWatch {
 
   /** Looks at the wall clock, and notes how it stands; `witness` says that it is right. */
   look(clock: Clock, witness: 'ntp' | 'store' | null): ClockLook {
+    const { isNews: isWorthIt, ...look } = this.#seen(clock, witness);
+    if (!isWorthIt) return look; // nobody has to wait for a look that writes nothing
     return this.#sql.transaction(() => {
-      const reading = readingOf(clock);
-      const stored = this.#stored();
-      const before = stored ?? this.#first(clock);
-      const { tolerance } = this;
-      const after = judge(goOn(before, reading), reading, { tolerance, witness });
-      if (stored === undefined || isNews(stored, after)) this.#write(after);
-      return { before, after, standing: standingAt(after, reading, tolerance) };
+      const { isNews: isStill, ...again } = this.#seen(clock, witness);
+      if (isStill) this.#write(again.after);
+      return again;
     });
+  }
+
+  #seen(clock: Clock, witness: 'ntp' | 'store' | null): ClockLook & { isNews: boolean } {
+    const reading = readingOf(clock);
+    const stored = this.#stored();
+    const before = stored ?? this.#first(clock);
+    const { tolerance } = this;
+    const after = judge(goOn(before, reading), reading, { tolerance, witness });
+    const standing = standingAt(after, reading, tolerance);
+    return { before, after, standing, isNews: stored === undefined || isNews(stored, after) };
   }
 
   /** How the wall clock stands, without a note: for who only shows it. */
