@@ -112,7 +112,9 @@ export class RealDisk implements Backend {
         return found;
       },
     };
-    return { ...fs, ...looks, ...(Object.fromEntries(effects) as unknown as Partial<LocalFs>) };
+    const { fsync } = fs;
+    const fsyncAsync = async (fd: number): Promise<void> => fsync(fd); // as unlinkAsync, without threads
+    return { ...fs, ...looks, fsyncAsync, ...(Object.fromEntries(effects) as unknown as Partial<LocalFs>) };
   }
 
   #writeBetween(): void {
