@@ -38,6 +38,8 @@ export interface PurgeOptions {
   /** Each due tombstone that stays, and why; `keeper` is the claim, where one keeps it. */
   readonly onKept?: (tombstone: Tombstone, reason: KeptReason, detail: string, keeper: Keeper | null) => void;
   readonly onProgress?: (done: number) => void;
+  /** How many copies a batch has; only specs ask for fewer. */
+  readonly batchSize?: number | undefined;
   /** Where what is named goes before its window is over. */
   readonly erasure?: Erasure | undefined;
 }
@@ -176,7 +178,7 @@ export class Purger {
       now,
       window: safetyWindow,
       after: after && { purgeAfter: after.purgeAfter ?? 0, id: after.id },
-      limit: store.removalBatch ?? BATCH,
+      limit: this.#options.batchSize ?? store.removalBatch ?? BATCH,
     });
     await setImmediate(); // to find them took a while: others get their turns
     return page;

@@ -76,6 +76,19 @@ async function restoreAll(place: Place, outcomes: Map<string, string>): Promise<
   });
 }
 
+async function sweptAndDue(temp: TempPlace): Promise<void> {
+  const place = temp.open();
+  await sweepAll(place);
+  temp.close(place);
+  temp.clock.advance(temp.window + DAY);
+  for (const key of NEW) temp.write(key, contentOf(key)); // still young
+}
+
+async function nothingIsPending(place: Place, temp: TempPlace): Promise<void> {
+  expect(kept(place)).to.deep.equal([]);
+  expect(filesBelow(path.join(temp.root, 'pending_deletion'))).to.deep.equal([]);
+}
+
 const reported = new Map<string, string>();
 
 const SCENARIOS: Record<string, Scenario> = {
@@ -133,20 +146,21 @@ const SCENARIOS: Record<string, Scenario> = {
   },
   purge: {
     mayBePurged: true,
-    prepare: async (temp) => {
-      const place = temp.open();
-      await sweepAll(place);
-      temp.close(place);
-      temp.clock.advance(temp.window + DAY);
-      for (const key of NEW) temp.write(key, contentOf(key)); // still young
-    },
+    prepare: sweptAndDue,
     operate: async (place) => {
       await purge(place, { dryRun: false, historyFor: 400 * DAY });
     },
-    check: async (place, temp) => {
-      expect(kept(place)).to.deep.equal([]);
-      expect(filesBelow(path.join(temp.root, 'pending_deletion'))).to.deep.equal([]);
+    check: nothingIsPending,
+  },
+  // While one batch is removed, the one before is recorded and the one after is taken.
+  'purge in several batches': {
+    mayBePurged: true,
+    stride: 5,
+    prepare: sweptAndDue,
+    operate: async (place) => {
+      await purge(place, { dryRun: false, historyFor: 400 * DAY, batchSize: 1 });
     },
+    check: nothingIsPending,
   },
   'purge of what is named': {
     mayBePurged: true,
