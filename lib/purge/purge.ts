@@ -205,6 +205,7 @@ export class Purger {
 
   /** Removes what was taken a while ago, if the clock by which it is due is trusted still; else it is given back. */
   async #removeByClock(run: Run, batch: Taken): Promise<Removed> {
+    await batch.batch.pulse();
     try {
       await requireOwnClock(this.#place);
     } catch (error) {

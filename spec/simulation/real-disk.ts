@@ -112,9 +112,13 @@ export class RealDisk implements Backend {
         return found;
       },
     };
-    const { fsync } = fs;
-    const fsyncAsync = async (fd: number): Promise<void> => fsync(fd); // as unlinkAsync, without threads
-    return { ...fs, ...looks, fsyncAsync, ...(Object.fromEntries(effects) as unknown as Partial<LocalFs>) };
+    const unthreaded = { fsyncAsync: async (fd: number): Promise<void> => fs.fsync(fd) }; // as unlinkAsync
+    return {
+      ...fs,
+      ...looks,
+      ...unthreaded,
+      ...(Object.fromEntries(effects) as unknown as Partial<LocalFs>),
+    };
   }
 
   #writeBetween(): void {
