@@ -37,6 +37,16 @@ export class Sql {
     );
   }
 
+  /** Rows as lists of their values: of many rows, a third of what objects cost. */
+  lists(sql: string, ...values: unknown[]): unknown[][] {
+    return this.guard(() =>
+      this.#statement(sql)
+        .raw()
+        .all(...values)
+        .filter((row) => Array.isArray(row)),
+    );
+  }
+
   /** The only value of the only row. */
   number(sql: string, ...values: unknown[]): number {
     const row = this.all(sql, ...values)[0];

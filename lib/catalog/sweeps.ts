@@ -45,6 +45,14 @@ export interface PlanItem {
   readonly isKept: boolean;
 }
 
+/** What is planned, as the catalog keeps it: the revision as text. */
+export interface PlanRow {
+  readonly key: string;
+  readonly size: number;
+  readonly revision: string;
+  readonly cause: number;
+}
+
 export interface SweepCounts {
   readonly planned: number;
   readonly moved: number;
@@ -231,6 +239,23 @@ export class Sweeps {
         cause: asNumber(row['cause']),
         unit: asTextOrNull(row['unit']),
         isKept: row['kept'] === 1,
+      }));
+  }
+
+  /** The same, as the catalog keeps them: what is to become intents. */
+  planRows(sweep: number, after: string, limit: number): PlanRow[] {
+    return this.#sql
+      .lists(
+        `SELECT key, size, revision, cause FROM plan_items WHERE sweep = ? AND key > ? ORDER BY key LIMIT ?`,
+        sweep,
+        after,
+        limit,
+      )
+      .map(([key, size, revision, cause]) => ({
+        key: asText(key),
+        size: asNumber(size),
+        revision: asText(revision),
+        cause: asNumber(cause),
       }));
   }
 

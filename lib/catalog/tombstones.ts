@@ -1,7 +1,7 @@
 import { TombstonedError } from '../domain/errors.ts';
 import { idTime, MAX_BATCH, makeTombstoneId, parseTombstoneId, type RandomSource } from '../domain/ids.ts';
 import type { Key } from '../domain/key.ts';
-import { type Revision, revisionHash, revisionText } from '../domain/revision.ts';
+import { type Revision, revisionText, revisionTextHash } from '../domain/revision.ts';
 import { COPY_STATES, STATES, type State } from '../domain/state.ts';
 import type { DigestRow } from './log-chain.ts';
 import {
@@ -66,6 +66,21 @@ export interface OpenBatch {
   readonly moves: IntendedMove[];
 }
 
+/** An intent as the catalog keeps it: the revision as text. */
+export interface IntentRow {
+  readonly id: string;
+  readonly key: string;
+  readonly size: number;
+  readonly revision: string;
+  /** Row number of its cause. */
+  readonly cause: number;
+}
+
+/** An open batch as the catalog keeps it. */
+export interface OpenRows extends Omit<OpenBatch, 'moves'> {
+  readonly rows: readonly IntentRow[];
+}
+
 /** How one intent ended, as the store shows it. */
 export type Settled =
   | { readonly id: string; readonly to: 'pending' }
@@ -81,6 +96,25 @@ export type Settled =
 
 /** A restored pending copy stays at least this long, whatever the window (R4). ms. */
 export const LEAST_STAY_MS = 3_600_000;
+
+/** Whose intents are to be recorded. */
+interface NewBatch {
+  readonly store: number;
+  readonly run: number;
+  readonly sweep: number;
+  readonly now: number;
+  readonly random: RandomSource;
+}
+
+/** How intents have ended. */
+interface EndedBatch {
+  readonly store: number;
+  readonly run: number;
+  readonly exceptions: ReadonlyMap<string, Settled>;
+  readonly now: number;
+  readonly at: number;
+  readonly window: number;
+}
 
 export interface PageFilter {
   readonly store?: number | undefined;
@@ -124,14 +158,13 @@ export class Tombstones {
    * Records the intents of a batch under ids of one new time (design, section 3).
    * Part of a transaction that has looked at holds and exemptions.
    */
-  intend(batch: {
-    store: number;
-    run: number;
-    sweep: number;
-    items: readonly Intent[];
-    now: number;
-    random: RandomSource;
-  }): OpenBatch {
+  intend({ items, ...batch }: NewBatch & { readonly items: readonly Intent[] }): OpenBatch {
+    const rows = items.map((item) => ({ ...item, revision: revisionText(item.revision) }));
+    return openBatchOf(this.intendRows({ ...batch, items: rows }));
+  }
+
+  /** The same of what the catalog has as text. */
+  intendRows(batch: NewBatch & { readonly items: readonly Omit<IntentRow, 'id'>[] }): OpenRows {
     const { store, run, sweep, items, now, random } = batch;
     if (items.length > MAX_BATCH) throw new RangeError(`a batch of ${items.length}`);
     const batchAt = this.#sql.number(
@@ -140,9 +173,12 @@ export class Tombstones {
       store,
     );
     const time = idTime(batchAt);
-    const moves = items.map((item, i) => ({
-      ...item,
-      id: makeTombstoneId(time, revisionHash(item.revision), i, random),
+    const rows = items.map(({ key, size, revision, cause }, i) => ({
+      id: makeTombstoneId(time, revisionTextHash(revision), i, random),
+      key,
+      size,
+      revision,
+      cause,
     }));
     this.#sql.run(
       `INSERT INTO open_batches (run, batch_at, store, sweep, intents) VALUES (?, ?, ?, ?, ?)`,
@@ -150,14 +186,14 @@ export class Tombstones {
       batchAt,
       store,
       sweep,
-      intentsText(moves),
+      intentsText(rows),
     );
     this.#sql.run(
       `UPDATE sweeps SET first_batch_at = coalesce(first_batch_at, @batchAt), last_batch_at = @batchAt WHERE n = @sweep`,
       { sweep, batchAt },
     );
-    this.#tally(store, 'moving', moves.length, sum(moves));
-    return { batchAt, sweep, moves };
+    this.#tally(store, 'moving', rows.length, sum(rows));
+    return { batchAt, sweep, rows };
   }
 
   /** Every key below a prefix that a batch has begun to move, and not ended, but for one batch. */
@@ -211,17 +247,15 @@ export class Tombstones {
    * Records how the intents of one batch ended, and closes it, unless some stay
    * open. Throws, and changes nothing, when it is not open any more.
    */
-  settleMoves(batch: {
-    store: number;
-    run: number;
-    open: OpenBatch;
-    exceptions: ReadonlyMap<string, Settled>;
-    now: number;
-    at: number;
-    window: number;
-  }): void {
+  settleMoves({ open, ...batch }: EndedBatch & { readonly open: OpenBatch }): void {
+    this.settleRows({ ...batch, open: openRowsOf(open) });
+  }
+
+  /** The same of what the catalog has as text; rows in the order of their ids cost a third less. */
+  settleRows(batch: EndedBatch & { readonly open: OpenRows }): void {
     const { store, run, open, exceptions, now, at, window } = batch;
-    const stay = open.moves.filter(({ id }) => exceptions.get(id)?.to === 'open');
+    const stay =
+      exceptions.size === 0 ? [] : open.rows.filter(({ id }) => exceptions.get(id)?.to === 'open');
     const closed =
       stay.length > 0
         ? this.#sql.change(
@@ -231,22 +265,8 @@ export class Tombstones {
             open.batchAt,
           )
         : this.#sql.change(`DELETE FROM open_batches WHERE run = ? AND batch_at = ?`, run, open.batchAt);
-    if (closed !== 1) throw raced(open.moves[0]?.id ?? '');
-    const rows = new Map<State, unknown[]>();
-    const tallies = new Map<State, { count: number; bytes: number }>();
-    for (const move of open.moves) {
-      const end = exceptions.get(move.id);
-      const state = end?.to ?? 'pending';
-      if (state === 'open' || state === 'dropped' || state === 'untried') continue;
-      const revision = end !== undefined && 'revision' in end ? end.revision : move.revision;
-      const row = [move.id, move.key, revision.size, revisionText(revision), move.cause];
-      const ofState = rows.get(state);
-      if (ofState === undefined) rows.set(state, [row]);
-      else ofState.push(row);
-      const tally = tallies.get(state) ?? { count: 0, bytes: 0 };
-      tallies.set(state, { count: tally.count + 1, bytes: tally.bytes + revision.size });
-    }
-    for (const [state, ofState] of rows) {
+    if (closed !== 1) throw raced(open.rows[0]?.id ?? '');
+    for (const [state, ofState] of endedRows(open.rows, exceptions)) {
       const isGone = state !== 'abandoned';
       const stays = state === 'restored' ? Math.max(window, LEAST_STAY_MS) : window;
       this.#sql.run(
@@ -262,12 +282,12 @@ export class Tombstones {
           goneAt: isGone ? now : null,
           purgeAfter: isGone ? now + stays : null,
           endedAt: isGone ? null : at,
-          rows: JSON.stringify(ofState),
+          rows: intentsText(ofState),
         },
       );
+      this.#tally(store, state, ofState.length, sum(ofState));
     }
-    this.#tally(store, 'moving', stay.length - open.moves.length, sum(stay) - sum(open.moves));
-    for (const [state, { count, bytes }] of tallies) this.#tally(store, state, count, bytes);
+    this.#tally(store, 'moving', stay.length - open.rows.length, sum(stay) - sum(open.rows));
   }
 
   /**
@@ -802,6 +822,25 @@ function sum(items: readonly { size: number }[]): number {
   return total;
 }
 
+/** Intents that have ended and leave a record, by their state. */
+function endedRows(
+  rows: readonly IntentRow[],
+  exceptions: ReadonlyMap<string, Settled>,
+): Map<State, readonly IntentRow[]> {
+  if (exceptions.size === 0) return new Map([['pending', rows]]);
+  const ended = new Map<State, IntentRow[]>();
+  for (const row of rows) {
+    const end = exceptions.get(row.id);
+    const state = end?.to ?? 'pending';
+    if (state === 'open' || state === 'dropped' || state === 'untried') continue;
+    const ofState = ended.get(state) ?? [];
+    ended.set(state, ofState);
+    const other = end !== undefined && 'revision' in end ? end.revision : undefined;
+    ofState.push(other === undefined ? row : { ...row, size: other.size, revision: revisionText(other) });
+  }
+  return ended;
+}
+
 function priorOf(tombstone: Tombstone): 'pending' | 'restored' {
   if (tombstone.prior === null) throw new TypeError(`${tombstone.id} is ${tombstone.state} from nowhere`);
   return tombstone.prior;
@@ -814,8 +853,8 @@ function raced(id: string): TombstonedError {
   });
 }
 
-/** What never changes in a tombstone, or in the intent that becomes one. */
-export function digestRowOf(one: Pick<IntendedMove, 'id' | 'key' | 'revision'>): DigestRow {
+/** What never changes in a tombstone. */
+export function digestRowOf(one: Pick<Tombstone, 'id' | 'key' | 'revision'>): DigestRow {
   const { id, key, revision } = one;
   return { id, key, size: revision.size, revision: revisionText(revision) };
 }
@@ -862,8 +901,25 @@ function changingOf(
 }
 
 /** Intents as one text, as the catalog keeps them. */
-export function intentsText(moves: readonly IntendedMove[]): string {
-  return JSON.stringify(moves.map((m) => [m.id, m.key, m.size, revisionText(m.revision), m.cause]));
+export function intentsText(rows: readonly IntentRow[]): string {
+  return JSON.stringify(rows.map(({ id, key, size, revision, cause }) => [id, key, size, revision, cause]));
+}
+
+/** What is to be moved, of rows that the catalog keeps. Throws what a damaged catalog throws. */
+export function openBatchOf({ rows, ...open }: OpenRows): OpenBatch {
+  const moves = rows.map(({ id, key, size, revision, cause }) => ({
+    id,
+    key: keyOf(key),
+    size,
+    revision: revisionOf(revision),
+    cause,
+  }));
+  return { ...open, moves };
+}
+
+/** The other way round. */
+export function openRowsOf({ moves, ...open }: OpenBatch): OpenRows {
+  return { ...open, rows: moves.map((move) => ({ ...move, revision: revisionText(move.revision) })) };
 }
 
 /** Reads what `intentsText` made. Throws what a damaged catalog throws. */

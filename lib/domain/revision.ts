@@ -82,7 +82,16 @@ const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
  * `etag|size` (design, section 3).
  */
 export function revisionHash(revision: Revision): string {
-  const text = revision.kind === 'local' ? revisionText(revision) : `${revision.etag}|${revision.size}`;
+  return hashOf(revision.kind === 'local' ? revisionText(revision) : `${revision.etag}|${revision.size}`);
+}
+
+/** The same, of what `revisionText` made. */
+export function revisionTextHash(text: string): string {
+  const end = text.indexOf('|', text.indexOf('|') + 1);
+  return hashOf(end < 0 ? text : text.slice(0, end));
+}
+
+function hashOf(text: string): string {
   const hex = hash('sha256', text, 'hex');
   const high = Number.parseInt(hex.slice(0, 5), 16);
   const low = Number.parseInt(hex.slice(5, 10), 16);

@@ -1,6 +1,6 @@
 import { workerData } from 'node:worker_threads';
 import { Catalog } from '../catalog/catalog.ts';
-import { intentsText, type OpenBatch } from '../catalog/tombstones.ts';
+import { intentsText, type OpenRows } from '../catalog/tombstones.ts';
 import { systemClock } from '../domain/clock.ts';
 import { systemRandom } from '../domain/ids.ts';
 import { serve } from '../run/thread.ts';
@@ -13,7 +13,7 @@ const settings: ThreadSettings = workerData;
 
 let catalog: Catalog | undefined;
 let ledger: CatalogLedger | undefined;
-const open = new Map<number, OpenBatch>();
+const open = new Map<number, OpenRows>();
 
 /** Opened with the first request, whose answer tells what is wrong with it. */
 function opened(): { catalog: Catalog; ledger: CatalogLedger } {
@@ -33,16 +33,16 @@ async function answerTo(request: Request): Promise<Answer> {
       own.sweeps.planFromText(request.sweep, request.items);
       return null;
     case 'take': {
-      const { open: batch, ...rest } = await book.take(request.take);
+      const { open: batch, ...rest } = book.takeRows(request.take);
       if (batch === undefined) return { taken: { ...rest, open: null } };
       open.set(batch.batchAt, batch);
-      const { moves, ...about } = batch;
-      return { taken: { ...rest, open: { ...about, intents: intentsText(moves) } } };
+      const { rows, ...about } = batch;
+      return { taken: { ...rest, open: { ...about, intents: intentsText(rows) } } };
     }
     case 'record': {
       const batch = open.get(request.batchAt);
       if (batch === undefined) throw new Error(`there is no open batch of ${request.batchAt}`);
-      await book.record(batch, request.exceptions);
+      book.recordRows(batch, request.exceptions);
       open.delete(request.batchAt);
       return null;
     }

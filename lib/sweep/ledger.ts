@@ -1,12 +1,15 @@
 import type { NewEvent, Who } from '../catalog/events.ts';
 import type { PlanItem } from '../catalog/sweeps.ts';
 import {
-  digestRowOf,
-  type IntendedMove,
   type Intent,
+  type IntentRow,
   type OpenBatch,
+  type OpenRows,
+  openBatchOf,
+  openRowsOf,
   type Settled,
 } from '../catalog/tombstones.ts';
+import { revisionText } from '../domain/revision.ts';
 import { type Keeper, keepersOf } from '../run/claims.ts';
 import { firstOf } from '../run/pace.ts';
 import type { Place } from '../run/place.ts';
@@ -22,6 +25,11 @@ export interface Taken {
   readonly held: readonly { readonly key: string; readonly size: number; readonly by: Keeper }[];
   /** The others, as intents that are committed; undefined when there are none. */
   readonly open: OpenBatch | undefined;
+}
+
+/** The same, as the catalog keeps it. */
+export interface TakenRows extends Omit<Taken, 'open'> {
+  readonly open: OpenRows | undefined;
 }
 
 export interface Take {
@@ -74,9 +82,15 @@ export class CatalogLedger implements Ledger {
     this.#book.catalog.sweeps.plan(sweep, items);
   }
 
-  async take({ sweep, after, most, mostBytes, asker, leases, mayWait }: Take): Promise<Taken> {
+  async take(take: Take): Promise<Taken> {
+    const { open, ...rest } = this.takeRows(take);
+    return { ...rest, open: open === undefined ? undefined : openBatchOf(open) };
+  }
+
+  /** The same, as the catalog keeps it: whoever only records it reads no revisions. */
+  takeRows({ sweep, after, most, mostBytes, asker, leases, mayWait }: Take): TakenRows {
     const { catalog } = this.#book;
-    const items = firstOf(catalog.sweeps.planPage(sweep, after, most), most, mostBytes);
+    const items = firstOf(catalog.sweeps.planRows(sweep, after, most), most, mostBytes);
     const last = items.at(-1)?.key ?? null;
     return catalog.transaction(() => {
       const keepers = keepersOf(this.#book, leases, items, asker);
@@ -86,13 +100,14 @@ export class CatalogLedger implements Ledger {
         return by === undefined ? [] : [{ key, size, by }];
       });
       const free = keepers.size === 0 ? items : items.filter((_, i) => !keepers.has(i));
-      const open = free.length === 0 ? undefined : this.#intend(sweep, free);
+      const open =
+        free.length === 0 ? undefined : catalog.tombstones.intendRows({ ...this.#batch(sweep), items: free });
       return { last, count: items.length, held, open };
     });
   }
 
   /** What a dead run has begun is for recovery, which waits here: moved again, it would be pending twice. */
-  #keepMoving(keepers: Map<number, Keeper>, items: readonly PlanItem[]): void {
+  #keepMoving(keepers: Map<number, Keeper>, items: readonly { readonly key: string }[]): void {
     const { catalog, row } = this.#book;
     const keys = items.map(({ key }) => key);
     for (const [index, run] of catalog.tombstones.movingElsewhere(row.n, this.#run, keys))
@@ -100,20 +115,27 @@ export class CatalogLedger implements Ledger {
   }
 
   async intend(sweep: number, items: readonly Intent[]): Promise<OpenBatch> {
-    return this.#book.catalog.transaction(() => this.#intend(sweep, items));
+    const { catalog } = this.#book;
+    return catalog.transaction(() => catalog.tombstones.intend({ ...this.#batch(sweep), items }));
   }
 
-  #intend(sweep: number, items: readonly Intent[]): OpenBatch {
+  /** What a new batch of a sweep is recorded as. */
+  #batch(sweep: number) {
     const { catalog, row, clock, random } = this.#book;
     // Ids grow: one from a clock that is ahead would put all later ones there too.
-    const now = catalog.clock.likelyTime(clock);
-    const intents = { store: row.n, run: this.#run, sweep, items, now, random };
-    return catalog.tombstones.intend(intents);
+    return { store: row.n, run: this.#run, sweep, now: catalog.clock.likelyTime(clock), random };
   }
 
   async record(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void> {
+    this.recordRows(openRowsOf(open), exceptions);
+  }
+
+  /** The same of a batch as the catalog keeps it. */
+  recordRows({ rows: taken, ...batch }: OpenRows, exceptions: ReadonlyMap<string, Settled>): void {
     const { catalog, row, clock, safetyWindow: window } = this.#book;
-    const { moves, batchAt, sweep } = open;
+    const { batchAt, sweep } = batch;
+    const moves = taken.toSorted((a, b) => (a.id < b.id ? -1 : 1)); // as they are digested, and best written
+    const open = { ...batch, rows: moves };
     const run = this.#run;
     const moved = exceptions.size === 0 ? moves : moves.filter(({ id }) => !exceptions.has(id));
     const bytes = moved.reduce((sum, move) => sum + move.size, 0);
@@ -126,29 +148,31 @@ export class CatalogLedger implements Ledger {
     const at = clock.now();
     catalog.transaction(() => {
       const now = catalog.clock.count(clock);
-      catalog.tombstones.settleMoves({ store: row.n, run, open, exceptions, now, at, window });
+      catalog.tombstones.settleRows({ store: row.n, run, open, exceptions, now, at, window });
       catalog.sweeps.count(sweep, counts);
       const event = { store: row.n, run, who: this.#who, now: at };
       const events: NewEvent[] = [];
-      const about = (move: IntendedMove): Pick<NewEvent, 'tombstone' | 'cause'> => ({
+      const about = (move: IntentRow): Pick<NewEvent, 'tombstone' | 'cause'> => ({
         tombstone: move.id,
         cause: this.#causeOf([move]),
       });
       if (left > 0) {
         // The batch's own line will tell of those that are left.
         for (const move of moved)
-          events.push({ ...event, what: 'moved', ...about(move), rows: [digestRowOf(move)] });
+          events.push({ ...event, what: 'moved', ...about(move), rows: [move] });
       } else if (moved.length > 0) {
-        const [cause, rows] = [this.#causeOf(moved), moved.map(digestRowOf)];
-        events.push({ ...event, what: 'moved', batchAt, count: moved.length, bytes, cause, rows });
+        const cause = this.#causeOf(moved);
+        events.push({ ...event, what: 'moved', batchAt, count: moved.length, bytes, cause, rows: moved });
       }
       for (const move of exceptions.size === 0 ? [] : moves) {
         const end = exceptions.get(move.id);
         if (end === undefined || end.to === 'open' || end.to === 'dropped' || end.to === 'untried') continue;
         const what = end.to === 'restored' ? 'put-back' : end.to === 'pending' ? 'moved-other' : 'abandoned';
         const detail = end.to === 'abandoned' ? end.why : 'another revision than planned was at the key';
-        const revision = 'revision' in end ? end.revision : move.revision;
-        const rows = [digestRowOf({ ...move, revision })];
+        const other = 'revision' in end ? end.revision : undefined;
+        const rows = [
+          other === undefined ? move : { ...move, size: other.size, revision: revisionText(other) },
+        ];
         events.push({ ...event, what, ...about(move), detail, rows });
       }
       catalog.events.addAll(events);
@@ -156,9 +180,9 @@ export class CatalogLedger implements Ledger {
   }
 
   /** Why objects go, in words. */
-  #causeOf(moves: readonly IntendedMove[]): string {
+  #causeOf(moves: readonly IntentRow[]): string {
     const texts = new Set<string>();
-    for (const { cause } of moves) {
+    for (const cause of new Set(moves.map((move) => move.cause))) {
       let text = this.#causes.get(cause);
       if (text === undefined) {
         const { policy, reason } = this.#book.catalog.sweeps.causeOf(cause);

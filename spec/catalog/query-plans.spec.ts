@@ -86,6 +86,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   sweeps.unplanNewest(sweep, cause, 0);
   sweeps.plannedOf(sweep, cause);
   sweeps.planPage(sweep, '', 10);
+  const rows = sweeps.planRows(sweep, '', 10);
   sweeps.plannedPage(sweep, cause, '', 10);
   sweeps.plannedBelow(sweep, 'x/');
   sweeps.unplan(sweep, ['x/y']);
@@ -95,6 +96,9 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   tombstones.movingBelow(store, 'a/', { run, batchAt: open.batchAt });
   tombstones.openBatch(run);
   tombstones.settleMoves({ store, run, open, exceptions: new Map(), now, at: now, window: 0 });
+  const again = tombstones.intendRows({ store, run, sweep, items: rows, now, random });
+  const untried = new Map(again.rows.map(({ id }) => [id, { id, to: 'untried' as const }]));
+  tombstones.settleRows({ store, run, open: again, exceptions: untried, now, at: now, window: 0 });
   const due = tombstones.duePage({ store, now: now + DAY, window: 0, after: undefined, limit: 10 });
   const ids = due.map(({ id }) => id);
   const claim = { store, run, ids, now: now + DAY, window: 0 };
