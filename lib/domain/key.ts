@@ -8,12 +8,17 @@ export type Key = string & { readonly [keyBrand]: true };
 /** The segment that holds control objects; no key may contain it. */
 export const CONTROL_SEGMENT = '.tombstoned';
 
+/** What begins with a dot, or is empty, between two slashes or at an end. */
+const SUSPECT = /(?:^|\/)(?:[./]|$)/;
+
 /** What is wrong with a key (design, section 3), or undefined when it is one. */
 export function keyProblem(text: string): string | undefined {
   if (text === '') return 'is empty';
   if (!text.isWellFormed()) return 'is not valid Unicode';
   if (text.includes('\0')) return 'contains a NUL';
   if (text.startsWith('/')) return 'is absolute';
+  // What is wrong with a segment begins with a dot, or is that there is none: most keys need no second look.
+  if (!SUSPECT.test(text)) return undefined;
   for (const segment of text.split('/')) {
     if (segment === '') return 'has an empty segment';
     if (segment === '.' || segment === '..') return `has a "${segment}" segment`;

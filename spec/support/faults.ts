@@ -51,6 +51,8 @@ export class Faults {
       const stepped = (...values: never[]): unknown =>
         this.#step(name, errno, () => {
           const result = real(...values);
+          // One that was under way when the process was killed ends as it may.
+          if (result instanceof Promise) result.catch(() => undefined);
           if (name === 'open' && typeof result === 'number') this.#fds.add(result);
           if (name === 'close') this.#fds.delete(Number(values[0]));
           return name === 'opendir' ? this.#tracked(result as OpenNames) : result;

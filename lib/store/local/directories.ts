@@ -36,20 +36,21 @@ export function isForeign(error: unknown): boolean {
 export class DurableDirectories {
   #known = new Map<string, string>();
 
-  /** Whether this directory was noted before at this path; it is from now on. */
-  note(path: string, stats: BigIntStats): boolean {
-    const inode = `${stats.ino} ${stats.birthtimeNs}`; // an inode number is soon used again
-    const isKnown = this.#known.get(path) === inode;
-    if (!isKnown) {
-      if (this.#known.size >= MAX_KNOWN) this.#known = new Map();
-      this.#known.set(path, inode);
-    }
-    return isKnown;
+  /** Whether this directory was noted at this path. */
+  has(path: string, stats: BigIntStats): boolean {
+    return this.#known.get(path) === inodeOf(stats);
   }
 
-  clear(): void {
-    this.#known = new Map();
+  /** Notes a directory: that it is in its parent is durable. */
+  note(path: string, stats: BigIntStats): void {
+    if (this.#known.size >= MAX_KNOWN) this.#known = new Map();
+    this.#known.set(path, inodeOf(stats));
   }
+}
+
+/** An inode number alone is soon used again. */
+function inodeOf({ ino, birthtimeNs }: BigIntStats): string {
+  return `${ino} ${birthtimeNs}`;
 }
 
 /** How many directories are remembered as durable. */
@@ -275,22 +276,41 @@ export class Directories {
    * they are there: another process, or one that died, may have made those above.
    */
   syncWithAbove(paths: Iterable<string>): void {
+    const { order, noted } = this.#withAbove(paths);
+    this.sync(order);
+    this.#note(noted);
+  }
+
+  /** The same, and then what was done in others, while this thread does something else. */
+  async syncInTurn(first: Iterable<string>, then: Iterable<string>): Promise<void> {
+    const { order, noted } = this.#withAbove(first);
+    for (const path of [...order, ...then]) {
+      const fd = this.open(path);
+      if (fd !== undefined) await this.#fs.fsyncAsync(fd);
+    }
+    this.#note(noted);
+  }
+
+  /** What to fsync for some directories, in that order, and what is known to last in its parent after that. */
+  #withAbove(paths: Iterable<string>): { order: string[]; noted: Map<string, BigIntStats> } {
     const all = new Set(this.#made);
+    const noted = new Map<string, BigIntStats>();
     for (const path of paths) {
       all.add(path);
       for (let below = path; below !== ''; below = splitKey(below).directory) {
-        const fd = this.open(below);
-        if (fd !== undefined && !this.#durable.note(below, this.#fs.fstat(fd))) {
-          all.add(splitKey(below).directory);
-        }
+        const fd = noted.has(below) ? undefined : this.open(below);
+        if (fd === undefined) continue;
+        const stats = this.#fs.fstat(fd);
+        if (this.#durable.has(below, stats)) continue;
+        noted.set(below, stats);
+        all.add(splitKey(below).directory);
       }
     }
-    try {
-      this.sync([...all].toSorted((a, b) => b.length - a.length));
-    } catch (error) {
-      this.#durable.clear(); // what was noted above may not be true
-      throw error;
-    }
+    return { order: [...all].toSorted((a, b) => b.length - a.length), noted };
+  }
+
+  #note(noted: ReadonlyMap<string, BigIntStats>): void {
+    for (const [path, stats] of noted) this.#durable.note(path, stats);
     this.#made.clear();
   }
 

@@ -442,19 +442,26 @@ export class LocalStore implements Store {
   ): Promise<MoveOutcome[]> {
     if (resume) return this.#inGroups(batch, (item, group) => this.#resumeOne(item, group));
     return this.#inGroupsOf(batch, { most: MOVED_AT_ONCE, pulse }, (items, group) => {
+      const way = this.#wayOf(splitKey(items[0]?.key ?? '').directory);
       // All renames of a directory first, then a look at each where it is now: a name is found
       // faster in the directory that the process is in.
-      const begun = items.map((item) => this.#renameOne(item, group));
-      return items.map((item, i) => this.#judgeRenamed(item, begun[i], group));
+      const begun = items.map((item) => this.#renameOne(item, way, group));
+      return items.map((item, i) => this.#judgeRenamed(item, begun[i], way, group));
     });
   }
 
+  #wayOf(directory: string): Way {
+    const head = directory === '' ? '' : `${directory}/`;
+    const { directory: pending, base: stem } = splitKey(this.pendingPrefix + head);
+    return { directory, head, pending, stem };
+  }
+
   /** Renames a live file to its pending name, if it is the revision meant: what it was, or how that ended. */
-  #renameOne(item: MoveItem, group: Group): MoveOutcome | Renamed {
+  #renameOne(item: MoveItem, way: Way, group: Group): MoveOutcome | Renamed {
     if (this.#isPendingName(item.key)) return this.#refusePendingName(item.key);
     const { directories } = group;
-    const { directory, base } = splitKey(item.key);
-    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+    const { directory } = way;
+    const base = item.key.slice(way.head.length);
     let source: number | undefined;
     let live: BigIntStats | undefined;
     try {
@@ -470,30 +477,35 @@ export class LocalStore implements Store {
     if (!live.isFile() || !sameRevision(revisionOf(live), item.revision)) return { outcome: 'changed' };
     let target: number;
     try {
-      target = directories.make(pending.directory, (path) => this.#pendingLook(directories, path));
+      target = directories.make(way.pending, (path) => this.#pendingLook(directories, path));
     } catch (error) {
       if (errnoOf(error) === 'ENOENT' && group.retry(item.id)) {
         group.forget(this.#pendingTop());
-        return this.#renameOne(item, group);
+        return this.#renameOne(item, way, group);
       }
       return notBegun(error, item.key);
     }
     try {
-      this.#fs.rename(group.enter(source) + base, at(target, pending.base));
+      this.#fs.rename(group.enter(source) + base, at(target, pendingBaseOf(way, item)));
     } catch (error) {
-      return this.#afterFailedRename(item, error, group);
+      return this.#afterFailedRename(item, error, way, group);
     }
-    group.touch(pending.directory, directory);
+    group.touch(way.pending, directory);
     return { was: live };
   }
 
   /** Checks that what was renamed is what was meant (R2). */
-  #judgeRenamed(item: MoveItem, renamed: MoveOutcome | Renamed | undefined, group: Group): MoveOutcome {
+  #judgeRenamed(
+    item: MoveItem,
+    renamed: MoveOutcome | Renamed | undefined,
+    way: Way,
+    group: Group,
+  ): MoveOutcome {
     if (renamed === undefined) throw new TypeError(`${item.id} was not looked at`);
     if ('outcome' in renamed) return renamed;
-    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
-    const target = group.directories.open(pending.directory);
-    const moved = target === undefined ? undefined : this.#fs.lstat(group.enter(target) + pending.base);
+    const target = group.directories.open(way.pending);
+    const moved =
+      target === undefined ? undefined : this.#fs.lstat(group.enter(target) + pendingBaseOf(way, item));
     if (moved === undefined) {
       throw new TombstonedError(
         'failed',
@@ -531,7 +543,7 @@ export class LocalStore implements Store {
   }
 
   /** A failed rename has done nothing; ENOENT may mean that a purge took the empty pending directory. */
-  #afterFailedRename(item: MoveItem, error: unknown, group: Group): MoveOutcome | Renamed {
+  #afterFailedRename(item: MoveItem, error: unknown, way: Way, group: Group): MoveOutcome | Renamed {
     const { directory, base } = splitKey(item.key);
     const { directories } = group;
     const code = errnoOf(error) ?? '';
@@ -541,7 +553,7 @@ export class LocalStore implements Store {
       if (group.retry(item.id)) {
         // With it those above may have gone: all are opened anew, or made.
         group.forget(this.#pendingTop());
-        return this.#renameOne(item, group);
+        return this.#renameOne(item, way, group);
       }
     }
     if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'EISDIR' || code === 'ENOTDIR') {
@@ -552,12 +564,12 @@ export class LocalStore implements Store {
 
   /** Looks at what was moved: what was meant, or something that took its place and goes back (R2). */
   #judge(item: MoveItem, moved: BigIntStats, meant: BigIntStats | undefined, group: Group): MoveOutcome {
-    const { directories } = group;
-    const { directory, base } = splitKey(item.key);
-    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
     const isMeant = meant === undefined || sameInode(moved, meant);
     if (isMeant && moved.isFile() && sameRevision(revisionOf(moved), item.revision))
       return { outcome: 'moved' };
+    const { directories } = group;
+    const { directory, base } = splitKey(item.key);
+    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
     const source = this.#openIfReachable(directory, directories);
     const target = directories.open(pending.directory);
     if (target === undefined) throw new Error(`${pending.directory} vanished`);
@@ -995,8 +1007,8 @@ export class LocalStore implements Store {
   /**
    * Does a batch, up to `most` items of one directory at a time, in groups that
    * touch few enough directories and do not take long; each group's directories
-   * are fsynced, the pending ones first, before the next. Awaits only there, and
-   * now and then between the items of two directories, or of one, so that others get their turns.
+   * are fsynced, the pending ones first, before the next. Others get their turns there, and
+   * now and then between the items of two directories, or of one.
    */
   async #inGroupsOf<Item extends { readonly key: Key }, Outcome>(
     batch: readonly Item[],
@@ -1023,14 +1035,15 @@ export class LocalStore implements Store {
         if (!isFull) continue;
         const done: Group = group;
         group = undefined;
-        done.finish();
+        await done.finish();
+        breathed = this.#clock.monotonic();
         if (from < batch.length) await pulse?.();
       }
     } catch (error) {
       group?.close();
       throw error;
     }
-    group?.finish();
+    await group?.finish();
     return outcomes;
   }
 
@@ -1070,11 +1083,27 @@ function sameDirectory<Item extends { readonly key: Key }>(
   from: number,
   most: number,
 ): readonly Item[] {
-  const directory = splitKey(batch[from]?.key ?? '').directory;
+  const first = batch[from]?.key ?? '';
+  const head = first.slice(0, first.lastIndexOf('/') + 1);
+  const isInIt = (key: string): boolean => key.startsWith(head) && key.lastIndexOf('/') < head.length;
   let to = from + 1;
-  while (to < batch.length && to - from < most && splitKey(batch[to]?.key ?? '').directory === directory)
-    to++;
+  while (to < batch.length && to - from < most && isInIt(batch[to]?.key ?? '')) to++;
   return batch.slice(from, to);
+}
+
+/** Where the objects of one directory go: what is the same for all of them. */
+interface Way {
+  readonly directory: string;
+  /** What their keys begin with: the directory, and a `/` where it is not the root. */
+  readonly head: string;
+  /** The directory of their pending copies, and what their names there begin with. */
+  readonly pending: string;
+  readonly stem: string;
+}
+
+/** The last segment of an object's pending name. */
+function pendingBaseOf({ head, stem }: Way, { key, id }: MoveItem): string {
+  return `${stem}${key.slice(head.length)}~${id}`;
 }
 
 /** Part of a batch: its open directories, and those that must be fsynced, in order. */
@@ -1128,10 +1157,11 @@ class Group {
     return tries <= 3;
   }
 
-  finish(): void {
+  /** Makes durable what was done, without blocking, and closes all. */
+  async finish(): Promise<void> {
+    this.leave(); // others may enter a directory of theirs
     try {
-      this.directories.syncWithAbove(this.#first);
-      this.directories.sync(this.#then);
+      await this.directories.syncInTurn(this.#first, this.#then);
     } finally {
       this.close();
     }
