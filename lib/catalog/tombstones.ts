@@ -254,8 +254,7 @@ export class Tombstones {
   /** The same of what the catalog has as text; rows in the order of their ids cost a third less. */
   settleRows(batch: EndedBatch & { readonly open: OpenRows }): void {
     const { store, run, open, exceptions, now, at, window } = batch;
-    const stay =
-      exceptions.size === 0 ? [] : open.rows.filter(({ id }) => exceptions.get(id)?.to === 'open');
+    const stay = exceptions.size === 0 ? [] : open.rows.filter(({ id }) => exceptions.get(id)?.to === 'open');
     const closed =
       stay.length > 0
         ? this.#sql.change(

@@ -52,6 +52,11 @@ export class Thread<Request, Answer> {
     for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
   }
 
+  /** Whether it can be asked no more. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
   /** Asks it. Rejects with what its handler has thrown, or when the thread has failed. */
   async ask(request: Request): Promise<Answer> {
     if (this.#failure !== undefined) throw this.#failure;

@@ -161,18 +161,18 @@ async function approveIn(
     }
   } catch (error) {
     const isStopped = await settleError(place, ledger, error, options.signal);
-    tryTo(place, () => end(place, run, n, options.dryRun));
+    await tryTo(place, async () => end(place, run, ledger, { n, isDry: options.dryRun }));
     if (!isStopped) throw error;
     isCut = true;
   }
   const left = keptForNow(kept) + counts.failed;
   const result = { plan, ...counts, plannedBytes, kept, left, isCut, problems };
   if (options.dryRun) {
-    end(place, run, n, true);
+    await end(place, run, ledger, { n, isDry: true });
     return { ...result, outcome: 'dry-run' };
   }
   if (isCut || left > 0) {
-    end(place, run, n, false);
+    await end(place, run, ledger, { n, isDry: false });
     return { ...result, outcome: 'waits' };
   }
   catalog.transaction(() => {
@@ -180,7 +180,7 @@ async function approveIn(
       throw new TypeError(`run ${run.id} has not the plan ${plan.sweep} that it moves`);
     catalog.sweeps.count(n, { moved: 0, abandoned: lostBefore, failed: 0, bytes: 0 });
   });
-  while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
+  await ledger.dropPlan(n);
   await dropKeys(place, n);
   if (source.as === 'requests')
     await tellDecided(place, run, source.rows, (problem) => void problems.push(problem));
@@ -310,10 +310,15 @@ function take(place: Place, run: Run, plan: WaitingPlan): number {
 }
 
 /** Ends a turn at a plan that is not done with: it waits on. */
-function end({ catalog, clock }: Place, run: Run, n: number, isDry: boolean): void {
+async function end(
+  { catalog, clock }: Place,
+  run: Run,
+  ledger: SweepLedger,
+  { n, isDry }: { n: number; isDry: boolean },
+): Promise<void> {
   if (isDry) catalog.sweeps.progress(n, 'done', 0, clock.now());
   else catalog.waiting.giveBack(n, run.n);
-  while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
+  await ledger.dropPlan(n);
 }
 
 /** Of what a listing has not found: how many are gone, and how many the policy selects no more. */

@@ -8,7 +8,7 @@ import { checkPlace, inRun, type Run } from '../run/run.ts';
 import type { LiveObject, Store } from '../store/store.ts';
 import { ended, GUARD_TEXT, type HandOutcome, outcomeOf } from './hand-outcome.ts';
 import { CatalogLedger } from './ledger.ts';
-import { BATCH, moveBatches } from './move.ts';
+import { moveBatches } from './move.ts';
 import { overOfStore } from './store-limits.ts';
 import { planItems, tryTo } from './sweep.ts';
 
@@ -43,6 +43,7 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
   const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason, isDry, now: clock.now() });
   const cause = catalog.sweeps.cause(options.policy ?? null, options.reason);
   const coverage = Coverage.of(place, options.damaged);
+  const ledger = new CatalogLedger(place, run.n);
   let count = 0;
   try {
     const prefix = await plan(place, { n, cause, coverage }, options);
@@ -56,7 +57,6 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
         else options.onOutcome(ended(key, null, 'blocked', over, 'limit'));
       }
     } else {
-      const ledger = new CatalogLedger(place, run.n);
       const { signal } = options;
       const asker = options.policy === undefined ? 'hand' : 'policy';
       const move = { sweep: n, asker, prefixes: [prefix], coverage, signal } as const;
@@ -65,12 +65,10 @@ export async function byHandIn(place: Place, run: Run, options: ByHand): Promise
       }
     }
     catalog.sweeps.progress(n, over === null ? 'done' : 'blocked', count, clock.now());
-    while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
+    await ledger.dropPlan(n);
   } catch (error) {
-    tryTo(place, () => catalog.sweeps.progress(n, 'failed', count, clock.now()));
-    tryTo(place, () => {
-      while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
-    });
+    await tryTo(place, () => catalog.sweeps.progress(n, 'failed', count, clock.now()));
+    await tryTo(place, async () => ledger.dropPlan(n));
     throw error;
   }
   return options.dryRun ? null : id;

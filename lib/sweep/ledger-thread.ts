@@ -3,7 +3,8 @@ import { planText } from '../catalog/sweeps.ts';
 import { type Intent, intentsOf, type OpenBatch, type Settled } from '../catalog/tombstones.ts';
 import type { Place } from '../run/place.ts';
 import { Thread } from '../run/thread.ts';
-import { CatalogLedger, type Ledger, type Take, type Taken } from './ledger.ts';
+import { keepYoungHeapSmall } from '../run/young-heap.ts';
+import { CatalogLedger, type Ledger, type Planned, type Take, type Taken } from './ledger.ts';
 
 /** From how many planned objects on a thread of its own is worth its start. */
 const MANY = 10_000;
@@ -11,7 +12,7 @@ const MANY = 10_000;
 const PAGES_AHEAD = 2;
 
 /** Enough for a few batches as text. Left to itself the thread's heap would grow to twice that before it is swept. */
-const HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 96 };
+const HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 };
 
 /** What the thread is told at its start. */
 export interface ThreadSettings {
@@ -24,13 +25,18 @@ export interface ThreadSettings {
 /** What the thread is asked. Plans and intents cross as JSON text, which costs the least. */
 export type Request =
   | { readonly ask: 'plan'; readonly sweep: number; readonly items: string }
+  | { readonly ask: 'plannedOf'; readonly sweep: number; readonly cause: number }
+  | { readonly ask: 'dropPlan'; readonly sweep: number }
   | { readonly ask: 'take'; readonly take: Take }
   | { readonly ask: 'record'; readonly batchAt: number; readonly exceptions: ReadonlyMap<string, Settled> };
 
 /** What it answers; `null` where there is nothing to say. */
-export type Answer = {
-  readonly taken: Omit<Taken, 'open'> & { open: (Omit<OpenBatch, 'moves'> & { intents: string }) | null };
-} | null;
+export type Answer =
+  | {
+      readonly taken: Omit<Taken, 'open'> & { open: (Omit<OpenBatch, 'moves'> & { intents: string }) | null };
+    }
+  | { readonly planned: Planned }
+  | null;
 
 /**
  * The ledger of a sweep: a large one's in a thread with a connection of its own,
@@ -48,10 +54,11 @@ export class SweepLedger implements Ledger {
     this.#place = place;
     this.#run = run;
     this.#here = new CatalogLedger(place, run);
+    if (place.isThreaded === true) keepYoungHeapSmall();
   }
 
   /** The ledger for this many more objects. */
-  #ledger(more: number): Pick<Ledger, 'plan' | 'take'> {
+  #ledger(more: number): Omit<Ledger, 'intend' | 'record'> {
     this.#planned += more;
     if (this.#place.isThreaded === true && this.#planned > MANY) {
       const { catalog, row, safetyWindow } = this.#place;
@@ -68,6 +75,15 @@ export class SweepLedger implements Ledger {
   /** Waits until all of the plan is written. */
   async planned(): Promise<void> {
     await this.#there?.idle();
+  }
+
+  async plannedOf(sweep: number, cause: number): Promise<Planned> {
+    return this.#ledger(0).plannedOf(sweep, cause);
+  }
+
+  async dropPlan(sweep: number): Promise<void> {
+    const ledger = this.#there?.hasFailed === true ? this.#here : this.#ledger(0);
+    await ledger.dropPlan(sweep);
   }
 
   async take(take: Take): Promise<Taken> {
@@ -100,6 +116,7 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
   }
 
   async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {
+    keepYoungHeapSmall(); // each time: the thread has set it back when it began
     const asked = this.#thread.ask({ ask: 'plan', sweep, items: planText(items) });
     asked.catch(() => undefined); // it is awaited below, or by `idle`
     this.#plans.push(asked);
@@ -112,6 +129,21 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
     this.#plans = [];
     await Promise.allSettled(plans); // each is over, also when one fails
     await Promise.all(plans);
+  }
+
+  get hasFailed(): boolean {
+    return this.#thread.hasFailed;
+  }
+
+  async plannedOf(sweep: number, cause: number): Promise<Planned> {
+    await this.idle();
+    const answer = await this.#thread.ask({ ask: 'plannedOf', sweep, cause });
+    if (answer === null || !('planned' in answer)) throw new TypeError('the catalog has counted nothing');
+    return answer.planned;
+  }
+
+  async dropPlan(sweep: number): Promise<void> {
+    await this.#thread.ask({ ask: 'dropPlan', sweep });
   }
 
   async take(take: Take): Promise<Taken> {

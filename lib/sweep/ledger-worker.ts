@@ -32,6 +32,11 @@ async function answerTo(request: Request): Promise<Answer> {
     case 'plan':
       own.sweeps.planFromText(request.sweep, request.items);
       return null;
+    case 'plannedOf':
+      return { planned: await book.plannedOf(request.sweep, request.cause) };
+    case 'dropPlan':
+      await book.dropPlan(request.sweep);
+      return null;
     case 'take': {
       const { open: batch, ...rest } = book.takeRows(request.take);
       if (batch === undefined) return { taken: { ...rest, open: null } };

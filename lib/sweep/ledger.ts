@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { NewEvent, Who } from '../catalog/events.ts';
 import type { PlanItem } from '../catalog/sweeps.ts';
 import {
@@ -53,6 +54,10 @@ export interface Take {
 export interface Ledger {
   /** Adds objects to a sweep's plan. */
   plan(sweep: number, items: readonly PlanItem[]): Promise<void>;
+  /** How many objects, and bytes, a sweep's plan has of one cause. */
+  plannedOf(sweep: number, cause: number): Promise<Planned>;
+  /** Drops a plan that is done with. */
+  dropPlan(sweep: number): Promise<void>;
   /** Takes the next of a plan: looks at holds and exemptions, and writes intents, in one transaction (R7). */
   take(take: Take): Promise<Taken>;
   /** Writes intents for objects that are no plan's: what a move has swept along. */
@@ -60,6 +65,14 @@ export interface Ledger {
   /** Records how the intents of a batch ended; those without an entry in `exceptions` were moved. */
   record(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void>;
 }
+
+export interface Planned {
+  readonly count: number;
+  readonly bytes: number;
+}
+
+/** How many objects of a plan one transaction drops. */
+const DROPPED_AT_ONCE = 20_000;
 
 /** What a ledger needs of a place. */
 export type Book = Pick<Place, 'catalog' | 'row' | 'clock' | 'random' | 'safetyWindow'>;
@@ -80,6 +93,14 @@ export class CatalogLedger implements Ledger {
 
   async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {
     this.#book.catalog.sweeps.plan(sweep, items);
+  }
+
+  async plannedOf(sweep: number, cause: number): Promise<Planned> {
+    return this.#book.catalog.sweeps.plannedOf(sweep, cause);
+  }
+
+  async dropPlan(sweep: number): Promise<void> {
+    while (this.#book.catalog.sweeps.dropPlan(sweep, DROPPED_AT_ONCE)) await setImmediate();
   }
 
   async take(take: Take): Promise<Taken> {
@@ -158,8 +179,7 @@ export class CatalogLedger implements Ledger {
       });
       if (left > 0) {
         // The batch's own line will tell of those that are left.
-        for (const move of moved)
-          events.push({ ...event, what: 'moved', ...about(move), rows: [move] });
+        for (const move of moved) events.push({ ...event, what: 'moved', ...about(move), rows: [move] });
       } else if (moved.length > 0) {
         const cause = this.#causeOf(moved);
         events.push({ ...event, what: 'moved', batchAt, count: moved.length, bytes, cause, rows: moved });

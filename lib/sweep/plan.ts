@@ -8,6 +8,7 @@ import { refreshHolds } from '../run/batch.ts';
 import { keepersOf, reasonOf } from '../run/claims.ts';
 import type { Place } from '../run/place.ts';
 import type { LiveObject } from '../store/store.ts';
+import type { Planned } from './ledger.ts';
 import type { SweepLedger } from './ledger-thread.ts';
 
 /** Something a policy named, or would have, that can't be moved, and why. */
@@ -96,7 +97,7 @@ export async function planPolicy(place: Place, ledger: SweepLedger, plan: PlanOp
   await ledger.planned();
   const { sweep, coverage } = plan;
   const { cause } = planner;
-  planner.close();
+  await planner.close();
   return planner.finish(await coverage?.ofPolicy({ sweep, cause, policy, signal }));
 }
 
@@ -135,6 +136,8 @@ class Planner {
   #young = 0;
   #found = 0;
   #changed = 0;
+  /** Whether something was planned that only counts for keepLast. */
+  #hasKept = false;
   #unit: OpenUnit | undefined;
 
   constructor(place: Place, ledger: SweepLedger, plan: PlanOptions) {
@@ -215,6 +218,8 @@ class Planner {
       }
       if ((guarded !== null || !isNamed) && this.#policy.keepLast === 0) return;
     }
+    const isKept = guarded !== null || !isNamed;
+    this.#hasKept ||= isKept;
     this.#rows.push({
       key: object.key,
       size: object.size,
@@ -222,8 +227,7 @@ class Planner {
       modifiedAt: object.modifiedAt,
       cause: this.#cause,
       unit: unitName,
-      // Ranked for keepLast with the others, and taken out after that.
-      isKept: guarded !== null || !isNamed,
+      isKept, // ranked for keepLast with the others, and taken out after that
     });
   }
 
@@ -234,7 +238,10 @@ class Planner {
       this.#flush();
       const { sweeps } = this.#place.catalog;
       if (unit.isYoung || unit.isClaimed) sweeps.unplanUnit(this.#sweep, this.#cause, unit.name);
-      else if (unit.isKept) sweeps.keepUnit(this.#sweep, this.#cause, unit.name);
+      else if (unit.isKept) {
+        sweeps.keepUnit(this.#sweep, this.#cause, unit.name);
+        this.#hasKept = true;
+      }
       if (unit.isYoung && !unit.isClaimed) this.#young++;
       const isWhole = !unit.isYoung && !unit.isClaimed && !unit.isKept;
       if (this.#approved !== undefined && !isWhole)
@@ -274,21 +281,26 @@ class Planner {
   }
 
   /** What is planned is all there is. */
-  close(): void {
+  async close(): Promise<void> {
     this.#closeUnit(null);
     this.#flush();
     const { sweeps } = this.#place.catalog;
-    const before = sweeps.plannedOf(this.#sweep, this.#cause).count;
     const older = this.#policy.keepLast - this.#young;
+    const before = older > 0 ? await this.#planned() : undefined;
     if (older > 0) sweeps.unplanNewest(this.#sweep, this.#cause, older);
-    sweeps.unplanKept(this.#sweep, this.#cause);
-    if (older > 0) this.#keep('keep-last', before - sweeps.plannedOf(this.#sweep, this.#cause).count);
+    if (this.#hasKept) sweeps.unplanKept(this.#sweep, this.#cause);
+    if (before !== undefined) this.#keep('keep-last', before.count - (await this.#planned()).count);
   }
 
-  finish({ kept, problem }: PolicyCoverage = { kept: 0, problem: null }): PolicyPlan {
+  /** What the catalog has of this policy. */
+  async #planned(): Promise<Planned> {
+    return this.#ledger.plannedOf(this.#sweep, this.#cause);
+  }
+
+  async finish({ kept, problem }: PolicyCoverage = { kept: 0, problem: null }): Promise<PolicyPlan> {
     this.#keep('coverage', kept);
     const policy = this.#policy;
-    const { count, bytes } = this.#place.catalog.sweeps.plannedOf(this.#sweep, this.#cause);
+    const { count, bytes } = await this.#planned();
     const selected = this.#selected;
     const limit = overLimit(policy.limits, { objects: count, bytes, selected });
     if (limit !== null) this.#keep('limit', count);

@@ -111,9 +111,9 @@ async function sweepIn(
   const n = catalog.sweeps.begin({ id, store: row.n, run: run.n, reason: null, isDry, now: clock.now() });
   const counts = { planned: 0, moved: 0, abandoned: 0, failed: 0, bytes: 0 };
   const kept = new Map<KeptReason, number>();
-  const end = (state: SweepState): void => {
+  const end = async (state: SweepState): Promise<void> => {
     catalog.sweeps.progress(n, state, counts.planned, clock.now());
-    while (catalog.sweeps.dropPlan(n, BATCH * 10)) continue;
+    await ledger.dropPlan(n);
   };
   let isCut = false;
   const plans: PlanSummary[] = [];
@@ -156,11 +156,11 @@ async function sweepIn(
     }
   } catch (error) {
     const isStopped = await settleError(place, ledger, error, options.signal);
-    tryTo(place, () => end(isStopped ? 'interrupted' : 'failed'));
+    await tryTo(place, async () => end(isStopped ? 'interrupted' : 'failed'));
     if (!isStopped) throw error;
     return { sweep: isDry ? null : id, ...counts, plans, kept, blocked, problems, isCut: true };
   }
-  end(isCut ? 'interrupted' : blocked.length > 0 && counts.planned === 0 ? 'blocked' : 'done');
+  await end(isCut ? 'interrupted' : blocked.length > 0 && counts.planned === 0 ? 'blocked' : 'done');
   if (!isDry) {
     for (const dropIn of [...(options.dropIns ?? []), ...orphans])
       await finishRequests(place, run, dropIn, onProblem);
@@ -353,9 +353,9 @@ function count(
 }
 
 /** Does what an error path can still do; what fails then is reported, and does not hide the first error. */
-export function tryTo(place: Place, work: () => void): void {
+export async function tryTo(place: Place, work: () => Promise<void> | void): Promise<void> {
   try {
-    work();
+    await work();
   } catch (error) {
     place.report('warn', messageOf(error));
   }

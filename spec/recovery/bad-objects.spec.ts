@@ -145,15 +145,15 @@ describe('a recovery that meets an object which can’t be looked at', () => {
     await dieAt(temp, 'move', 'after', async (dying) => sweepOld(dying, { policies }), 10);
     const place = temp.open({ seed: 33 });
     const { tombstones } = place.catalog;
-    const settle = tombstones.settleMoves.bind(tombstones);
-    tombstones.settleMoves = (batch) => {
-      if (batch.open.moves.length === KEYS.length) throw new Error('damaged');
+    const settle = tombstones.settleRows.bind(tombstones);
+    tombstones.settleRows = (batch) => {
+      if (batch.open.rows.length === KEYS.length) throw new Error('damaged');
       settle(batch);
     };
     await recover(place);
     expect(states(place)).to.deep.equal(['a moving', 'b moving', 'c moving', 'later pending']);
     expect(temp.talk.join('\n')).to.match(/warn: run r-\S+ can't be recovered now: damaged/);
-    tombstones.settleMoves = settle;
+    tombstones.settleRows = settle;
     await recover(place);
     expect(openRuns(place)).to.equal(0);
   });
