@@ -1,12 +1,9 @@
 import { createHash } from 'node:crypto';
-import {
-  DeleteObjectCommand,
-  DeleteObjectsCommand,
-  type DeleteObjectsCommandOutput,
-} from '@aws-sdk/client-s3';
-import { isPlainInXml } from './encoding.ts';
+import type { DirectAnswer } from './direct.ts';
+import { escapeXml, isPlainInXml } from './encoding.ts';
 import { exhaustedError, isNoSuchObject, isPassingCode, refusalError } from './errors.ts';
 import type { Sender } from './sender.ts';
+import { readRecords, type Wanted } from './xml.ts';
 
 /** What S3 takes at once. */
 const MOST = 1000;
@@ -76,11 +73,8 @@ async function removeSingle(
       versionId,
       answers: null,
       changes: true,
-      send: async (sdk, options) =>
-        sdk.send(
-          new DeleteObjectCommand({ Bucket: sender.bucket, Key: sender.prefix + name, VersionId: versionId }),
-          options,
-        ),
+      send: async (direct, options) =>
+        direct.send({ method: 'DELETE', key: sender.prefix + name, versionId }, options),
       read: () => 'deleted',
       refused: (refusal) => (isNoSuchObject(refusal) ? 'deleted' : undefined),
     });
@@ -114,7 +108,7 @@ class Batch {
       }
       const again: Entry[] = [];
       for (const entry of left) {
-        const result = answered.get(this.#sender.prefix + entry.item.name);
+        const result = answered.get(entry.item.name);
         const settled = result === undefined ? undefined : this.#settled(entry, result);
         if (settled === undefined) again.push(entry);
         else this.#results[entry.index] = settled;
@@ -124,7 +118,7 @@ class Batch {
       const passed = clock.monotonic() - startedAt;
       if (passed + pause > RETRY_FOR_MS) {
         for (const { index, item } of again) {
-          const said = answered.get(this.#sender.prefix + item.name);
+          const said = answered.get(item.name);
           const last = new Error(said === undefined || said === 'deleted' ? 'no word of it' : said.code);
           const about = this.#sender.about({ ...CALLED, ...item });
           this.#results[index] = exhaustedError(last, about, Math.round(passed / 1000));
@@ -154,38 +148,27 @@ class Batch {
   async #request(
     entries: readonly Entry[],
   ): Promise<Map<string, 'deleted' | EntryError> | 'not-supported' | Error> {
-    const { bucket, prefix } = this.#sender;
+    const { prefix } = this.#sender;
+    const body = bodyOf(prefix, entries);
+    const headers = {
+      'content-type': 'application/xml',
+      'content-md5': createHash('md5').update(body).digest('base64'), // every store knows it
+    };
     try {
-      return await this.#sender.repeated<
-        DeleteObjectsCommandOutput,
-        Map<string, 'deleted' | EntryError> | 'not-supported'
-      >({
-        ...CALLED,
-        answers: 'DeleteResult',
-        changes: true,
-        send: async (sdk, options) => {
-          const command = new DeleteObjectsCommand({
-            Bucket: bucket,
-            Delete: {
-              Objects: entries.map(({ item }) => ({ Key: prefix + item.name, VersionId: item.versionId })),
-            },
-          });
-          // By MD5, which every store knows, in place of the SDK's own checksum.
-          command.middlewareStack.add(
-            (next) => async (args) => {
-              checksumByMd5(args.request);
-              return next(args);
-            },
-            { step: 'build', priority: 'low', name: 'tombstonedMd5' },
-          );
-          return sdk.send(command, options);
+      return await this.#sender.repeated<DirectAnswer, Map<string, 'deleted' | EntryError> | 'not-supported'>(
+        {
+          ...CALLED,
+          answers: RESULTS.root,
+          changes: true,
+          send: async (direct, options) =>
+            direct.send({ method: 'POST', query: { delete: '' }, headers, body }, options),
+          read: (_, { text }) => resultsIn(text, prefix),
+          refused: ({ status, code }) =>
+            status === 405 || status === 501 || (status === 400 && !NOT_OF_THE_BATCH.has(code))
+              ? 'not-supported'
+              : undefined,
         },
-        read: (output) => resultsOf(output),
-        refused: ({ status, code }) =>
-          status === 405 || status === 501 || (status === 400 && !NOT_OF_THE_BATCH.has(code))
-            ? 'not-supported'
-            : undefined,
-      });
+      );
     } catch (error) {
       return error instanceof Error ? error : new Error(String(error));
     }
@@ -202,26 +185,31 @@ const NOT_OF_THE_BATCH = new Set([
   'InvalidBucketName',
 ]);
 
-function resultsOf(output: DeleteObjectsCommandOutput): Map<string, 'deleted' | EntryError> {
+const RESULTS: Wanted = {
+  root: 'DeleteResult',
+  records: new Set(['Deleted', 'Error']),
+  fields: new Set(['Key', 'Code', 'Message']),
+};
+
+function bodyOf(prefix: string, entries: readonly Entry[]): Buffer {
+  const objects = entries.map(({ item: { name, versionId } }) => {
+    const version = versionId === undefined ? '' : `<VersionId>${escapeXml(versionId)}</VersionId>`;
+    return `<Object><Key>${escapeXml(prefix + name)}</Key>${version}</Object>`;
+  });
+  const text = `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${objects.join('')}</Delete>`;
+  return Buffer.from(`<?xml version="1.0" encoding="UTF-8"?>${text}`);
+}
+
+/** What became of each, by its name below the prefix; an error of one counts, whatever else is said of it. */
+function resultsIn(text: string, prefix: string): Map<string, 'deleted' | EntryError> {
   const results = new Map<string, 'deleted' | EntryError>();
-  for (const { Key } of output.Deleted ?? []) if (Key !== undefined) results.set(Key, 'deleted');
-  for (const { Key, Code, Message } of output.Errors ?? []) {
-    if (Key !== undefined) results.set(Key, { code: Code ?? 'Unknown', message: Message ?? '' });
+  for (const { name: kind, fields } of readRecords(text, RESULTS).records) {
+    const key = fields.get('Key');
+    if (key?.startsWith(prefix) !== true) continue; // it says nothing of what was asked for
+    const name = key.slice(prefix.length);
+    const code = fields.get('Code') ?? 'Unknown';
+    if (kind === 'Error') results.set(name, { code, message: fields.get('Message') ?? '' });
+    else if (!results.has(name)) results.set(name, 'deleted');
   }
   return results;
-}
-
-function checksumByMd5(request: unknown): void {
-  if (typeof request !== 'object' || request === null) return;
-  if (!('body' in request) || !('headers' in request)) return;
-  const { body, headers } = request;
-  if ((typeof body !== 'string' && !(body instanceof Uint8Array)) || !isHeaders(headers)) return;
-  for (const name of Object.keys(headers)) {
-    if (/^x-amz-(sdk-)?checksum-/i.test(name)) delete headers[name];
-  }
-  headers['content-md5'] = createHash('md5').update(body).digest('base64');
-}
-
-function isHeaders(headers: unknown): headers is Record<string, string> {
-  return typeof headers === 'object' && headers !== null;
 }

@@ -1,10 +1,4 @@
 import { Readable } from 'node:stream';
-import {
-  GetBucketVersioningCommand,
-  HeadBucketCommand,
-  PutObjectCommand,
-  type PutObjectCommandOutput,
-} from '@aws-sdk/client-s3';
 import type { Clock } from '../../domain/clock.ts';
 import { messageOf, TombstonedError } from '../../domain/errors.ts';
 import type {
@@ -22,7 +16,6 @@ import type {
 } from './api.ts';
 import { deleteBatches } from './batch-deletion.ts';
 import { CheckedBody } from './checked-body.ts';
-import type { S3Place } from './connection.ts';
 import { addHeaders, guardHeaders, guardOf } from './copy-guard.ts';
 import type { DirectAnswer } from './direct.ts';
 import { bareEtag, elementOf, quotedEtag, sizeOf, timeOf, versionOf } from './encoding.ts';
@@ -34,6 +27,8 @@ import { wholeSeconds } from './revisions.ts';
 import { failed, Sender } from './sender.ts';
 import { headOf, propertiesOf } from './source-properties.ts';
 import type { ThrottleOptions } from './throttle.ts';
+import type { S3Place } from './way.ts';
+import { readRecords, type Wanted } from './xml.ts';
 
 export interface S3ClientOptions {
   readonly bucket: string;
@@ -68,10 +63,16 @@ const PUT_AT_ONCE = 5 * 2 ** 30;
 /** How fast, at least, a store copies; the answer may come only when it has. Bytes per ms. */
 const COPY_PACE = (8 * 2 ** 20) / 1000;
 
+const VERSIONING: Wanted = {
+  root: 'VersioningConfiguration',
+  records: new Set(),
+  fields: new Set(['Status']),
+};
+
 /** Of S3's archives: what is in them can't be read before it is restored. */
 const ARCHIVES = new Set<string | undefined>(['GLACIER', 'DEEP_ARCHIVE']);
 
-/** The requests of an S3 store, by the AWS SDK. Its retries are off: what may be repeated is repeated here. */
+/** The requests of an S3 store: one attempt each; what may be repeated is repeated here. */
 export class S3Client implements S3Api {
   readonly url: string;
   readonly #sender: Sender;
@@ -131,7 +132,7 @@ export class S3Client implements S3Api {
       name,
       versionId: options.versionId,
       answers: null,
-      send: async (_, sent, direct) =>
+      send: async (direct, sent) =>
         direct.send({ method: 'HEAD', key: this.prefix + name, versionId: options.versionId }, sent),
       read: (_, { headers }) => this.#headIn(headers, lengthOf(headers)),
       refused: (refusal) => {
@@ -168,7 +169,7 @@ export class S3Client implements S3Api {
       name,
       versionId,
       answers: 'stream',
-      send: async (_, sent, direct) => {
+      send: async (direct, sent) => {
         const headers = {
           range: from > 0 ? `bytes=${from}-` : undefined,
           'if-match': ifMatch === undefined ? undefined : quotedEtag(ifMatch),
@@ -206,26 +207,22 @@ export class S3Client implements S3Api {
     options: PutOptions = {},
   ): Promise<Put | 'exists' | 'changed'> {
     const { ifAbsent, ifMatch, contentType } = options;
-    return this.#sender.once<PutObjectCommandOutput, Put | 'exists' | 'changed'>({
+    const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+    return this.#sender.once<DirectAnswer, Put | 'exists' | 'changed'>({
       operation: 'PutObject',
       what: 'written',
       name,
       answers: null,
-      send: async (sdk, sent) =>
-        sdk.send(
-          new PutObjectCommand({
-            ...this.#at(name),
-            Body: body,
-            ContentLength: Buffer.byteLength(body),
-            ContentType: contentType,
-            ...(ifAbsent === true ? { IfNoneMatch: '*' } : {}),
-            ...(ifMatch === undefined
-              ? {}
-              : { IfMatch: ifMatch.quoted ? quotedEtag(ifMatch.etag) : ifMatch.etag }),
-          }),
-          sent,
-        ),
-      read: readPut,
+      send: async (direct, sent) => {
+        const headers = {
+          'content-type': contentType ?? 'application/octet-stream',
+          'if-none-match': ifAbsent === true ? '*' : undefined,
+          'if-match':
+            ifMatch === undefined ? undefined : ifMatch.quoted ? quotedEtag(ifMatch.etag) : ifMatch.etag,
+        };
+        return direct.send({ method: 'PUT', key: this.prefix + name, headers, body: bytes }, sent);
+      },
+      read: (_, { headers }) => readPut(headers),
       refused: (refusal) => {
         if (ifAbsent === true && isConditionFailed(refusal)) return 'exists';
         const isChanged = isConditionFailed(refusal) || isNoSuchObject(refusal);
@@ -273,7 +270,7 @@ export class S3Client implements S3Api {
       ...call,
       answers: 'CopyObjectResult',
       patience: this.#patienceOf(source.size),
-      send: async (_, sent, direct) => {
+      send: async (direct, sent) => {
         const headers = {
           ...guardHeaders(guarded),
           'x-amz-metadata-directive': 'COPY',
@@ -322,14 +319,15 @@ export class S3Client implements S3Api {
     const got = await this.get(from, { ifMatch: source.etag });
     if (got === undefined) return 'changed';
     try {
-      return await this.#sender.once<PutObjectCommandOutput, Put | 'exists'>({
+      return await this.#sender.once<unknown, Put | 'exists'>({
         operation: 'PutObject',
         what: 'written',
         name: to,
         answers: null,
         patience: this.#patienceOf(source.size),
-        send: async (sdk, sent) => {
-          const command = new PutObjectCommand({
+        send: async (_, sent, sdk) => {
+          const { client, commands } = await sdk();
+          const command = new commands.PutObjectCommand({
             ...this.#at(to),
             ...input,
             Body: got.body,
@@ -337,9 +335,9 @@ export class S3Client implements S3Api {
             IfNoneMatch: '*',
           });
           addHeaders(command, headers);
-          return sdk.send(command, sent);
+          return client.send(command, sent);
         },
-        read: readPut,
+        read: (_, { headers }) => readPut(headers),
         refused: (refusal) => (isConditionFailed(refusal) ? 'exists' : undefined),
       });
     } finally {
@@ -355,7 +353,7 @@ export class S3Client implements S3Api {
       name,
       versionId,
       answers: null,
-      send: async (_, sent, direct) => {
+      send: async (direct, sent) => {
         const headers = {
           'if-match': ifMatch === undefined ? undefined : quotedEtag(ifMatch),
           // RGW reads no date of HTTP's form here, and compares whole seconds.
@@ -396,13 +394,13 @@ export class S3Client implements S3Api {
   }
 
   async versioning(): Promise<'enabled' | 'suspended' | 'off'> {
-    return this.#sender.repeated({
+    return this.#sender.repeated<DirectAnswer, 'enabled' | 'suspended' | 'off'>({
       operation: 'GetBucketVersioning',
       what: 'asked whether it keeps versions',
-      answers: 'VersioningConfiguration',
-      send: async (sdk, sent) => sdk.send(new GetBucketVersioningCommand({ Bucket: this.bucket }), sent),
-      read: ({ Status }) => {
-        const status: string | undefined = Status;
+      answers: VERSIONING.root,
+      send: async (direct, sent) => direct.send({ method: 'GET', query: { versioning: '' } }, sent),
+      read: (_, { text }) => {
+        const status = readRecords(text, VERSIONING).fields.get('Status');
         if (status === 'Enabled') return 'enabled';
         if (status === 'Suspended') return 'suspended';
         if (status === undefined || status === '') return 'off';
@@ -426,7 +424,7 @@ export class S3Client implements S3Api {
       operation: 'HeadBucket',
       what: 'used',
       answers: null,
-      send: async (sdk, sent) => sdk.send(new HeadBucketCommand({ Bucket: this.bucket }), sent),
+      send: async (direct, sent) => direct.send({ method: 'HEAD' }, sent),
       read: () => true,
       refused: ({ status }) => {
         if (status !== 404) return undefined;
@@ -516,8 +514,8 @@ function modifiedIn(document: string): number | null {
   return Number.isFinite(time) ? time : null;
 }
 
-function readPut(output: PutObjectCommandOutput): Put {
-  return { etag: bareEtag(output.ETag), versionId: versionOf(output.VersionId) };
+function readPut(headers: Headers): Put {
+  return { etag: bareEtag(headers['etag']), versionId: versionOf(headers['x-amz-version-id']) };
 }
 
 /** The object's size, of an answer that has it from a byte on. */

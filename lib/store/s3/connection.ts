@@ -1,13 +1,14 @@
-import { isIP } from 'node:net';
-import { HeadBucketCommand, type S3ClientConfig, S3Client as Sdk } from '@aws-sdk/client-s3';
+import type { S3ClientConfig, S3Client as Sdk } from '@aws-sdk/client-s3';
 import { TombstonedError } from '../../domain/errors.ts';
 import type { Connections } from './http.ts';
+import { AMAZON, ANY_REGION, endpointUrl, isBareHost, type S3Place, SILENT, type Way } from './way.ts';
 
-/** Where the bucket is, as the config has it; null: as the SDK's default chain says. */
-export interface S3Place {
-  readonly endpoint: string | null;
-  readonly region: string | null;
-  readonly forcePathStyle: boolean;
+type Commands = typeof import('@aws-sdk/client-s3');
+
+/** The SDK, as it is asked where no request of our own will do. */
+export interface ViaSdk {
+  readonly client: Sdk;
+  readonly commands: Commands;
 }
 
 /**
@@ -18,16 +19,17 @@ export async function connect(
   place: S3Place,
   bucket: string,
   connections: Connections,
-): Promise<{ sdk: Sdk; host: string }> {
-  if (place.endpoint !== null) checkEndpoint(place.endpoint);
+): Promise<ViaSdk & { host: string }> {
+  if (place.endpoint !== null) endpointUrl(place.endpoint);
+  // Not before it is needed: it takes as long to load as a command on a small store.
+  const commands = await import('@aws-sdk/client-s3');
   const own: S3ClientConfig = place.endpoint === null ? {} : { endpoint: place.endpoint };
-  const url = await askedUrl(own, bucket);
-  const region = place.region ?? (await regionOf(url.hostname, bucket));
-  const isBare = isIP(url.hostname) !== 0 || url.hostname === 'localhost';
-  const sdk = new Sdk({
+  const url = await askedUrl(commands, own, bucket);
+  const region = place.region ?? (await regionOf(commands, url.hostname, bucket));
+  const client = new commands.S3Client({
     ...own,
     region,
-    forcePathStyle: place.forcePathStyle || isBare,
+    forcePathStyle: place.forcePathStyle || isBareHost(url.hostname),
     requestHandler: connections,
     maxAttempts: 1,
     disableClockSkewCorrection: true,
@@ -38,41 +40,82 @@ export async function connect(
     logger: SILENT,
   });
   const { hostname, port } = place.endpoint === null && url.hostname.endsWith(AMAZON) ? amazon(region) : url;
-  return { sdk, host: port === '' ? hostname : `${hostname}:${port}` };
+  return { client, commands, host: port === '' ? hostname : `${hostname}:${port}` };
 }
 
-/** Without one the SDK writes to this process's stderr, such as of each PUT of a stream that is refused. */
-const SILENT = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
+/** The way that the SDK's requests for a bucket's objects go. */
+export async function wayOf(sdk: ViaSdk, bucket: string): Promise<Way> {
+  const asked = await signedBySdk(sdk, bucket);
+  const scope = /^AWS4-HMAC-SHA256 Credential=.*\/\d{8}\/([^/]+)\/s3\/aws4_request,/.exec(
+    asked.authorization,
+  );
+  const region = scope?.[1];
+  if (region === undefined || !asked.path.endsWith(`/${PROBED}`)) {
+    throw new TombstonedError('failed', `requests for s3://${bucket} are signed in a way that is not known`, {
+      key: bucket,
+      hint: 'directory buckets and access points of several regions are no stores',
+    });
+  }
+  const { protocol, hostname, port, path, host } = asked;
+  return {
+    protocol,
+    hostname,
+    ...(port === undefined ? {} : { port }),
+    root: path.slice(0, -PROBED.length - 1),
+    host,
+    region,
+    credentials: sdk.client.config.credentials,
+  };
+}
 
-const AMAZON = '.amazonaws.com';
+/** A key that no store has; nothing is sent for it. */
+const PROBED = 'tombstoned-asks-where';
+
+interface Asked extends Pick<Way, 'protocol' | 'hostname' | 'port' | 'host'> {
+  readonly path: string;
+  readonly authorization: string;
+}
+
+/** A request as the SDK would send it. */
+async function signedBySdk({ client, commands }: ViaSdk, bucket: string): Promise<Asked> {
+  let asked: Asked | undefined;
+  const command = new commands.HeadObjectCommand({ Bucket: bucket, Key: PROBED });
+  command.middlewareStack.add(
+    () =>
+      async ({ request }) => {
+        asked = askedOf(request);
+        return { response: undefined, output: { $metadata: {} } };
+      },
+    { step: 'deserialize', priority: 'high', name: 'tombstonedAsked' },
+  );
+  await client.send(command);
+  if (asked === undefined) throw new TypeError('the SDK did not say what it would send');
+  return asked;
+}
+
+function askedOf(request: unknown): Asked {
+  if (typeof request !== 'object' || request === null) throw new TypeError('the SDK made no request');
+  const { protocol, hostname, port, path, headers } = {
+    protocol: 'https:',
+    hostname: '',
+    port: undefined,
+    path: '',
+    headers: {},
+    ...request,
+  };
+  const { host = '', authorization = '' }: Record<string, string> = headers;
+  return { protocol, hostname, ...(typeof port === 'number' ? { port } : {}), path, host, authorization };
+}
 
 function amazon(region: string): { hostname: string; port: string } {
   return { hostname: `s3.${region}${AMAZON}`, port: '' };
 }
 
-function checkEndpoint(endpoint: string): void {
-  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
-  const isPlain =
-    url !== undefined && url.search === '' && url.hash === '' && url.username + url.password === '';
-  if (isPlain && /^https?:$/.test(url.protocol)) return;
-  // What stands before an @ may be a secret.
-  const shown = endpoint.replace(/\/\/[^/]*@/, '//…@');
-  throw new TombstonedError('failed', `s3.endpoint ${shown} is no address of a server`, {
-    key: 's3.endpoint',
-    hint: 'write it as https://host or http://host:port',
-  });
-}
-
 /** The URL the SDK would ask, whoever set the endpoint: the environment and ~/.aws may, too. */
-async function askedUrl(own: S3ClientConfig, bucket: string): Promise<URL> {
+async function askedUrl(commands: Commands, own: S3ClientConfig, bucket: string): Promise<URL> {
   // Nothing is sent, so nobody's credentials will do.
   const credentials = { accessKeyId: 'none', secretAccessKey: 'none' };
-  const probe = new Sdk({ ...own, credentials, region: 'us-east-1', forcePathStyle: true });
+  const probe = new commands.S3Client({ ...own, credentials, region: ANY_REGION, forcePathStyle: true });
   let url: URL | undefined;
   probe.middlewareStack.add(
     () =>
@@ -83,7 +126,7 @@ async function askedUrl(own: S3ClientConfig, bucket: string): Promise<URL> {
     { step: 'build', name: 'tombstonedAskedUrl' },
   );
   try {
-    await probe.send(new HeadBucketCommand({ Bucket: bucket }));
+    await probe.send(new commands.HeadBucketCommand({ Bucket: bucket }));
   } catch (cause) {
     throw new TombstonedError('failed', `s3://${bucket} can't be asked for: ${textOf(cause)}`, {
       hint: "check the store's url, and s3.endpoint, AWS_ENDPOINT_URL and ~/.aws/config",
@@ -108,12 +151,12 @@ function urlOf(request: unknown): URL {
 }
 
 /** The region of the default chain; other servers than Amazon's mostly don't care. */
-async function regionOf(hostname: string, bucket: string): Promise<string> {
-  const chain = new Sdk({});
+async function regionOf(commands: Commands, hostname: string, bucket: string): Promise<string> {
+  const chain = new commands.S3Client({});
   try {
     return await chain.config.region();
   } catch (cause) {
-    if (!hostname.endsWith(AMAZON)) return 'us-east-1';
+    if (!hostname.endsWith(AMAZON)) return ANY_REGION;
     throw new TombstonedError('failed', `no region is set for s3://${bucket}`, {
       hint: "set s3.region in the config, or AWS_REGION, to the bucket's",
       cause,

@@ -26,6 +26,12 @@ const CONTENT_TYPE = 'application/json';
 /** Scratch names of a probe: all that is in `tmp/`. */
 const OWN_TEMPORARY = /^probe-[\da-f-]{36}\/\d+$/;
 
+/** Tells whether the store honours a condition of what is written: probed when it is first asked. */
+export interface WriteConditions {
+  (name: 'putIfAbsent'): Promise<Pick<Capabilities, 'putIfAbsent'>>;
+  (name: 'putIfMatch'): Promise<Pick<Capabilities, 'putIfMatch'>>;
+}
+
 interface Found {
   readonly etag: string;
   readonly body: Buffer;
@@ -39,11 +45,11 @@ interface Found {
  */
 export class ControlObjects implements ControlSpace {
   readonly #api: S3Api;
-  readonly #capabilities: () => Promise<Capabilities>;
+  readonly #capabilities: WriteConditions;
   readonly #clock: Clock;
 
   /** `capabilities` is asked only before something is written: who only reads may be allowed no more. */
-  constructor(options: { api: S3Api; capabilities: () => Promise<Capabilities>; clock: Clock }) {
+  constructor(options: { api: S3Api; capabilities: WriteConditions; clock: Clock }) {
     this.#api = options.api;
     this.#capabilities = options.capabilities;
     this.#clock = options.clock;
@@ -71,7 +77,7 @@ export class ControlObjects implements ControlSpace {
   }
 
   async create(name: string, text: string): Promise<'created' | 'exists'> {
-    const { putIfAbsent } = await this.#capabilities();
+    const { putIfAbsent } = await this.#capabilities('putIfAbsent');
     const body = Buffer.from(text);
     let mayBeOurs = false;
     let looksFirst = !putIfAbsent;
@@ -99,7 +105,7 @@ export class ControlObjects implements ControlSpace {
     const body = Buffer.from(after);
     const expected = Buffer.from(before);
     if (body.length !== expected.length) throw new RangeError(`${name}: another length than before`);
-    const { putIfMatch } = await this.#capabilities();
+    const { putIfMatch } = await this.#capabilities('putIfMatch');
     let mayBeWritten = false;
     return this.#untilKnown(name, RENEWAL_PATIENCE_MS, async () => {
       const found = await this.#look(name);
@@ -116,7 +122,8 @@ export class ControlObjects implements ControlSpace {
   }
 
   async replace(name: string, text: string): Promise<void> {
-    const { putIfAbsent, putIfMatch } = await this.#capabilities();
+    const { putIfAbsent } = await this.#capabilities('putIfAbsent');
+    const { putIfMatch } = await this.#capabilities('putIfMatch');
     const body = Buffer.from(text);
     await this.#untilKnown(name, PATIENCE_MS, async () => {
       const found = await this.#look(name);

@@ -1,16 +1,20 @@
 import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
-import { HeadObjectCommand, type S3Client as Sdk } from '@aws-sdk/client-s3';
 import { SignatureV4 } from '@smithy/signature-v4';
-import { TombstonedError } from '../../domain/errors.ts';
 import { type Answer, type AttemptOptions, type Connections, escapeUri, MalformedAnswer } from './http.ts';
+import { once } from './once.ts';
+import type { Way } from './way.ts';
 
-/** A request about one object, as it is sent. */
+/** A request about one object, or about the bucket, as it is sent. */
 export interface DirectRequest {
-  readonly method: 'HEAD' | 'GET' | 'PUT' | 'DELETE';
-  readonly key: string;
+  readonly method: 'HEAD' | 'GET' | 'PUT' | 'POST' | 'DELETE';
+  /** Undefined: the bucket. */
+  readonly key?: string;
   readonly versionId?: string | null | undefined;
+  /** Beside the version; what is undefined is left out. */
+  readonly query?: Readonly<Record<string, string | undefined>>;
   /** Beside those that every request has; those that are undefined are left out. */
   readonly headers?: Readonly<Record<string, string | undefined>>;
+  readonly body?: Uint8Array;
 }
 
 /** An answer's headers, and its body where the caller reads it. */
@@ -21,49 +25,37 @@ export interface DirectAnswer {
 
 type Response = Awaited<ReturnType<Connections['handle']>>['response'];
 
-/** Where requests go, and how they are signed: what the SDK made of one. */
-interface Way {
-  readonly protocol: string;
-  readonly hostname: string;
-  readonly port?: number;
-  /** What an object's path begins with, without the slash at its end. */
-  readonly root: string;
-  readonly host: string;
+interface Signed extends Way {
   readonly signer: SignatureV4;
 }
 
 /**
- * The requests that are made for each object, past the SDK's middleware, which costs
- * more than all the rest of a request. Credentials, the endpoint and the region
- * are the SDK's all the same.
+ * Requests past the SDK's middleware, which costs more than all the rest of a request.
+ * Credentials, the endpoint and the region are the SDK's all the same.
  */
 export class DirectRequests {
-  readonly #sdk: Sdk;
   readonly #connections: Connections;
-  readonly #bucket: string;
-  #way: Promise<Way> | undefined;
+  readonly #ready: () => Promise<Signed>;
 
-  constructor(sdk: Sdk, connections: Connections, bucket: string) {
-    this.#sdk = sdk;
+  /** `ask` is asked for the way once; where it fails, again with the next request. */
+  constructor(connections: Connections, ask: () => Promise<Way>) {
     this.#connections = connections;
-    this.#bucket = bucket;
+    this.#ready = once(async () => signed(await ask()));
   }
 
   /** Makes the request, once. Throws where the answer is no good one: the attempt has it. */
   async send(request: DirectRequest, options: AttemptOptions): Promise<DirectAnswer> {
     const { protocol, hostname, port, root, host, signer } = await this.#ready();
-    const { method, key, versionId, headers = {} } = request;
-    const given = Object.entries(headers).flatMap(([name, value]) =>
-      value === undefined ? [] : [[name, value] as const],
-    );
+    const { method, key = '', versionId, query, headers, body } = request;
     const signed = await signer.sign({
       method,
       protocol,
       hostname,
       ...(port === undefined ? {} : { port }),
       path: `${root}/${key.split('/').map(escapeUri).join('/')}`,
-      query: typeof versionId === 'string' ? { versionId } : {},
-      headers: { host, 'user-agent': 'tombstoned', ...Object.fromEntries(given) },
+      query: { ...given(query), ...(typeof versionId === 'string' ? { versionId } : {}) },
+      headers: { host, 'user-agent': 'tombstoned', ...lengthOf(method, body), ...given(headers) },
+      ...(body === undefined ? {} : { body }),
     });
     const { response } = await this.#connections.handle(signed, options);
     const { answer } = options.attempt;
@@ -71,89 +63,29 @@ export class DirectRequests {
     if (answer.status >= 300) throw new MalformedAnswer(`the answer was ${answer.status}`);
     return { answer, body: bodyOf(response) };
   }
-
-  /** Asks the SDK once; where it fails, it is asked again with the next request. */
-  async #ready(): Promise<Way> {
-    const way = (this.#way ??= this.#ask());
-    try {
-      return await way;
-    } catch (error) {
-      if (this.#way === way) this.#way = undefined;
-      throw error;
-    }
-  }
-
-  async #ask(): Promise<Way> {
-    const asked = await signedBySdk(this.#sdk, this.#bucket);
-    const scope = /^AWS4-HMAC-SHA256 Credential=.*\/\d{8}\/([^/]+)\/s3\/aws4_request,/.exec(
-      asked.authorization,
-    );
-    const region = scope?.[1];
-    if (region === undefined || !asked.path.endsWith(`/${PROBED}`)) {
-      throw new TombstonedError(
-        'failed',
-        `requests for s3://${this.#bucket} are signed in a way that is not known`,
-        {
-          key: this.#bucket,
-          hint: 'directory buckets and access points of several regions are no stores',
-        },
-      );
-    }
-    const { protocol, hostname, port, path, host } = asked;
-    return {
-      protocol,
-      hostname,
-      ...(port === undefined ? {} : { port }),
-      root: path.slice(0, -PROBED.length - 1),
-      host,
-      signer: new SignatureV4({
-        credentials: this.#sdk.config.credentials,
-        region,
-        service: 's3',
-        sha256: Sha256,
-        uriEscapePath: false,
-      }),
-    };
-  }
 }
 
-/** A key that no store has; nothing is sent for it. */
-const PROBED = 'tombstoned-asks-where';
-
-interface Asked extends Omit<Way, 'root' | 'signer'> {
-  readonly path: string;
-  readonly authorization: string;
+function signed(way: Way): Signed {
+  const { credentials, region } = way;
+  const signer = new SignatureV4({
+    credentials,
+    region,
+    service: 's3',
+    sha256: Sha256,
+    uriEscapePath: false,
+  });
+  return { ...way, signer };
 }
 
-/** A request as the SDK would send it. */
-async function signedBySdk(sdk: Sdk, bucket: string): Promise<Asked> {
-  let asked: Asked | undefined;
-  const command = new HeadObjectCommand({ Bucket: bucket, Key: PROBED });
-  command.middlewareStack.add(
-    () =>
-      async ({ request }) => {
-        asked = askedOf(request);
-        return { response: undefined, output: { $metadata: {} } };
-      },
-    { step: 'deserialize', priority: 'high', name: 'tombstonedAsked' },
-  );
-  await sdk.send(command);
-  if (asked === undefined) throw new TypeError('the SDK did not say what it would send');
-  return asked;
+function given(members: Readonly<Record<string, string | undefined>> = {}): Record<string, string> {
+  const known: Record<string, string> = {};
+  for (const [name, value] of Object.entries(members)) if (value !== undefined) known[name] = value;
+  return known;
 }
 
-function askedOf(request: unknown): Asked {
-  if (typeof request !== 'object' || request === null) throw new TypeError('the SDK made no request');
-  const { protocol, hostname, port, path, headers } = {
-    protocol: 'https:',
-    hostname: '',
-    port: undefined,
-    path: '',
-    headers: {},
-    ...request,
-  };
-  const { host = '', authorization = '' }: Record<string, string> = headers;
-  return { protocol, hostname, ...(typeof port === 'number' ? { port } : {}), path, host, authorization };
+/** Said of what may have a body: a server need not be told in pieces, nor guess that there is none. */
+function lengthOf(method: DirectRequest['method'], body: Uint8Array | undefined): Record<string, string> {
+  return method === 'PUT' || method === 'POST' ? { 'content-length': String(body?.length ?? 0) } : {};
 }
 
 function bodyOf(response: Response): unknown {

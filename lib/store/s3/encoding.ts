@@ -26,10 +26,17 @@ export class NotUtf8 extends Error {
 
 /** Whether XML 1.0, and what servers make of it, keeps a name as it is. */
 export function isPlainInXml(name: string): boolean {
-  return name.isWellFormed() && !NOT_PLAIN.test(name);
+  return PLAIN.test(name) || (name.isWellFormed() && !NOT_PLAIN.test(name));
 }
 
+/** Most names, told quickly. */
+const PLAIN = /^[!-~]+$/;
 const NOT_PLAIN = /[\p{Cc}\u2028\u2029\ufffe\uffff]|^\s|\s$/u;
+
+/** A text that is plain in XML, as an element's. */
+export function escapeXml(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+}
 
 /** The text of an element that a document has once, and that has no others; undefined where it has none. */
 export function elementOf(document: string, name: string): string | undefined {
@@ -71,6 +78,23 @@ export function timeOf(date: Date | undefined): number {
   const time = date?.getTime() ?? Number.NaN;
   if (!Number.isFinite(time)) throw new MalformedAnswer('the answer has no time of change');
   return time;
+}
+
+/** ms since 1970, of a time as documents have it. */
+export function timeIn(text: string | undefined): number {
+  return timeOf(new Date(text !== undefined && TIME.test(text) ? text : Number.NaN));
+}
+
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/;
+
+/** A count in decimal; undefined where the text is none. */
+export function numberOf(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
+}
+
+/** Whether a text says so; undefined where it says nothing of that. */
+export function isTrue(text: string | undefined): boolean | undefined {
+  return text === 'true' ? true : text === 'false' ? false : undefined;
 }
 
 export function sizeOf(size: number | undefined): number {

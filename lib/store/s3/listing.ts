@@ -1,15 +1,10 @@
-import {
-  ListObjectsV2Command,
-  type ListObjectsV2CommandOutput,
-  ListObjectVersionsCommand,
-  type ListObjectVersionsCommandOutput,
-  type ObjectVersion,
-} from '@aws-sdk/client-s3';
 import { compareKeys, printable } from '../../domain/key.ts';
 import type { ListedName, ListedVersion } from './api.ts';
-import { bareEtag, listedKey, NotUtf8, sizeOf, timeOf } from './encoding.ts';
+import type { DirectAnswer } from './direct.ts';
+import { bareEtag, isTrue, listedKey, NotUtf8, numberOf, sizeOf, timeIn } from './encoding.ts';
 import { MalformedAnswer } from './http.ts';
 import { failed, type Sender } from './sender.ts';
+import { type Fields, type Records, readRecords, type Wanted } from './xml.ts';
 
 export interface ListingOptions {
   /** Of the names, below the store's. */
@@ -33,25 +28,19 @@ export async function* listNames(
   let token: string | undefined;
   for (;;) {
     // After a name, not by the token, where there is one: a token that a server has not encoded would lose some.
-    const start = token === undefined ? { StartAfter: order.lastKey } : { ContinuationToken: token };
-    const page = await sender.repeated<ListObjectsV2CommandOutput, Page<ListedName> | NotUtf8>({
+    const start = token === undefined ? { 'start-after': order.lastKey } : { 'continuation-token': token };
+    const page = await sender.repeated<DirectAnswer, Page<ListedName> | NotUtf8>({
       operation: 'ListObjectsV2',
       what: 'listed',
       name: options.prefix,
-      answers: 'ListBucketResult',
+      answers: NAMES.root,
       signal: options.signal,
-      send: async (sdk, sent) =>
-        sdk.send(
-          new ListObjectsV2Command({
-            Bucket: sender.bucket,
-            Prefix: sender.prefix + options.prefix,
-            EncodingType: 'url',
-            MaxKeys: options.pageSize,
-            ...start,
-          }),
+      send: async (direct, sent) =>
+        direct.send(
+          { method: 'GET', query: { 'list-type': '2', ...common(sender, options), ...start } },
           sent,
         ),
-      read: (output) => unlessNotUtf8(() => readNames(output, sender.prefix)),
+      read: (_, { text }) => unlessNotUtf8(() => readNames(readRecords(text, NAMES), sender.prefix)),
     });
     if (page instanceof NotUtf8) throw order.odd(page);
     for (const { name } of page.entries) order.next(name, false);
@@ -63,19 +52,39 @@ export async function* listNames(
   }
 }
 
-function readNames(output: ListObjectsV2CommandOutput, prefix: string): Page<ListedName> {
-  const encoding = output.EncodingType;
-  const entries = (output.Contents ?? []).map((one) => ({
-    name: nameOf(one.Key, encoding, prefix),
-    etag: bareEtag(one.ETag),
-    size: sizeOf(one.Size),
-    modifiedAt: timeOf(one.LastModified),
-    storageClass: one.StorageClass,
+/** What is asked with each page. */
+function common(sender: Sender, { prefix, pageSize }: ListingOptions): Record<string, string> {
+  return { prefix: sender.prefix + prefix, 'encoding-type': 'url', 'max-keys': String(pageSize) };
+}
+
+const OF_ALL = ['EncodingType', 'IsTruncated', 'Key', 'LastModified', 'ETag', 'Size'] as const;
+
+const NAMES: Wanted = {
+  root: 'ListBucketResult',
+  records: new Set(['Contents']),
+  fields: new Set([...OF_ALL, 'KeyCount', 'NextContinuationToken', 'StorageClass']),
+};
+
+const VERSIONS: Wanted = {
+  root: 'ListVersionsResult',
+  records: new Set(['Version', 'DeleteMarker']),
+  fields: new Set([...OF_ALL, 'NextKeyMarker', 'VersionId', 'IsLatest']),
+};
+
+function readNames({ fields, records }: Records, prefix: string): Page<ListedName> {
+  const encoding = fields.get('EncodingType');
+  const entries = records.map(({ fields: one }) => ({
+    name: nameOf(one, encoding, prefix),
+    etag: bareEtag(one.get('ETag')),
+    size: sizeOf(numberOf(one.get('Size'))),
+    modifiedAt: timeIn(one.get('LastModified')),
+    storageClass: one.get('StorageClass'),
   }));
-  if (output.KeyCount !== undefined && output.KeyCount !== entries.length) {
-    throw new MalformedAnswer(`the listing has ${entries.length} names and says ${output.KeyCount}`);
+  const count = fields.get('KeyCount');
+  if (count !== undefined && numberOf(count) !== entries.length) {
+    throw new MalformedAnswer(`the listing has ${entries.length} names and says ${count}`);
   }
-  return { entries, ...truncation(output.IsTruncated, output.NextContinuationToken) };
+  return { entries, ...truncation(fields, 'NextContinuationToken') };
 }
 
 /** Versions and markers below a prefix, in pages; complete, or it throws. */
@@ -86,25 +95,17 @@ export async function* listAllVersions(
   const order = new Order(sender, options.prefix, undefined, 'ListObjectVersions');
   let versionId: string | undefined;
   for (;;) {
-    const marker = versionId === undefined ? {} : { KeyMarker: order.lastKey, VersionIdMarker: versionId };
-    const page = await sender.repeated<ListObjectVersionsCommandOutput, Page<ListedVersion> | NotUtf8>({
+    const marker =
+      versionId === undefined ? {} : { 'key-marker': order.lastKey, 'version-id-marker': versionId };
+    const page = await sender.repeated<DirectAnswer, Page<ListedVersion> | NotUtf8>({
       operation: 'ListObjectVersions',
       what: 'listed',
       name: options.prefix,
-      answers: 'ListVersionsResult',
+      answers: VERSIONS.root,
       signal: options.signal,
-      send: async (sdk, sent) =>
-        sdk.send(
-          new ListObjectVersionsCommand({
-            Bucket: sender.bucket,
-            Prefix: sender.prefix + options.prefix,
-            EncodingType: 'url',
-            MaxKeys: options.pageSize,
-            ...marker,
-          }),
-          sent,
-        ),
-      read: (output, { text }) => unlessNotUtf8(() => readVersions(output, text, sender.prefix)),
+      send: async (direct, sent) =>
+        direct.send({ method: 'GET', query: { versions: '', ...common(sender, options), ...marker } }, sent),
+      read: (_, { text }) => unlessNotUtf8(() => readVersions(readRecords(text, VERSIONS), sender.prefix)),
     });
     if (page instanceof NotUtf8) throw order.odd(page);
     const before = order.lastKey;
@@ -118,46 +119,25 @@ export async function* listAllVersions(
   }
 }
 
-/** The SDK gives versions and markers apart; only the document has them in their order. */
-function readVersions(
-  output: ListObjectVersionsCommandOutput,
-  text: string,
-  prefix: string,
-): Page<ListedVersion> {
-  const encoding = output.EncodingType;
-  const common = (one: Pick<ObjectVersion, 'Key' | 'VersionId' | 'IsLatest' | 'LastModified'>) => ({
-    name: nameOf(one.Key, encoding, prefix),
-    versionId: one.VersionId ?? 'null',
-    isLatest: one.IsLatest === true,
-    modifiedAt: timeOf(one.LastModified),
+function readVersions({ fields, records }: Records, prefix: string): Page<ListedVersion> {
+  const encoding = fields.get('EncodingType');
+  const entries = records.map(({ name: kind, fields: one }): ListedVersion => {
+    const isMarker = kind === 'DeleteMarker';
+    return {
+      name: nameOf(one, encoding, prefix),
+      versionId: one.get('VersionId') ?? 'null',
+      isLatest: isTrue(one.get('IsLatest')) === true,
+      modifiedAt: timeIn(one.get('LastModified')),
+      isMarker,
+      etag: isMarker ? '' : bareEtag(one.get('ETag')),
+      size: isMarker ? 0 : sizeOf(numberOf(one.get('Size'))),
+    };
   });
-  const versions = (output.Versions ?? [])
-    .map(
-      (one): ListedVersion => ({
-        ...common(one),
-        isMarker: false,
-        etag: bareEtag(one.ETag),
-        size: sizeOf(one.Size),
-      }),
-    )
-    .values();
-  const markers = (output.DeleteMarkers ?? [])
-    .map((one): ListedVersion => ({ ...common(one), isMarker: true, etag: '', size: 0 }))
-    .values();
-  const entries: ListedVersion[] = [];
-  for (const [, kind] of text.matchAll(/<(Version|DeleteMarker)>/g)) {
-    const { value } = (kind === 'Version' ? versions : markers).next();
-    if (value === undefined) throw new MalformedAnswer('the listing has entries that were not read');
-    entries.push(value);
-  }
-  if (versions.next().done !== true || markers.next().done !== true) {
-    throw new MalformedAnswer('the listing has entries in no order');
-  }
-  return { entries, ...truncation(output.IsTruncated, output.NextKeyMarker) };
+  return { entries, ...truncation(fields, 'NextKeyMarker') };
 }
 
-function nameOf(listed: string | undefined, encoding: string | undefined, prefix: string): string {
-  const key = listedKey(listed ?? '', encoding);
+function nameOf(entry: Fields, encoding: string | undefined, prefix: string): string {
+  const key = listedKey(entry.get('Key') ?? '', encoding);
   if (key === '') throw new MalformedAnswer('the listing has an entry without a name');
   if (!key.startsWith(prefix))
     throw new MalformedAnswer(`the listing has ${printable(key)}, not below ${prefix}`);
@@ -174,9 +154,10 @@ function unlessNotUtf8<T>(read: () => T): T | NotUtf8 {
   }
 }
 
-function truncation(isTruncated: boolean | undefined, token: string | undefined) {
+function truncation(fields: Fields, token: string) {
+  const isTruncated = isTrue(fields.get('IsTruncated'));
   if (isTruncated === undefined) throw new MalformedAnswer('the listing does not say whether it is complete');
-  return { isTruncated, token };
+  return { isTruncated, token: fields.get(token) };
 }
 
 /** Holds a listing to its prefix and order: one that jumps or repeats has lost something. */

@@ -2,10 +2,11 @@ import { hostname } from 'node:os';
 import type { Clock } from '../../domain/clock.ts';
 import { CONTROL_SEGMENT } from '../../domain/key.ts';
 import { IDENTITY_NAME } from '../identity.ts';
-import type { Capabilities } from './api.ts';
+import type { Capabilities, S3Api } from './api.ts';
 import { S3Client } from './client.ts';
 import { ControlObjects } from './control-objects.ts';
-import { probe } from './probe.ts';
+import { once } from './once.ts';
+import { probe, probePutIfAbsent, probePutIfMatch } from './probe.ts';
 import { S3Store } from './s3-store.ts';
 
 /** Where a store in S3 is, and how to reach it. */
@@ -38,23 +39,18 @@ export async function openS3Store(
 ): Promise<S3Store> {
   const { pendingPrefix, clock, settle, onRequest } = options;
   const api = await clientOf(place, place.prefix, clock, onRequest);
-  let probing: Promise<Capabilities> | undefined;
-  const probed = async (): Promise<Capabilities> => {
-    const one = probe(api, clock);
-    probing = one;
-    one.catch(() => {
-      if (probing === one) probing = undefined; // the next who asks tries again
-    });
-    return one;
-  };
-  const capabilities = async (versioning?: Capabilities['versioning']): Promise<Capabilities> => {
-    const known = await (probing ?? probed());
-    return versioning === undefined || versioning === known.versioning ? known : probed();
-  };
+  const probed = new Probed(api, clock);
+  const capabilities = async (versioning?: Capabilities['versioning']) => probed.all(versioning);
+  function conditions(name: 'putIfAbsent'): Promise<Pick<Capabilities, 'putIfAbsent'>>;
+  function conditions(name: 'putIfMatch'): Promise<Pick<Capabilities, 'putIfMatch'>>;
+  async function conditions(name: 'putIfAbsent' | 'putIfMatch') {
+    return name === 'putIfAbsent' ? probed.putIfAbsent() : probed.putIfMatch();
+  }
   return new S3Store({
     api,
-    control: new ControlObjects({ api, capabilities, clock }),
+    control: new ControlObjects({ api, capabilities: conditions, clock }),
     capabilities,
+    write: async () => conditions('putIfAbsent'),
     pendingPrefix,
     clock,
     concurrency: place.throttle.concurrency,
@@ -63,6 +59,36 @@ export async function openS3Store(
     ...(settle === undefined ? {} : { settle }),
     ...(place.versions === undefined ? {} : { versions: place.versions }),
   });
+}
+
+/** What a store honours, each asked once, and when it has to be known: a probe is many requests. */
+class Probed {
+  readonly #api: S3Api;
+  readonly #clock: Clock;
+  readonly putIfAbsent: () => Promise<Pick<Capabilities, 'putIfAbsent'>>;
+  readonly putIfMatch: () => Promise<Pick<Capabilities, 'putIfMatch'>>;
+  #all: (() => Promise<Capabilities>) | undefined;
+
+  constructor(api: S3Api, clock: Clock) {
+    this.#api = api;
+    this.#clock = clock;
+    const putIfAbsent = once(async () => ({ putIfAbsent: await probePutIfAbsent(api, clock) }));
+    const putIfMatch = once(async () => ({ putIfMatch: await probePutIfMatch(api, clock) }));
+    this.putIfAbsent = async () => (this.#all ?? putIfAbsent)();
+    this.putIfMatch = async () => (this.#all ?? putIfMatch)();
+  }
+
+  /** All of it, as it is with this versioning. */
+  async all(versioning?: Capabilities['versioning']): Promise<Capabilities> {
+    const known = await (this.#all ??= this.#once())();
+    if (versioning === undefined || versioning === known.versioning) return known;
+    this.#all = this.#once();
+    return this.#all();
+  }
+
+  #once(): () => Promise<Capabilities> {
+    return once(async () => probe(this.#api, this.#clock));
+  }
 }
 
 /** Whether an endpoint is surely on this host. */

@@ -1,14 +1,8 @@
-import {
-  AbortMultipartUploadCommand,
-  type CompletedPart,
-  CompleteMultipartUploadCommand,
-  type CompleteMultipartUploadCommandOutput,
-  CreateMultipartUploadCommand,
-  HeadObjectCommand,
-  type HeadObjectCommandOutput,
-  PutObjectTaggingCommand,
-  type Tag,
-  UploadPartCopyCommand,
+import type {
+  CompletedPart,
+  CompleteMultipartUploadCommandOutput,
+  HeadObjectCommandOutput,
+  Tag,
 } from '@aws-sdk/client-s3';
 import { type Copied, type CopyOptions, Unanswered } from './api.ts';
 import { addHeaders, type Guard } from './copy-guard.ts';
@@ -69,14 +63,15 @@ async function begin(sender: Sender, { to }: PartsOptions, properties: Propertie
     what: 'written',
     name: to,
     answers: 'InitiateMultipartUploadResult',
-    send: async (sdk, options) => {
-      const command = new CreateMultipartUploadCommand({
+    send: async (_, options, sdk) => {
+      const { client, commands } = await sdk();
+      const command = new commands.CreateMultipartUploadCommand({
         Bucket: sender.bucket,
         Key: sender.prefix + to,
         ...properties.input,
       });
       addHeaders(command, properties.headers);
-      return sdk.send(command, options);
+      return client.send(command, options);
     },
     read: ({ UploadId }) => {
       if (UploadId === undefined || UploadId === '') throw new MalformedAnswer('the answer has no UploadId');
@@ -137,8 +132,9 @@ async function copyPart(
     versionId: guarded.versionId,
     answers: 'CopyPartResult',
     patience: patienceOf(part.last - part.first + 1),
-    send: async (sdk, options) => {
-      const command = new UploadPartCopyCommand({
+    send: async (_, options, sdk) => {
+      const { client, commands } = await sdk();
+      const command = new commands.UploadPartCopyCommand({
         Bucket: sender.bucket,
         Key: sender.prefix + to,
         UploadId: uploadId,
@@ -147,7 +143,7 @@ async function copyPart(
         ...guarded.input,
       });
       addHeaders(command, guarded.headers);
-      return sdk.send(command, options);
+      return client.send(command, options);
     },
     read: ({ CopyPartResult }) => ({
       PartNumber: part.number,
@@ -175,9 +171,10 @@ async function complete(
     ...call,
     answers: 'CompleteMultipartUploadResult',
     patience: patienceOf(source.size),
-    send: async (sdk, options) =>
-      sdk.send(
-        new CompleteMultipartUploadCommand({
+    send: async (_, options, sdk) => {
+      const { client, commands } = await sdk();
+      return client.send(
+        new commands.CompleteMultipartUploadCommand({
           Bucket: sender.bucket,
           Key: sender.prefix + to,
           UploadId: uploadId,
@@ -185,7 +182,8 @@ async function complete(
           ...(ifAbsent === true ? { IfNoneMatch: '*' } : {}),
         }),
         options,
-      ),
+      );
+    },
     // RGW gives an empty ETag.
     read: ({ ETag, VersionId }) => ({
       etag: ETag === undefined || ETag === '' ? undefined : bareEtag(ETag),
@@ -219,16 +217,18 @@ async function keepTags(
     name: to,
     versionId,
     answers: null,
-    send: async (sdk, options) =>
-      sdk.send(
-        new PutObjectTaggingCommand({
+    send: async (_, options, sdk) => {
+      const { client, commands } = await sdk();
+      return client.send(
+        new commands.PutObjectTaggingCommand({
           Bucket: sender.bucket,
           Key: sender.prefix + to,
           VersionId: versionId ?? undefined,
           Tagging: { TagSet: [...tags] },
         }),
         options,
-      ),
+      );
+    },
     read: () => 'tagged',
   });
 }
@@ -240,15 +240,17 @@ async function copyAt(sender: Sender, to: string, size: number, versionId: strin
     what: 'looked at',
     name: to,
     answers: null,
-    send: async (sdk, options) =>
-      sdk.send(
-        new HeadObjectCommand({
+    send: async (_, options, sdk) => {
+      const { client, commands } = await sdk();
+      return client.send(
+        new commands.HeadObjectCommand({
           Bucket: sender.bucket,
           Key: sender.prefix + to,
           VersionId: versionId ?? undefined,
         }),
         options,
-      ),
+      );
+    },
     read: (output) => {
       if (sizeOf(output.ContentLength) !== size) throw new MalformedAnswer('the copy is of another size');
       return { etag: bareEtag(output.ETag), versionId, modifiedAt: timeOf(output.LastModified) };
@@ -264,15 +266,17 @@ async function abort(sender: Sender, { to }: PartsOptions, uploadId: string): Pr
       what: 'written',
       name: to,
       answers: null,
-      send: async (sdk, options) =>
-        sdk.send(
-          new AbortMultipartUploadCommand({
+      send: async (_, options, sdk) => {
+        const { client, commands } = await sdk();
+        return client.send(
+          new commands.AbortMultipartUploadCommand({
             Bucket: sender.bucket,
             Key: sender.prefix + to,
             UploadId: uploadId,
           }),
           options,
-        ),
+        );
+      },
       read: () => 'aborted',
     });
   } catch {

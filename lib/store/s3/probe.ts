@@ -16,9 +16,7 @@ const PAUSE_MS = 500;
  * done again when versioning is switched: RGW then honours other conditions.
  */
 export async function probe(api: S3Api, clock: Clock): Promise<Capabilities> {
-  const versioning = (await unlessRefused(async () => api.versioning())) ?? 'off';
-  const scratch = new Scratch(api, versioning);
-  return scratch.cleared(async () => ({
+  return onScratch(api, async (scratch) => ({
     ...((await asked(clock, async () => copiesFollow(scratch))) ? { copiesFollow: true } : {}),
     putIfAbsent: await asked(clock, async () => putsIfAbsent(scratch)),
     putIfMatch: await asked(clock, async () => putsIfMatch(scratch)),
@@ -27,8 +25,24 @@ export async function probe(api: S3Api, clock: Clock): Promise<Capabilities> {
     copyIfAbsent: await asked(clock, async () => copiesIfAbsent(scratch)),
     deleteIfMatch: await asked(clock, async () => deletesIfMatch(scratch)),
     deleteUnmodifiedSince: await asked(clock, async () => deletesUnmodifiedSince(scratch)),
-    versioning,
+    versioning: scratch.versioning,
   }));
+}
+
+/** The same of one condition: all that a purge, or who only reads, has to know. */
+export async function probePutIfAbsent(api: S3Api, clock: Clock): Promise<boolean> {
+  return onScratch(api, async (scratch) => asked(clock, async () => putsIfAbsent(scratch)));
+}
+
+/** The same of what a lease is renewed by. */
+export async function probePutIfMatch(api: S3Api, clock: Clock): Promise<Capabilities['putIfMatch']> {
+  return onScratch(api, async (scratch) => asked(clock, async () => putsIfMatch(scratch)));
+}
+
+async function onScratch<T>(api: S3Api, ask: (scratch: Scratch) => Promise<T>): Promise<T> {
+  const versioning = (await unlessRefused(async () => api.versioning())) ?? 'off';
+  const scratch = new Scratch(api, versioning);
+  return scratch.cleared(async () => ask(scratch));
 }
 
 /** What was found, what is done with it, and what that leaves open (R3): lines for people. */
@@ -162,17 +176,14 @@ class Scratch {
 
   /** Each is tried, also after one could not be removed. */
   async #clear(): Promise<void> {
-    let failure: { readonly error: unknown } | undefined;
-    for (const item of await this.#left()) {
-      try {
-        await repeated(async () =>
+    const ends = await Promise.allSettled(
+      (await this.#left()).map(async (item) =>
+        repeated(async () =>
           this.api.delete(item.name, item.versionId === undefined ? {} : { versionId: item.versionId }),
-        );
-      } catch (error) {
-        failure ??= { error };
-      }
-    }
-    if (failure !== undefined) throw failure.error;
+        ),
+      ),
+    );
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
   }
 
   async #left(): Promise<{ name: string; versionId?: string }[]> {

@@ -63,6 +63,7 @@ export class S3Store implements Store {
   readonly #api: S3Api;
   readonly #clock: Clock;
   readonly #capabilities: (versioning?: Capabilities['versioning']) => Promise<Capabilities>;
+  readonly #write: () => Promise<unknown>;
   readonly #concurrency: number;
   readonly #neighbours: Neighbours;
   readonly #versions: 'keep' | 'purge';
@@ -72,6 +73,8 @@ export class S3Store implements Store {
     control: ControlSpace;
     /** Probed when it is first asked for, and again where the bucket's versioning has changed since. */
     capabilities: (versioning?: Capabilities['versioning']) => Promise<Capabilities>;
+    /** Writes something and removes it, where that was not done before; unless given, all is probed. */
+    write?: () => Promise<unknown>;
     pendingPrefix: string;
     clock: Clock;
     /** How many requests are in flight. */
@@ -87,6 +90,7 @@ export class S3Store implements Store {
     this.#api = options.api;
     this.control = options.control;
     this.#capabilities = options.capabilities;
+    this.#write = options.write ?? (async () => options.capabilities());
     this.url = options.api.url;
     this.pendingPrefix = options.pendingPrefix;
     this.#clock = options.clock;
@@ -399,7 +403,7 @@ export class S3Store implements Store {
   }
 
   async checkWritable(): Promise<void> {
-    await this.#capabilities(); // they are probed by writing
+    await this.#write();
   }
 
   async #workings() {

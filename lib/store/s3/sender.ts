@@ -1,9 +1,8 @@
-import type { S3Client as Sdk } from '@aws-sdk/client-s3';
 import type { Clock } from '../../domain/clock.ts';
 import { errnoOf, TombstonedError } from '../../domain/errors.ts';
 import { printable } from '../../domain/key.ts';
 import { Unanswered } from './api.ts';
-import { connect, type S3Place } from './connection.ts';
+import { connect, type ViaSdk, wayOf } from './connection.ts';
 import { DirectRequests } from './direct.ts';
 import {
   type About,
@@ -18,7 +17,9 @@ import {
   unsentError,
 } from './errors.ts';
 import { type Answer, Attempt, type AttemptOptions, Connections, MalformedAnswer } from './http.ts';
+import { once } from './once.ts';
 import { Throttle, type ThrottleOptions } from './throttle.ts';
+import { plainWay, type S3Place } from './way.ts';
 
 /** One request, and what its answer means. */
 export interface Call<O, T> {
@@ -35,8 +36,8 @@ export interface Call<O, T> {
   /** How long not a byte may come, where it is not the usual time. ms */
   readonly patience?: number;
   readonly signal?: AbortSignal | undefined;
-  /** Makes the request, once: by the SDK, or past it. */
-  send(sdk: Sdk, options: AttemptOptions, direct: DirectRequests): Promise<O>;
+  /** Makes the request, once: past the SDK, or by it. */
+  send(direct: DirectRequests, options: AttemptOptions, sdk: () => Promise<ViaSdk>): Promise<O>;
   /** What a good answer says; it throws a `MalformedAnswer` where that is nothing. */
   read(output: O, answer: Answer): T | Promise<T>;
   /** What a refusal means, where the caller asked about that; undefined: it is an error. */
@@ -87,8 +88,9 @@ export class Sender {
   unansweredUntil: number | undefined;
   /** Whether any answer showed that the bucket is there. */
   isBucketSeen = false;
-  readonly #sdk: Sdk;
+  readonly #sdk: () => Promise<ViaSdk>;
   readonly #direct: DirectRequests;
+  readonly #connections: Connections;
   readonly #host: string;
   readonly #throttle: Throttle;
   readonly #random: () => number;
@@ -98,14 +100,25 @@ export class Sender {
   static async open(options: SenderOptions): Promise<Sender> {
     const answered: { by?: (answer: Answer) => void } = {};
     const connections = new Connections(options.throttle.concurrency, (answer) => answered.by?.(answer));
-    const { sdk, host } = await connect(options.place, options.bucket, connections);
-    const direct = new DirectRequests(sdk, connections, options.bucket);
-    const sender = new Sender(options, sdk, direct, host);
+    const { place, bucket } = options;
+    const plain = await plainWay(place, bucket);
+    const sdk = once(async () => connect(place, bucket, connections));
+    const { host } = plain ?? (await sdk());
+    const direct = new DirectRequests(connections, async () => plain ?? wayOf(await sdk(), bucket));
+    const sender = new Sender(options, { sdk, direct, connections }, host);
     answered.by = (answer) => sender.#answered(answer);
     return sender;
   }
 
-  private constructor(options: SenderOptions, sdk: Sdk, direct: DirectRequests, host: string) {
+  private constructor(
+    options: SenderOptions,
+    {
+      sdk,
+      direct,
+      connections,
+    }: { sdk: () => Promise<ViaSdk>; direct: DirectRequests; connections: Connections },
+    host: string,
+  ) {
     this.bucket = options.bucket;
     this.prefix = options.prefix;
     this.clock = options.clock;
@@ -115,6 +128,7 @@ export class Sender {
     this.#throttle = new Throttle(options.throttle, options.clock);
     this.#sdk = sdk;
     this.#direct = direct;
+    this.#connections = connections;
     this.#host = host;
   }
 
@@ -221,7 +235,7 @@ export class Sender {
   }
 
   close(): void {
-    this.#sdk.destroy();
+    this.#connections.destroy();
   }
 
   #meant<O, T>(call: Call<O, T>, refusal: Refusal, signedAt: number | undefined): T {
@@ -249,7 +263,7 @@ export class Sender {
       ...(call.signal === undefined ? {} : { abortSignal: call.signal }),
     };
     try {
-      const output = await call.send(this.#sdk, options, this.#direct);
+      const output = await call.send(this.#direct, options, this.#sdk);
       if (attempt.answer === undefined) throw new MalformedAnswer('the answer was not seen');
       const value = await call.read(output, attempt.answer);
       this.isBucketSeen = true;

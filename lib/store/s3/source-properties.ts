@@ -1,10 +1,4 @@
-import {
-  GetObjectTaggingCommand,
-  HeadObjectCommand,
-  type HeadObjectCommandOutput,
-  type PutObjectCommandInput,
-  type Tag,
-} from '@aws-sdk/client-s3';
+import type { HeadObjectCommandOutput, PutObjectCommandInput, Tag } from '@aws-sdk/client-s3';
 import { compareKeys } from '../../domain/key.ts';
 import { bareEtag } from './encoding.ts';
 import { checkDocument } from './http.ts';
@@ -50,15 +44,17 @@ export async function headOf(
     name: from,
     versionId: source.versionId,
     answers: null,
-    send: async (sdk, options) =>
-      sdk.send(
-        new HeadObjectCommand({
+    send: async (_, options, sdk) => {
+      const { client, commands } = await sdk();
+      return client.send(
+        new commands.HeadObjectCommand({
           Bucket: sender.bucket,
           Key: sender.prefix + from,
           VersionId: source.versionId ?? undefined,
         }),
         options,
-      ),
+      );
+    },
     read: (output) =>
       bareEtag(output.ETag) === source.etag && output.ContentLength === source.size ? output : 'changed',
     // That the bucket is there, the caller has made sure of.
@@ -116,15 +112,17 @@ export async function tagsOf(
     name: from,
     versionId: source.versionId,
     answers: null,
-    send: async (sdk, options) =>
-      sdk.send(
-        new GetObjectTaggingCommand({
+    send: async (_, options, sdk) => {
+      const { client, commands } = await sdk();
+      return client.send(
+        new commands.GetObjectTaggingCommand({
           Bucket: sender.bucket,
           Key: sender.prefix + from,
           VersionId: source.versionId ?? undefined,
         }),
         options,
-      ),
+      );
+    },
     read: ({ TagSet }, answer) => {
       // RGW says nothing at all of some objects without tags.
       if (answer.text !== '') checkDocument(answer, 'Tagging');
