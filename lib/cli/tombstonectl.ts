@@ -40,7 +40,7 @@ async function understand(words: readonly string[], flags: readonly string[]): P
     commands.push({ names, summary });
     parser.command(
       names,
-      summary,
+      false, // the help is our own: yargs lays its out with every command line
       async (inner: Argv) => {
         command = names[0] ?? '';
         const { options } = await load();

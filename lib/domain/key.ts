@@ -68,7 +68,18 @@ export function commonPrefix(a: string, b: string): string {
 
 /** Compares keys as UTF-8 bytes, as the catalog and S3 sort them. */
 export function compareKeys(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+  if (a === b) return 0;
+  let at = 0;
+  while (a.charCodeAt(at) === b.charCodeAt(at)) at++;
+  const one = a.charCodeAt(at);
+  const other = b.charCodeAt(at);
+  // Only halves of characters are in another order than their bytes.
+  if (isHalf(one) || isHalf(other)) return Buffer.compare(Buffer.from(a), Buffer.from(b));
+  return Number.isNaN(one) || one < other ? -1 : 1;
+}
+
+function isHalf(unit: number): boolean {
+  return unit >= 0xd800 && unit <= 0xdfff;
 }
 
 /** What must not reach a terminal: it would move the cursor, break the line or reorder the text. */

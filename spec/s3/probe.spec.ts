@@ -2,7 +2,13 @@ import { assert } from 'chai';
 import { TombstonedError } from '../../lib/domain/errors.ts';
 import { type Capabilities, Unanswered } from '../../lib/store/s3/api.ts';
 import { copyGuardOf, deleteGuardOf } from '../../lib/store/s3/guards.ts';
-import { describe as lines, probe, statusOf } from '../../lib/store/s3/probe.ts';
+import {
+  describe as lines,
+  probe,
+  probePutIfAbsent,
+  probePutIfMatch,
+  statusOf,
+} from '../../lib/store/s3/probe.ts';
 import { DrivenClock } from '../support/place.ts';
 import { type Honour, MemoryS3, type PRESETS, serverError } from './memory-api.ts';
 
@@ -59,6 +65,22 @@ describe('what a bucket honours, as probed', () => {
       s3.seed('logs/a', 'a');
       assert.deepEqual(await probe(s3, clock), FOUND[preset]);
       assert.deepEqual(s3.allNames(), ['logs/a']);
+    });
+  }
+
+  for (const preset of ['amazon', 'rgw', 'swift'] as const) {
+    it(`is told of one condition alone as ${preset} does, by a fraction of the requests`, async () => {
+      const s3 = new MemoryS3({ preset });
+      let requests = 0;
+      s3.before = () => {
+        requests += 1;
+        return undefined;
+      };
+      assert.equal(await probePutIfAbsent(s3, clock), FOUND[preset].putIfAbsent);
+      assert.isAtMost(requests, 12);
+      assert.equal(await probePutIfMatch(s3, clock), FOUND[preset].putIfMatch);
+      assert.isAtMost(requests, 40);
+      assert.deepEqual(s3.allNames(), []);
     });
   }
 

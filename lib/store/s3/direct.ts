@@ -1,7 +1,13 @@
-import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
-import { SignatureV4 } from '@smithy/signature-v4';
-import { type Answer, type AttemptOptions, type Connections, escapeUri, MalformedAnswer } from './http.ts';
+import {
+  type Answer,
+  type AttemptOptions,
+  type Connections,
+  escapeUri,
+  MalformedAnswer,
+  queryText,
+} from './http.ts';
 import { once } from './once.ts';
+import { Signer } from './signing.ts';
 import type { Way } from './way.ts';
 
 /** A request about one object, or about the bucket, as it is sent. */
@@ -26,7 +32,7 @@ export interface DirectAnswer {
 type Response = Awaited<ReturnType<Connections['handle']>>['response'];
 
 interface Signed extends Way {
-  readonly signer: SignatureV4;
+  readonly signer: Signer;
 }
 
 /**
@@ -40,41 +46,42 @@ export class DirectRequests {
   /** `ask` is asked for the way once; where it fails, again with the next request. */
   constructor(connections: Connections, ask: () => Promise<Way>) {
     this.#connections = connections;
-    this.#ready = once(async () => signed(await ask()));
+    this.#ready = once(async () => {
+      const way = await ask();
+      return { ...way, signer: new Signer(way.region) };
+    });
   }
 
   /** Makes the request, once. Throws where the answer is no good one: the attempt has it. */
   async send(request: DirectRequest, options: AttemptOptions): Promise<DirectAnswer> {
-    const { protocol, hostname, port, root, host, signer } = await this.#ready();
-    const { method, key = '', versionId, query, headers, body } = request;
-    const signed = await signer.sign({
-      method,
-      protocol,
-      hostname,
-      ...(port === undefined ? {} : { port }),
-      path: `${root}/${key.split('/').map(escapeUri).join('/')}`,
-      query: { ...given(query), ...(typeof versionId === 'string' ? { versionId } : {}) },
-      headers: { host, 'user-agent': 'tombstoned', ...lengthOf(method, body), ...given(headers) },
-      ...(body === undefined ? {} : { body }),
-    });
-    const { response } = await this.#connections.handle(signed, options);
+    const { protocol, hostname, port, root, host, signer, credentials } = await this.#ready();
+    const { method, key = '', versionId, headers, body } = request;
+    const path = `${root}/${key.split('/').map(escapeUri).join('/')}`;
+    const query = queryText({ ...request.query, versionId: versionId ?? undefined });
+    const unsigned = { host, 'user-agent': 'tombstoned', ...lengthOf(method, body), ...given(headers) };
+    const signed = signer.sign(
+      { method, path, query, headers: unsigned, body },
+      await credentials(),
+      Date.now(),
+    );
+    const { response } = await this.#connections.handle(
+      {
+        method,
+        protocol,
+        hostname,
+        ...(port === undefined ? {} : { port }),
+        path: query === '' ? path : `${path}?${query}`,
+        query: {},
+        headers: signed,
+        ...(body === undefined ? {} : { body }),
+      },
+      options,
+    );
     const { answer } = options.attempt;
     if (answer === undefined) throw new TypeError('an answer was not noted');
     if (answer.status >= 300) throw new MalformedAnswer(`the answer was ${answer.status}`);
     return { answer, body: bodyOf(response) };
   }
-}
-
-function signed(way: Way): Signed {
-  const { credentials, region } = way;
-  const signer = new SignatureV4({
-    credentials,
-    region,
-    service: 's3',
-    sha256: Sha256,
-    uriEscapePath: false,
-  });
-  return { ...way, signer };
 }
 
 function given(members: Readonly<Record<string, string | undefined>> = {}): Record<string, string> {
@@ -90,31 +97,4 @@ function lengthOf(method: DirectRequest['method'], body: Uint8Array | undefined)
 
 function bodyOf(response: Response): unknown {
   return response.body;
-}
-
-/** Node's hashes, as the signer wants them. */
-class Sha256 {
-  readonly #hash: Hash | Hmac;
-
-  constructor(secret?: string | ArrayBuffer | ArrayBufferView) {
-    this.#hash = secret === undefined ? createHash('sha256') : createHmac('sha256', keyOf(secret));
-  }
-
-  update(data: Uint8Array): void {
-    this.#hash.update(data);
-  }
-
-  async digest(): Promise<Uint8Array> {
-    return this.#hash.digest();
-  }
-
-  reset(): void {
-    throw new TypeError('a signature uses each hash once');
-  }
-}
-
-function keyOf(secret: string | ArrayBuffer | ArrayBufferView): string | Uint8Array {
-  if (typeof secret === 'string') return secret;
-  if (secret instanceof ArrayBuffer) return new Uint8Array(secret);
-  return new Uint8Array(secret.buffer, secret.byteOffset, secret.byteLength);
 }

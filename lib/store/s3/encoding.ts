@@ -8,7 +8,7 @@ export function copySource(bucket: string, key: string, versionId: string | null
 
 /** A name as a listing has it. Throws a `NotUtf8` where it is none that can be read. */
 export function listedKey(text: string, encoding: string | undefined): string {
-  if (encoding === undefined) return text;
+  if (encoding === undefined || !/[%+]/.test(text)) return text;
   try {
     return decodeURIComponent(text.replaceAll('+', ' '));
   } catch (error) {

@@ -137,11 +137,8 @@ function watch(
   attempt: Attempt,
   response: () => IncomingMessage | undefined,
 ): void {
-  const connecting = setTimeout(() => {
-    sent.destroy(Object.assign(new Error('no connection within 5 s'), { code: 'ETIMEDOUT' }));
-  }, CONNECT_MS);
-  sent.once('close', () => clearTimeout(connecting));
   sent.once('socket', (socket: Socket) => {
+    let connecting: NodeJS.Timeout | undefined;
     const connected = () => {
       clearTimeout(connecting);
       if (sent.destroyed) return;
@@ -162,8 +159,15 @@ function watch(
       if (message === undefined) sent.destroy(error);
       else message.destroy(error);
     };
-    if (socket.connecting) socket.once(isSecure ? 'secureConnect' : 'connect', connected);
-    else connected();
+    if (!socket.connecting) {
+      connected();
+      return;
+    }
+    connecting = setTimeout(() => {
+      sent.destroy(Object.assign(new Error('no connection within 5 s'), { code: 'ETIMEDOUT' }));
+    }, CONNECT_MS);
+    sent.once('close', () => clearTimeout(connecting));
+    socket.once(isSecure ? 'secureConnect' : 'connect', connected);
   });
 }
 
@@ -177,17 +181,24 @@ function writeBody(sent: ClientRequest, body: unknown): void {
   else sent.destroy(new Error('a body of an unknown kind is not sent'));
 }
 
+/** By its events: an iteration takes longer than all else of a small answer. */
 async function readDocument(response: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of response) {
-    if (!Buffer.isBuffer(chunk)) throw new TypeError('a chunk of an answer is no buffer');
-    chunks.push(chunk);
-    length += chunk.length;
-    if (length > LONGEST_DOCUMENT) throw new MalformedAnswer('the answer does not end');
-  }
-  if (!response.complete) throw new MalformedAnswer('the answer was cut short');
-  return Buffer.concat(chunks);
+  return new Promise((resolve, reject) => {
+    response.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length > LONGEST_DOCUMENT) response.destroy(new MalformedAnswer('the answer does not end'));
+    });
+    response.once('error', reject);
+    const over = (): void => {
+      if (response.complete) resolve(Buffer.concat(chunks));
+      else reject(new MalformedAnswer('the answer was cut short'));
+    };
+    response.once('end', over);
+    response.once('close', over);
+  });
 }
 
 /** An answer that is not what S3 answers with. */
@@ -222,6 +233,17 @@ function headersOf(response: IncomingMessage): Record<string, string> {
     if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(', ') : value;
   }
   return headers;
+}
+
+/** A query as it is signed and sent, by its names' order; empty where there is none. What is undefined is left out. */
+export function queryText(query: Readonly<Record<string, string | undefined>>): string {
+  return Object.keys(query)
+    .toSorted()
+    .flatMap((name) => {
+      const value = query[name];
+      return value === undefined ? [] : [`${escapeUri(name)}=${escapeUri(value)}`];
+    })
+    .join('&');
 }
 
 function queryOf(query: Request['query']): string {

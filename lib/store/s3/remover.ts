@@ -132,10 +132,16 @@ export class Remover {
   /** What goes of names, as fast as a listing says how they stand: a page is removed while the next is listed. */
   async *#listed(named: readonly Named[], judge: Judge): AsyncGenerator<Doomed[]> {
     for await (const some of this.#look(named)) {
-      const ends = await inFlight(this.#concurrency, some, async ({ one, copy }) =>
+      const doomed: Doomed[] = [];
+      const rest: Looked[] = [];
+      for (const looked of some) {
+        if (isPlainCopy(looked)) doomed.push({ ...looked.one, versionId: undefined, left: null });
+        else rest.push(looked);
+      }
+      const ends = await inFlight(this.#concurrency, rest, async ({ one, copy }) =>
         judge(one, this.#judge(one, copy)),
       );
-      yield ends.flat();
+      yield [...doomed, ...ends.flat()];
     }
   }
 
@@ -233,6 +239,13 @@ export class Remover {
       }));
     }
   }
+}
+
+/** Whether a copy is what was tombstoned by all that the listing says, and no more has to be looked at: most are. */
+function isPlainCopy({ one: { item }, copy }: Looked): boolean {
+  return (
+    copy !== undefined && item.from === 'pending' && sameRevision(revisionOf(copy), s3Revision(item.revision))
+  );
 }
 
 function byKey(named: readonly Named[]): Iterable<Named[]> {

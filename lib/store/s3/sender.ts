@@ -84,6 +84,7 @@ export class Sender {
   readonly prefix: string;
   readonly clock: Clock;
   readonly requests = new Map<string, number>();
+  #dateText = { text: '', date: Number.NaN };
   lastDate: { readonly date: number; readonly monotonic: number } | undefined;
   unansweredUntil: number | undefined;
   /** Whether any answer showed that the bucket is there. */
@@ -286,7 +287,10 @@ export class Sender {
   }
 
   #answered({ headers }: Answer): void {
-    const date = Date.parse(headers['date'] ?? '');
+    const { date: text = '' } = headers;
+    // Read once a second: that takes long.
+    if (text !== this.#dateText.text) this.#dateText = { text, date: Date.parse(text) };
+    const { date } = this.#dateText;
     if (Number.isFinite(date)) this.lastDate = { date, monotonic: this.clock.monotonic() };
   }
 }
