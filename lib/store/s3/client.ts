@@ -337,7 +337,7 @@ export class S3Client implements S3Api {
           addHeaders(command, headers);
           return client.send(command, sent);
         },
-        read: (_, { headers }) => readPut(headers),
+        read: (_, answer) => readPut(answer.headers),
         refused: (refusal) => (isConditionFailed(refusal) ? 'exists' : undefined),
       });
     } finally {

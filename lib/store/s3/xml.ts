@@ -4,7 +4,7 @@ import { MalformedAnswer } from './http.ts';
 export type Fields = ReadonlyMap<string, string>;
 
 /** An element in a document's root that holds elements. */
-export interface XmlRecord {
+interface XmlRecord {
   readonly name: string;
   readonly fields: Fields;
 }
