@@ -219,9 +219,8 @@ describe('a clock that is wrong', () => {
     const status = storeStatus(place.catalog, { config, row: place.row }, undefined, clock);
     expect(status.due).to.equal(1);
     expect([...status.kept]).to.deep.equal([['clock', 1]]);
-    expect(status.clock).to.match(
-      /^the clock says 2026-12-29T10:00:00.\d+Z, and was set 30d forward while this machine ran$/,
-    );
+    const now = new Date(clock.wall).toISOString();
+    expect(status.clock).to.equal(`the clock says ${now}, and was set 30d forward while this machine ran`);
   });
 
   it('is shown with the times that windows really end at, once it is accepted', async () => {

@@ -317,7 +317,7 @@ export class LocalStore implements Store {
   async openNewest(key: Key): Promise<{ object: OpenObject; id: string | null } | undefined> {
     if (this.#isPendingName(key)) return undefined;
     return this.#withDirectories(key, (directories) => {
-      const live = this.#openIn(directories, key);
+      const live = this.#openIfThere(directories, key);
       if (live !== undefined) return { object: live, id: null };
       for (const id of this.#pendingIdsIn(directories, key)) {
         const object = this.#openIn(directories, pendingName(this.pendingPrefix, key, id));
@@ -325,6 +325,14 @@ export class LocalStore implements Store {
       }
       return undefined;
     });
+  }
+
+  /** Where a miss is likely: to look first costs a tenth of what an error does. */
+  #openIfThere(directories: Directories, name: string): OpenObject | undefined {
+    const { directory, base } = splitKey(name);
+    const fd = directories.open(directory);
+    if (fd === undefined || this.#fs.lstat(at(fd, base)) === undefined) return undefined;
+    return openFile(this.#fs, fd, base, name);
   }
 
   #openObject(name: string): OpenObject | undefined {
