@@ -47,13 +47,21 @@ function filesOfModules(importsOf) {
   return found;
 }
 
+/** What is imported when it runs, and not put into a file. @param {string} id */
+function isExternal(id) {
+  if (id.startsWith('@oxc-project/runtime'))
+    throw new Error(`something in lib is too new for Node 20.19, and needs ${id}: write it otherwise`);
+  return isBuiltin(id) || !(/^[./]/.test(id) || BUNDLED.test(id));
+}
+
 const bundle = await rolldown({
   input: { main: path.join(lib, 'cli/main.ts'), ...Object.fromEntries(workers) },
   platform: 'node',
+  transform: { target: 'node20.19' },
   tsconfig: path.join(root, 'tsconfig.build.json'),
   // Both allow what a file imports to be exported from another than its own.
   preserveEntrySignatures: 'allow-extension',
-  external: (id) => isBuiltin(id) || !(/^[./]/.test(id) || BUNDLED.test(id)),
+  external: isExternal,
 });
 rmSync(path.join(dist, 'cli'), { recursive: true, force: true });
 await bundle.write({

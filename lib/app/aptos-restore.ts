@@ -77,11 +77,12 @@ function planOf(view: MetadataView, asked: bigint | null): VersionPlan {
 }
 
 /** What a restore needs, as a session has it. */
-export interface Needed extends VersionPlan, Disposable {
+export interface Needed extends VersionPlan {
   /** All of it that is there, for `fetchAll`. */
   readonly source: Source;
   /** Files that nothing can be relied on, and keys that are in neither place; the latter are `incomplete`. */
   readonly problems: readonly TombstonedError[];
+  close(): void;
 }
 
 /**
@@ -111,7 +112,7 @@ export async function neededIn(session: Session, options: Options): Promise<Need
         view: () => needed.pages(),
         openListed: async (listed) => session.openListed(listed),
       },
-      [Symbol.dispose]: () => needed.close(),
+      close: () => needed.close(),
     };
   } catch (error) {
     needed.close();

@@ -17,6 +17,7 @@ describe('what a restore of an Aptos backup needs', () => {
   let temp: TempPlace;
   let place: Place;
   let session: Session;
+  const opened: Needed[] = [];
   let clock: HeldClock;
   const tiny = tinyBackup();
 
@@ -29,12 +30,15 @@ describe('what a restore of an Aptos backup needs', () => {
     session = await openSession(place.store, { clock, random: seeded(3), actor: ACTOR }, { prefixes: [''] });
   });
   afterEach(async () => {
+    for (const one of opened.splice(0)) one.close();
     await session.close();
     temp.remove();
   });
 
   async function needed(target: bigint | null = null): Promise<Needed> {
-    return neededIn(session, { target, concurrency: 4 });
+    const all = await neededIn(session, { target, concurrency: 4 });
+    opened.push(all);
+    return all;
   }
 
   async function brought({ source }: Needed): Promise<FetchResult & { problems: TombstonedError[] }> {
@@ -59,7 +63,7 @@ describe('what a restore of an Aptos backup needs', () => {
     const before = await sweepOld(place);
     expect(before.moved, 'what is listed by then moves').to.equal(tiny.size);
     expect(await purgeDue(place)).to.include({ due: tiny.size, purged: 0 });
-    using all = await needed();
+    const all = await needed();
     expect([all.target, all.gaps, all.problems]).to.deep.equal([29n, [], []]);
     const result = await brought(all);
     expect(result.problems).to.deep.equal([]);
@@ -78,7 +82,7 @@ describe('what a restore of an Aptos backup needs', () => {
   it('is never less than what was listed: a metadata file that its writer has removed since is an error', async () => {
     const lost = 'metadata/transaction_10-19.meta';
     rmSync(path.join(temp.root, lost));
-    using some = await needed(29n);
+    const some = await needed(29n);
     expect(some.problems.map(({ code, key }) => [code, key])).to.deep.equal([['incomplete', lost]]);
     expect(some.gaps).to.deep.equal([{ of: 'versions', kind: 'missing', first: 10n, last: 19n }]);
     expect(some.source.count, 'with a gap it is nothing').to.equal(0);
@@ -87,7 +91,7 @@ describe('what a restore of an Aptos backup needs', () => {
   it('has a manifest that was written again since as an error, and a chunk too', async () => {
     for (const key of ['transaction_0-.10/transaction.manifest', 'transaction_10-.11/10-.chunk'])
       temp.write(key, 'another');
-    using some = await needed();
+    const some = await needed();
     expect(some.problems.map(({ code, key }) => [code, key])).to.deep.equal([
       ['incomplete', 'transaction_0-.10/transaction.manifest'],
     ]);

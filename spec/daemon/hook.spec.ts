@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { Hook, type Notice } from '../../lib/daemon/hook.ts';
 import { Log } from '../../lib/daemon/log.ts';
-import { DrivenClock, HOUR } from '../support/place.ts';
+import { DrivenClock, HOUR, START } from '../support/place.ts';
 import { Sink } from './sink.ts';
 
 const NASTY = `a"; touch hacked; $(touch hacked) \`touch hacked\` '\n\u202e*`;
@@ -61,7 +61,7 @@ describe('the notify command', function () {
       event: 'failure',
       store: 'main',
       about: 'sweep',
-      at: '2026-11-22T10:00:00.000Z',
+      at: new Date(START).toISOString(),
       host: 'spec-host',
       message: 'sweep failed: the disk is gone',
       hint: 'mount it',
@@ -69,7 +69,7 @@ describe('the notify command', function () {
       detail: { job: 'sweep' },
     });
     expect(text('env').split('\n').slice(0, -1)).to.deep.equal([
-      'TOMBSTONED_AT=2026-11-22T10:00:00.000Z',
+      `TOMBSTONED_AT=${new Date(START).toISOString()}`,
       'TOMBSTONED_CONFIG=/etc/tombstoned/x.yaml',
       'TOMBSTONED_EVENT=failure',
       'TOMBSTONED_HINT=mount it',

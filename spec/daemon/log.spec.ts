@@ -9,7 +9,7 @@ import { BoundedReport, MOST_LINES } from '../../lib/run/bounded-report.ts';
 import { START } from '../support/place.ts';
 import { Sink } from './sink.ts';
 
-const TIME = '2026-11-22T10:00:00.000Z';
+const TIME = new Date(START).toISOString();
 
 function logTo(out: Sink, config: Partial<Config['log']> = {}, noColor = false): Log {
   return new Log({ level: 'info', file: null, ...config }, { out, noColor, now: () => START });

@@ -8,7 +8,7 @@ import { LocalStore } from '../../lib/store/local/local-store.ts';
 import type { ControlSpace, Store } from '../../lib/store/store.ts';
 import { HeldClock } from '../support/held-clock.ts';
 import { FAST } from '../support/phases.ts';
-import { ACTOR, DAY, HOUR, seeded, TempPlace } from '../support/place.ts';
+import { ACTOR, DAY, HOUR, START, seeded, TempPlace } from '../support/place.ts';
 
 const SECOND = 1000;
 const MINUTE = 60_000;
@@ -107,7 +107,7 @@ describe('the holder of a lease', () => {
       prefixes: ['a/'],
       blocks: 'sweep',
       ttlSeconds: 90,
-      acquiredAt: '2026-11-22T10:00:00.000Z',
+      acquiredAt: new Date(START).toISOString(),
       renewal: '0000000000',
     });
     await lease.release();

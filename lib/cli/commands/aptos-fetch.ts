@@ -1,9 +1,11 @@
-import { neededIn } from '../../app/aptos-restore.ts';
+import { type Needed, neededIn } from '../../app/aptos-restore.ts';
+import type { Target } from '../../fetch/target.ts';
 import { METADATA_PREFIX } from '../../metadata/names.ts';
 import type { RefusedName } from '../../reader/reader.ts';
 import { targetVersionOf, versionText } from '../aptos-wording.ts';
 import { Failures } from '../failures.ts';
 import { bring, broughtText, fetchChoicesOf, intoTarget, noObject } from '../fetching.ts';
+import type { Output } from '../output.ts';
 import { openedSession } from '../reading.ts';
 import type { AptosCall } from './aptos.ts';
 import { gapErrors } from './aptos-plan.ts';
@@ -26,28 +28,42 @@ export async function fetch(call: AptosCall): Promise<number> {
     };
     const session = await openedSession(call, { prefixes: [''], ...leased, signal, onRefusal });
     try {
-      using needed = await neededIn(session, { target, concurrency, signal });
-      for (const error of [...needed.problems, ...gapErrors(needed)]) failures.add(error);
-      const left = 'a restore to this version does not need it';
-      const how = { prefixes: [''], concurrency, signal, left };
-      const result =
-        needed.gaps.length > 0
-          ? { objects: 0, bytes: 0, already: 0, fromPending: 0, missing: [], isStopped: false }
-          : await bring(out, { source: needed.source, target: directory, failures }, how);
-      const absent = needed.problems.flatMap(({ code, key }) =>
-        code === 'incomplete' && key !== undefined ? [key] : [],
-      );
-      const { objects, bytes, fromPending, already, isStopped } = result;
-      const missing = [...absent, ...result.missing];
-      const gaps = needed.gaps.map(gapObject);
-      const targetVersion = needed.target.toString();
-      out.result(
-        { type: 'fetch', objects, bytes, fromPending, missing, already, isStopped, targetVersion, gaps },
-        () => `version ${versionText(needed.target)}: ${broughtText(directory.name, result)}`,
-      );
+      const needed = await neededIn(session, { target, concurrency, signal });
+      try {
+        await bringNeeded(out, directory, needed, { concurrency, signal, failures });
+      } finally {
+        needed.close();
+      }
     } finally {
       await session.close();
     }
     return failures.end();
   });
+}
+
+/** Brings what a restore needs, and says what there is of it. */
+async function bringNeeded(
+  out: Output,
+  directory: Target,
+  needed: Needed,
+  { concurrency, signal, failures }: { concurrency: number; signal: AbortSignal; failures: Failures },
+): Promise<void> {
+  for (const error of [...needed.problems, ...gapErrors(needed)]) failures.add(error);
+  const left = 'a restore to this version does not need it';
+  const how = { prefixes: [''], concurrency, signal, left };
+  const result =
+    needed.gaps.length > 0
+      ? { objects: 0, bytes: 0, already: 0, fromPending: 0, missing: [], isStopped: false }
+      : await bring(out, { source: needed.source, target: directory, failures }, how);
+  const absent = needed.problems.flatMap(({ code, key }) =>
+    code === 'incomplete' && key !== undefined ? [key] : [],
+  );
+  const { objects, bytes, fromPending, already, isStopped } = result;
+  const missing = [...absent, ...result.missing];
+  const gaps = needed.gaps.map(gapObject);
+  const targetVersion = needed.target.toString();
+  out.result(
+    { type: 'fetch', objects, bytes, fromPending, missing, already, isStopped, targetVersion, gaps },
+    () => `version ${versionText(needed.target)}: ${broughtText(directory.name, result)}`,
+  );
 }
