@@ -149,17 +149,16 @@ describe('the output of tombstonectl', () => {
   }
 
   it('stops at once at a second signal', async () => {
-    const store = await made(1);
     const waiting = `
       process.on('exit', (code) => process.stdout.write('exit ' + code));
-      const { untilSignalled } = await import(${JSON.stringify(builtFile('cli/signals.js'))});
-      const { Output } = await import(${JSON.stringify(builtFile('cli/output.js'))});
+      const { untilSignalled } = await import(${JSON.stringify(source('cli/signals.ts'))});
+      const { Output } = await import(${JSON.stringify(source('cli/output.ts'))});
       const out = new Output({ isJson: true, isDebug: false, isUnicode: true, isDumb: true, noColor: true });
       await untilSignalled(out, async () => {
         process.stdout.write('ready');
         await new Promise((resolve) => setTimeout(resolve, 600000));
       });`;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', waiting], { cwd: store.directory });
+    const child = spawn(process.execPath, ['--import=tsx', '--input-type=module', '-e', waiting]);
     let stderr = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;
@@ -172,6 +171,6 @@ describe('the output of tombstonectl', () => {
   });
 });
 
-function builtFile(name: string): string {
-  return path.join(path.dirname(builtProgram('cli')), '..', name);
+function source(name: string): string {
+  return path.resolve(import.meta.dirname, '../../lib', name);
 }

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect } from 'chai';
-import { builtProgram } from '../support/built-cli.ts';
+import { compiledModules } from '../support/built-cli.ts';
 import { OLD, TempStore } from '../support/temp-store.ts';
 import { beforeAllBuild, ctlWith, NOBODY } from './ctl.ts';
 
@@ -172,7 +172,7 @@ describe('tombstonectl of a user who may not', function () {
   afterEach(() => store?.remove());
 
   function runAll(lines: readonly (readonly string[])[]): Refusal[] {
-    const base = pathToFileURL(path.dirname(path.dirname(builtProgram('cli')))).href;
+    const base = pathToFileURL(compiledModules()).href;
     const { stdout, stderr } = spawnSync(
       process.execPath,
       ['--input-type=module', '-e', RUNNER, base, JSON.stringify(lines)],

@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -15,20 +15,14 @@ function builtPackage(): string {
   chmodSync(directory, 0o755); // specs run it as other users too
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
   const dist = path.join(directory, 'dist');
-  const steps = [
-    [
-      path.join(ROOT, 'node_modules/.bin/tsc'),
-      '-p',
-      path.join(ROOT, 'tsconfig.build.json'),
-      '--outDir',
-      dist,
-    ],
-    [process.execPath, path.join(ROOT, 'scripts/bundle.mjs'), dist],
-  ] as const;
-  for (const [program, ...args] of steps) {
+  const step = (program: string, ...args: readonly string[]): void => {
     const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: 'utf8' });
     if (status !== 0) throw new Error(`the build failed:\n${stdout}${stderr}`, { cause: error });
-  }
+  };
+  const project = path.join(ROOT, 'tsconfig.build.json');
+  step(path.join(ROOT, 'node_modules/.bin/tsc'), '-p', project, '--outDir', dist);
+  cpSync(dist, path.join(directory, 'modules'), { recursive: true });
+  step(process.execPath, path.join(ROOT, 'scripts/bundle.mjs'), dist);
   copyFileSync(path.join(ROOT, 'package.json'), path.join(directory, 'package.json'));
   symlinkSync(path.join(ROOT, 'node_modules'), path.join(directory, 'node_modules'));
   built = directory;
@@ -38,6 +32,11 @@ function builtPackage(): string {
 /** The built program of a command's name. */
 export function builtProgram(name: 'cli' | 'daemon'): string {
   return path.join(builtPackage(), 'dist', name, 'main.js');
+}
+
+/** The directory of all modules as they are compiled, each a file: where other users can import them too. */
+export function compiledModules(): string {
+  return path.join(builtPackage(), 'modules');
 }
 
 /** A built module: threads begin with one, and can't be run from TypeScript. */
