@@ -647,7 +647,7 @@ for (const kind of KINDS) {
         const { versionId = '' } = bucket.api.versionsOf(name).find(({ isMarker }) => !isMarker) ?? {};
         const until = bucket.clock.now() + 86_400_000;
         bucket.api.lock(name, versionId, { until, isHeld: false });
-        const retained = `version ${versionId} of ${name} is retained until 2026-11-23T10:00:01.000Z (object lock)`;
+        const retained = `version ${versionId} of ${name} is retained until ${new Date(until).toISOString()} (object lock)`;
         expect(await bucket.purge(item)).to.deep.equal({ outcome: 'locked', until, detail: retained });
         bucket.api.lock(name, versionId, { until, isHeld: true });
         const held = `version ${versionId} of ${name} is under a legal hold (object lock)`;
