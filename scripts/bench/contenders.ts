@@ -102,9 +102,9 @@ async function runTombstonectl(stopwatch: Stopwatch, live: string, scratch: stri
 async function runMover(stopwatch: Stopwatch, live: string, scratch: string): Promise<Sample[]> {
   const files = countFiles(live);
   await initialised(stopwatch, live, scratch);
-  const program = path.join(import.meta.dirname, 'mover.ts');
+  const program = path.join(import.meta.dirname, 'mover.mjs');
   const config = path.join(scratch, 'tombstoned.yaml');
-  const { stdout, ...usage } = await stopwatch.run([process.execPath, '--import', 'tsx', program, config]);
+  const { stdout, ...usage } = await stopwatch.run([process.execPath, program, config]);
   const told = lastLine(stdout);
   expectAll('moved', numberIn(told, 'moved'), files);
   return [{ task: 'move', command: 'tombstonectl’s mover', ...usage, seconds: numberIn(told, 'seconds') }];
