@@ -142,7 +142,6 @@ export class Reader {
   }
 }
 
-/** An open object with where it was found; `id` is that of a pending copy, or null. */
 /** The live object, else the newest pending copy (R6): one look at both places. */
 async function openNewest(
   store: Store,
@@ -158,6 +157,7 @@ async function openNewest(
   return undefined;
 }
 
+/** An open object with where it was found; `id` is that of a pending copy, or null. */
 export function foundAs(key: Key, object: OpenObject, id: string | null): Found {
   return {
     key,

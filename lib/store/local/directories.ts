@@ -49,7 +49,7 @@ export class DurableDirectories {
 }
 
 /** An inode number alone is soon used again. */
-function inodeOf({ ino, birthtimeNs }: BigIntStats): string {
+export function inodeOf({ ino, birthtimeNs }: BigIntStats): string {
   return `${ino} ${birthtimeNs}`;
 }
 

@@ -1,4 +1,5 @@
 import type { BigIntStats } from 'node:fs';
+import { inodeOf } from './directories.ts';
 
 /** Ids by the last part of their keys: the pending copies that are in one directory. */
 export type IdsByBase = Map<string, string[]>;
@@ -55,9 +56,4 @@ export class PendingNames {
 /** Whether what is read of a directory now may be remembered: any later change shows in its times. `now`: ms. */
 export function isSteadyAt({ ctimeNs }: BigIntStats, now: number): boolean {
   return BigInt(now) * 1_000_000n - ctimeNs > TICK_NS;
-}
-
-/** An inode number is soon used again. */
-function inodeOf({ ino, birthtimeNs }: BigIntStats): string {
-  return `${ino} ${birthtimeNs}`;
 }
