@@ -28,7 +28,13 @@ export type Request =
   | { readonly ask: 'plannedOf'; readonly sweep: number; readonly cause: number }
   | { readonly ask: 'dropPlan'; readonly sweep: number }
   | { readonly ask: 'take'; readonly take: Take }
-  | { readonly ask: 'record'; readonly batchAt: number; readonly exceptions: ReadonlyMap<string, Settled> };
+  | {
+      readonly ask: 'record';
+      readonly batchAt: number;
+      readonly exceptions: ReadonlyMap<string, Settled>;
+      /** What to take in the same transaction. */
+      readonly take?: Take;
+    };
 
 /** What it answers; `null` where there is nothing to say. */
 export type Answer =
@@ -99,6 +105,11 @@ export class SweepLedger implements Ledger {
     await ledger.record(open, exceptions);
   }
 
+  async recordAndTake(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>, take: Take): Promise<Taken> {
+    const ledger = this.#there?.knows(open) === true ? this.#there : this.#here;
+    return ledger.recordAndTake(open, exceptions, take);
+  }
+
   async close(): Promise<void> {
     await this.#there?.close();
   }
@@ -148,7 +159,10 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
 
   async take(take: Take): Promise<Taken> {
     await this.idle();
-    const answer = await this.#thread.ask({ ask: 'take', take });
+    return this.#taken(await this.#thread.ask({ ask: 'take', take }));
+  }
+
+  #taken(answer: Answer): Taken {
     if (answer === null || !('taken' in answer)) throw new TypeError('the catalog has given no batch');
     const { open, ...rest } = answer.taken;
     if (open === null) return { ...rest, open: undefined };
@@ -165,6 +179,16 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
   async record({ batchAt }: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void> {
     await this.#thread.ask({ ask: 'record', batchAt, exceptions });
     this.#open.delete(batchAt);
+  }
+
+  async recordAndTake(
+    { batchAt }: OpenBatch,
+    exceptions: ReadonlyMap<string, Settled>,
+    take: Take,
+  ): Promise<Taken> {
+    const answer = await this.#thread.ask({ ask: 'record', batchAt, exceptions, take });
+    this.#open.delete(batchAt);
+    return this.#taken(answer);
   }
 
   async close(): Promise<void> {

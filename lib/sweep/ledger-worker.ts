@@ -4,7 +4,7 @@ import { intentsText, type OpenRows } from '../catalog/tombstones.ts';
 import { systemClock } from '../domain/clock.ts';
 import { systemRandom } from '../domain/ids.ts';
 import { serve } from '../run/thread.ts';
-import { CatalogLedger } from './ledger.ts';
+import { CatalogLedger, type TakenRows } from './ledger.ts';
 import type { Answer, Request, ThreadSettings } from './ledger-thread.ts';
 
 // The thread of a `ThreadLedger`: a connection of its own, and one request after the other.
@@ -37,21 +37,26 @@ async function answerTo(request: Request): Promise<Answer> {
     case 'dropPlan':
       await book.dropPlan(request.sweep);
       return null;
-    case 'take': {
-      const { open: batch, ...rest } = book.takeRows(request.take);
-      if (batch === undefined) return { taken: { ...rest, open: null } };
-      open.set(batch.batchAt, batch);
-      const { rows, ...about } = batch;
-      return { taken: { ...rest, open: { ...about, intents: intentsText(rows) } } };
-    }
+    case 'take':
+      return answerOf(book.takeRows(request.take));
     case 'record': {
       const batch = open.get(request.batchAt);
       if (batch === undefined) throw new Error(`there is no open batch of ${request.batchAt}`);
-      book.recordRows(batch, request.exceptions);
+      const { exceptions, take } = request;
+      const taken = take === undefined ? undefined : book.recordAndTakeRows(batch, exceptions, take);
+      if (taken === undefined) book.recordRows(batch, exceptions);
       open.delete(request.batchAt);
-      return null;
+      return taken === undefined ? null : answerOf(taken);
     }
   }
+}
+
+/** What was taken, as it crosses threads; it is remembered here until it is recorded. */
+function answerOf({ open: batch, ...rest }: TakenRows): Answer {
+  if (batch === undefined) return { taken: { ...rest, open: null } };
+  open.set(batch.batchAt, batch);
+  const { rows, ...about } = batch;
+  return { taken: { ...rest, open: { ...about, intents: intentsText(rows) } } };
 }
 
 serve({ answerTo, onEnd: () => catalog?.close() });

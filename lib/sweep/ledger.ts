@@ -64,11 +64,17 @@ export interface Ledger {
   intend(sweep: number, items: readonly Intent[]): Promise<OpenBatch>;
   /** Records how the intents of a batch ended; those without an entry in `exceptions` were moved. */
   record(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void>;
+  /** Both in one transaction: where it fails neither is done. */
+  recordAndTake(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>, take: Take): Promise<Taken>;
 }
 
 export interface Planned {
   readonly count: number;
   readonly bytes: number;
+}
+
+function takenOf({ open, ...rest }: TakenRows): Taken {
+  return { ...rest, open: open === undefined ? undefined : openBatchOf(open) };
 }
 
 /** How many objects of a plan one transaction drops. */
@@ -104,8 +110,7 @@ export class CatalogLedger implements Ledger {
   }
 
   async take(take: Take): Promise<Taken> {
-    const { open, ...rest } = this.takeRows(take);
-    return { ...rest, open: open === undefined ? undefined : openBatchOf(open) };
+    return takenOf(this.takeRows(take));
   }
 
   /** The same, as the catalog keeps it: whoever only records it reads no revisions. */
@@ -149,6 +154,18 @@ export class CatalogLedger implements Ledger {
 
   async record(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void> {
     this.recordRows(openRowsOf(open), exceptions);
+  }
+
+  async recordAndTake(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>, take: Take): Promise<Taken> {
+    return takenOf(this.recordAndTakeRows(openRowsOf(open), exceptions, take));
+  }
+
+  /** The same of a batch as the catalog keeps it. */
+  recordAndTakeRows(open: OpenRows, exceptions: ReadonlyMap<string, Settled>, take: Take): TakenRows {
+    return this.#book.catalog.transaction(() => {
+      this.recordRows(open, exceptions);
+      return this.takeRows(take);
+    });
   }
 
   /** The same of a batch as the catalog keeps it. */

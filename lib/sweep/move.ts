@@ -12,6 +12,7 @@ import type { Run } from '../run/run.ts';
 import { checkIdentity } from '../store/identity.ts';
 import type { MoveOutcome, StrayFile } from '../store/store.ts';
 import type { Ledger, Take, Taken } from './ledger.ts';
+import { PairedLedger } from './paired-ledger.ts';
 
 /** How one object of a batch ended. */
 export interface MoveEnd {
@@ -27,6 +28,9 @@ export interface MoveEnd {
 
 /** Errors after which more moves make no sense: the disk is full, or read-only. */
 const STOPS = new Set(['ENOSPC', 'EDQUOT', 'EROFS']);
+
+/** Where the end of batches is recorded. */
+type Recorder = Pick<Ledger, 'intend' | 'record'>;
 
 /** How many objects one batch moves. */
 export const BATCH = 2000;
@@ -53,8 +57,8 @@ export interface MovePlan {
 /**
  * Moves a plan (phase one), batch by batch: announces each, writes its intents in
  * the transaction that looks at holds and exemptions (R7), moves, and records
- * what the store shows. While one moves, the one before is recorded and the
- * intents of the one after are written. Ends with an error after the batch when
+ * what the store shows. While one moves, one commit records the one before and
+ * writes the intents of the one after. Ends with an error after the batch when
  * the disk is full; when the signal aborts, after the batch that is under way.
  */
 export async function* moveBatches(
@@ -65,22 +69,33 @@ export async function* moveBatches(
 ): AsyncGenerator<MovedBatch> {
   const isCut = (): boolean => signal?.aborted === true;
   if (isCut()) return;
+  // Sessions wait for what is announced: where a batch takes long, as in a bucket, no more is than need be.
+  const lookAhead = place.store.batch === undefined ? 2 : 1;
+  const paired = new PairedLedger(ledger, lookAhead + 1);
   const take = (after: string): Promise<Ahead | undefined> =>
-    watched(takeAhead(place, run, { prefixes, signal }, ledger, { sweep, after, most, asker }));
+    watched(takeAhead(place, run, { prefixes, signal }, paired, { sweep, after, most, asker }));
   const under: Promise<MovedBatch>[] = [];
-  let ahead = take('');
+  let newest = take('');
+  const ahead = [newest];
+  const takeNext = (): void => {
+    newest = watched(newest.then(async (batch) => (batch === undefined ? undefined : take(batch.last))));
+    ahead.push(newest);
+  };
+  while (ahead.length < lookAhead) takeNext();
   try {
-    for (let batch = await ahead; batch !== undefined && !isCut(); batch = await ahead) {
-      ahead = take(batch.last);
+    for (let batch = await ahead[0]; batch !== undefined && !isCut(); batch = await ahead[0]) {
+      ahead.shift();
+      takeNext();
       await setImmediate(); // a local batch blocks: what the next one asks for is on its way before it
-      under.push(watched(moveOne(place, run, ledger, coverage, batch)));
+      under.push(watched(moveOne(place, run, paired, coverage, batch)));
       const before = under.length > 1 ? under.shift() : undefined;
       if (before !== undefined) yield await before;
     }
     for (let last = under.shift(); last !== undefined; last = under.shift()) yield await last;
   } finally {
+    paired.stop();
     await Promise.allSettled(under);
-    await leaveUnmoved(place, ledger, ahead);
+    for (const taken of ahead) await leaveUnmoved(place, ledger, taken);
     await retireShared(place, run);
   }
 }
@@ -101,7 +116,7 @@ async function takeAhead(
   place: Place,
   run: Run,
   { prefixes, signal }: Pick<MovePlan, 'prefixes' | 'signal'>,
-  ledger: Ledger,
+  ledger: Pick<Ledger, 'take'>,
   take: Omit<Take, 'leases' | 'mayWait' | 'mostBytes'>,
 ): Promise<Ahead | undefined> {
   const isPatient = take.asker === 'policy';
@@ -125,7 +140,7 @@ async function takeAhead(
 async function moveOne(
   place: Place,
   run: Run,
-  ledger: Ledger,
+  ledger: Recorder,
   coverage: Coverage | undefined,
   ahead: Ahead,
 ): Promise<MovedBatch> {
@@ -161,7 +176,11 @@ async function moveOne(
 }
 
 /** What was taken and not begun is left as if it never had been; if even that fails, to recovery. */
-async function leaveUnmoved(place: Place, ledger: Ledger, taken: Promise<Ahead | undefined>): Promise<void> {
+async function leaveUnmoved(
+  place: Place,
+  ledger: Recorder,
+  taken: Promise<Ahead | undefined>,
+): Promise<void> {
   const ahead = await taken.catch(() => undefined);
   if (ahead === undefined) return;
   const { open, batch } = ahead;
@@ -207,7 +226,7 @@ const UNTRIED = { outcome: 'untried' } as const;
  */
 export async function settle(
   place: Place,
-  ledger: Ledger,
+  ledger: Recorder,
   open: OpenBatch,
   found: readonly (Found | undefined)[],
   isRecovery = false,
@@ -287,7 +306,7 @@ const STRAYS = 1000;
  */
 async function adoptStrays(
   place: Place,
-  ledger: Ledger,
+  ledger: Recorder,
   sweep: number,
   directory: IntendedMove,
 ): Promise<void> {
@@ -312,7 +331,7 @@ async function adoptStrays(
 
 async function adopt(
   place: Place,
-  ledger: Ledger,
+  ledger: Recorder,
   sweep: number,
   cause: number,
   files: readonly StrayFile[],

@@ -277,22 +277,21 @@ export class Directories {
    */
   syncWithAbove(paths: Iterable<string>): void {
     const { order, noted } = this.#withAbove(paths);
-    this.sync(order);
+    this.sync(order.flat());
     this.#note(noted);
   }
 
   /** The same, and then what was done in others, while this thread does something else. */
   async syncInTurn(first: Iterable<string>, then: Iterable<string>): Promise<void> {
     const { order, noted } = this.#withAbove(first);
-    for (const path of [...order, ...then]) {
-      const fd = this.open(path);
-      if (fd !== undefined) await this.#fs.fsyncAsync(fd);
-    }
+    // Those of one depth together: each wait is for a turn of this thread as well.
+    for (const paths of order) await this.syncAll(paths);
+    await this.syncAll(then);
     this.#note(noted);
   }
 
-  /** What to fsync for some directories, in that order, and what is known to last in its parent after that. */
-  #withAbove(paths: Iterable<string>): { order: string[]; noted: Map<string, BigIntStats> } {
+  /** What to fsync for some directories, deepest first, and what is known to last in its parent after that. */
+  #withAbove(paths: Iterable<string>): { order: string[][]; noted: Map<string, BigIntStats> } {
     const all = new Set(this.#made);
     const noted = new Map<string, BigIntStats>();
     for (const path of paths) {
@@ -306,7 +305,9 @@ export class Directories {
         all.add(splitKey(below).directory);
       }
     }
-    return { order: [...all].toSorted((a, b) => b.length - a.length), noted };
+    const byDepth: string[][] = [];
+    for (const path of all) (byDepth[depthOf(path)] ??= []).push(path);
+    return { order: byDepth.filter((level) => level.length > 0).toReversed(), noted };
   }
 
   #note(noted: ReadonlyMap<string, BigIntStats>): void {
@@ -338,6 +339,11 @@ export class Directories {
     this.#open.clear();
     this.#absent.clear();
   }
+}
+
+/** How many directories are above one, the root's included. */
+function depthOf(path: string): number {
+  return path === '' ? 0 : path.split('/').length;
 }
 
 /** What a system call would have said of a directory that somebody removed just after it was made. */

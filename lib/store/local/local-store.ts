@@ -42,6 +42,7 @@ import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may
 import { type IdsByBase, isSteadyAt, MOST_NAMES, PendingNames } from './pending-names.ts';
 import { openFile, unreadable } from './read-file.ts';
 import { modifiedAt, revisionOf, sameInode } from './revision-of.ts';
+import { Turns } from './turns.ts';
 import { walkLive, walkPending } from './walk.ts';
 
 /** `statfs` types of network file systems, whose caches may be a minute old: vboxsf, Lustre, kAFS, NFS, CIFS, SMB2, 9p, FUSE, Ceph, AFS, Coda. */
@@ -91,6 +92,7 @@ export class LocalStore implements Store {
   readonly #durable = new DurableDirectories();
   readonly #pendingNames = new PendingNames();
   readonly #removals: Depth;
+  readonly #moves = new Turns();
 
   private constructor(options: {
     path: string;
@@ -449,13 +451,24 @@ export class LocalStore implements Store {
     { resume, pulse }: { resume: boolean; pulse?: Pulse },
   ): Promise<MoveOutcome[]> {
     if (resume) return this.#inGroups(batch, (item, group) => this.#resumeOne(item, group));
-    return this.#inGroupsOf(batch, { most: MOVED_AT_ONCE, pulse }, (items, group) => {
-      const way = this.#wayOf(splitKey(items[0]?.key ?? '').directory);
-      // All renames of a directory first, then a look at each where it is now: a name is found
-      // faster in the directory that the process is in.
-      const begun = items.map((item) => this.#renameOne(item, way, group));
-      return items.map((item, i) => this.#judgeRenamed(item, begun[i], way, group));
-    });
+    // Two at once would end at once: the first is done first, and made durable while the second goes on.
+    const endTurn = await this.#moves.take();
+    try {
+      await pulse?.(); // it may have waited long
+      const how = { most: MOVED_AT_ONCE, pulse, onDone: endTurn };
+      return await this.#inGroupsOf(batch, how, (items, group) => this.#moveSome(items, group));
+    } finally {
+      endTurn();
+    }
+  }
+
+  /** Moves some of one directory. */
+  #moveSome(items: readonly MoveItem[], group: Group): MoveOutcome[] {
+    const way = this.#wayOf(splitKey(items[0]?.key ?? '').directory);
+    // All renames of a directory first, then a look at each where it is now: a name is found
+    // faster in the directory that the process is in.
+    const begun = items.map((item) => this.#renameOne(item, way, group));
+    return items.map((item, i) => this.#judgeRenamed(item, begun[i], way, group));
   }
 
   #wayOf(directory: string): Way {
@@ -1015,12 +1028,12 @@ export class LocalStore implements Store {
   /**
    * Does a batch, up to `most` items of one directory at a time, in groups that
    * touch few enough directories and do not take long; each group's directories
-   * are fsynced, the pending ones first, before the next. Others get their turns there, and
+   * are fsynced, the pending ones first, before the next; `onDone` is called before the last are. Others get their turns there, and
    * now and then between the items of two directories, or of one.
    */
   async #inGroupsOf<Item extends { readonly key: Key }, Outcome>(
     batch: readonly Item[],
-    { most, pulse }: { most: number; pulse?: Pulse | undefined },
+    how: { most: number; pulse?: Pulse | undefined; onDone?: () => void },
     act: (items: readonly Item[], group: Group) => Outcome[],
   ): Promise<Outcome[]> {
     const outcomes: Outcome[] = [];
@@ -1029,7 +1042,7 @@ export class LocalStore implements Store {
     let breathed = this.#clock.monotonic();
     try {
       for (let from = 0; from < batch.length; ) {
-        const items = sameDirectory(batch, from, most);
+        const items = sameDirectory(batch, from, how.most);
         from += items.length;
         if (group === undefined) began = this.#clock.monotonic();
         group ??= new Group(this.#fs, this.#directories());
@@ -1045,12 +1058,13 @@ export class LocalStore implements Store {
         group = undefined;
         await done.finish();
         breathed = this.#clock.monotonic();
-        if (from < batch.length) await pulse?.();
+        if (from < batch.length) await how.pulse?.();
       }
     } catch (error) {
       group?.close();
       throw error;
     }
+    how.onDone?.();
     await group?.finish();
     return outcomes;
   }
