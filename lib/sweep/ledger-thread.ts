@@ -3,7 +3,7 @@ import { planText } from '../catalog/sweeps.ts';
 import { type Intent, intentsOf, type OpenBatch, type Settled } from '../catalog/tombstones.ts';
 import type { Place } from '../run/place.ts';
 import { Thread } from '../run/thread.ts';
-import { keepYoungHeapSmall } from '../run/young-heap.ts';
+import { keepHeapSmall } from '../run/small-heap.ts';
 import { CatalogLedger, type Ledger, type Planned, type Take, type Taken } from './ledger.ts';
 
 /** From how many planned objects on a thread of its own is worth its start. */
@@ -60,7 +60,7 @@ export class SweepLedger implements Ledger {
     this.#place = place;
     this.#run = run;
     this.#here = new CatalogLedger(place, run);
-    if (place.isThreaded === true) keepYoungHeapSmall();
+    if (place.isThreaded === true) keepHeapSmall();
   }
 
   /** The ledger for this many more objects. */
@@ -127,7 +127,7 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
   }
 
   async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {
-    keepYoungHeapSmall(); // each time: the thread has set it back when it began
+    keepHeapSmall(); // each time: the thread has set it back when it began
     const asked = this.#thread.ask({ ask: 'plan', sweep, items: planText(items) });
     asked.catch(() => undefined); // it is awaited below, or by `idle`
     this.#plans.push(asked);
