@@ -84,7 +84,7 @@ export async function* moveBatches(
   while (ahead.length < lookAhead) takeNext();
   try {
     for (let batch = await ahead[0]; batch !== undefined && !isCut(); batch = await ahead[0]) {
-      ahead.shift();
+      void ahead.shift();
       takeNext();
       await setImmediate(); // a local batch blocks: what the next one asks for is on its way before it
       under.push(watched(moveOne(place, run, paired, coverage, batch)));

@@ -1,3 +1,5 @@
+const nothing = (): void => undefined;
+
 /** Lets one go on at a time, in the order in which they came. */
 export class Turns {
   #last: Promise<void> = Promise.resolve();
@@ -5,7 +7,7 @@ export class Turns {
   /** Waits for its turn; gives what ends it, which may be called again. */
   async take(): Promise<() => void> {
     const before = this.#last;
-    let end = (): void => undefined;
+    let end: () => void = nothing;
     this.#last = new Promise((resolve) => {
       end = resolve;
     });
