@@ -2,8 +2,8 @@ import type { PlanItem } from '../catalog/sweeps.ts';
 import { planText } from '../catalog/sweeps.ts';
 import { type Intent, intentsOf, type OpenBatch, type Settled } from '../catalog/tombstones.ts';
 import type { Place } from '../run/place.ts';
-import { Thread } from '../run/thread.ts';
 import { keepHeapSmall } from '../run/small-heap.ts';
+import { Thread } from '../run/thread.ts';
 import { CatalogLedger, type Ledger, type Planned, type Take, type Taken } from './ledger.ts';
 
 /** From how many planned objects on a thread of its own is worth its start. */

@@ -39,10 +39,10 @@ import {
 import { Depth, Flight } from './flight.ts';
 import { type LocalFs, nodeFs, systemMessage } from './local-fs.ts';
 import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
+import { OneByOne } from './one-by-one.ts';
 import { type IdsByBase, isSteadyAt, MOST_NAMES, PendingNames } from './pending-names.ts';
 import { openFile, unreadable } from './read-file.ts';
 import { modifiedAt, revisionOf, sameInode } from './revision-of.ts';
-import { Turns } from './turns.ts';
 import { walkLive, walkPending } from './walk.ts';
 
 /** `statfs` types of network file systems, whose caches may be a minute old: vboxsf, Lustre, kAFS, NFS, CIFS, SMB2, 9p, FUSE, Ceph, AFS, Coda. */
@@ -92,7 +92,7 @@ export class LocalStore implements Store {
   readonly #durable = new DurableDirectories();
   readonly #pendingNames = new PendingNames();
   readonly #removals: Depth;
-  readonly #moves = new Turns();
+  readonly #moves = new OneByOne();
 
   private constructor(options: {
     path: string;

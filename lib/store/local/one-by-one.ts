@@ -1,7 +1,7 @@
 const nothing = (): void => undefined;
 
 /** Lets one go on at a time, in the order in which they came. */
-export class Turns {
+export class OneByOne {
   #last: Promise<void> = Promise.resolve();
 
   /** Waits for its turn; gives what ends it, which may be called again. */
