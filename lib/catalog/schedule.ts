@@ -39,10 +39,35 @@ export class Schedule {
   }
 
   /**
-   * What of a store goes when, in one pass over the index of what waits. Edges
-   * are ms since 1970 and grow; `window` is today's, ms.
+   * What of a store goes when. Edges are ms since 1970 and grow; `window` is today's, ms.
    */
   of(store: number, window: number, edges: readonly number[]): ScheduleOf {
+    return this.#sql.snapshot(
+      () => this.#asRecorded(store, window, edges) ?? this.#oneByOne(store, window, edges),
+    );
+  }
+
+  /** The same by the recorded times alone; undefined where today's window lets something go in a later span. */
+  #asRecorded(store: number, window: number, edges: readonly number[]): ScheduleOf | undefined {
+    const bins: ScheduleBin[] = [];
+    let first: number | null = null;
+    for (const [i, to] of [...edges, Number.MAX_SAFE_INTEGER].entries()) {
+      const row = this.#sql.all(
+        `SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes, min(${AT}) AS first, max(gone_at) AS lastGone
+         FROM tombstones INDEXED BY tombstones_due
+         WHERE store = @store AND state IN ('pending', 'restored') AND purge_after >= @from AND purge_after < @to`,
+        { store, window, from: Math.trunc(edges[i - 1] ?? Number.MIN_SAFE_INTEGER), to: Math.trunc(to) },
+      )[0];
+      const lastGone = asNumberOrNull(row?.['lastGone'] ?? null);
+      if (lastGone !== null && lastGone + window >= Math.trunc(to)) return undefined;
+      bins.push({ count: asNumber(row?.['count']), bytes: asNumber(row?.['bytes']) });
+      first ??= asNumberOrNull(row?.['first'] ?? null);
+    }
+    return { bins, first };
+  }
+
+  /** The same, looking at each: three times as long. */
+  #oneByOne(store: number, window: number, edges: readonly number[]): ScheduleOf {
     const before = edges.map((edge, i) => {
       const filter = `FILTER (WHERE ${AT} < ${Math.trunc(edge)})`;
       return `count(*) ${filter} AS count${i}, coalesce(sum(size) ${filter}, 0) AS bytes${i}`;

@@ -53,6 +53,14 @@ describe('the schedule of what goes when', () => {
     const { schedule } = place.catalog;
     expect(schedule.of(place.row.n, 9 * DAY, []).first).to.equal(at + 9 * DAY);
     expect(schedule.of(place.row.n, 0, []).first).to.equal(at + 2 * DAY);
+    const edges = [at + DAY, at + 3 * DAY, at + 9 * DAY, at + 10 * DAY];
+    const counts = (window: number): number[] =>
+      schedule.of(place.row.n, window, edges).bins.map(({ count }) => count);
+    expect(counts(0)).to.deep.equal([0, 1, 0, 0, 0]);
+    expect(counts(3 * DAY - 1)).to.deep.equal([0, 1, 0, 0, 0]);
+    expect(counts(3 * DAY)).to.deep.equal([0, 0, 1, 0, 0]);
+    expect(counts(9 * DAY)).to.deep.equal([0, 0, 0, 1, 0]);
+    expect(counts(99 * DAY)).to.deep.equal([0, 0, 0, 0, 1]);
   });
 
   it('has what was restored, and not what was purged', async () => {
