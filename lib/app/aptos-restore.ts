@@ -100,7 +100,7 @@ export async function neededIn(session: Session, options: Options): Promise<Need
       needed.add(metadata);
       await addPayload(session, plan.backups, options, needed, problems);
     }
-    const { count } = needed.finish();
+    const { count } = await needed.finish();
     return {
       ...plan,
       problems,

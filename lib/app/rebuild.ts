@@ -147,7 +147,7 @@ class Rebuilder {
       this.#sums.copies += copies.length;
       onProgress?.(this.#sums.copies, undefined);
     }
-    found.finish();
+    await found.finish();
   }
 
   async #takeIn(found: ScratchFound, run: Run | undefined): Promise<void> {

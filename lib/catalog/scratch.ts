@@ -1,6 +1,8 @@
+import { setImmediate } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import type { Key } from '../domain/key.ts';
 import { type Revision, revisionText } from '../domain/revision.ts';
+import { SortedRows } from './sorted-rows.ts';
 import { asNumber, asText, asTextOrNull, keyOf, type Row, revisionOf, Sql } from './sql.ts';
 
 /** A key as a listing saw it; `id` is that of a pending copy, or null of a live object. */
@@ -16,14 +18,12 @@ export interface ScratchKey {
  * and a newer pending copy hides an older one.
  */
 export class ScratchKeys {
-  readonly #sql: Sql;
+  readonly #sql = openScratch();
 
   constructor() {
-    const db = new Database('');
-    db.pragma('journal_mode = OFF');
-    db.pragma('synchronous = OFF');
-    db.exec('CREATE TABLE keys (key TEXT PRIMARY KEY, size INTEGER NOT NULL, id TEXT) STRICT, WITHOUT ROWID');
-    this.#sql = new Sql(db, 'scratch table');
+    this.#sql.db.exec(
+      'CREATE TABLE keys (key TEXT PRIMARY KEY, size INTEGER NOT NULL, id TEXT) STRICT, WITHOUT ROWID',
+    );
   }
 
   add(rows: readonly ScratchKey[]): void {
@@ -67,37 +67,35 @@ export interface ViewedKey {
 
 /** A private table on disk, gone when it is closed: what a session has listed. Memory does not grow with it. */
 export class ScratchView {
-  readonly #sql: Sql;
-
-  constructor() {
-    const db = new Database('');
-    db.pragma('journal_mode = OFF');
-    db.pragma('synchronous = OFF');
-    db.exec(`CREATE TABLE listed (key TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL) STRICT;
-             CREATE TABLE view (key TEXT PRIMARY KEY, size INTEGER NOT NULL, revision TEXT NOT NULL) STRICT, WITHOUT ROWID`);
-    this.#sql = new Sql(db, 'scratch table');
-  }
+  readonly #sql = openScratch();
+  readonly #rows = new SortedRows(this.#sql, ['key'], { size: 'INTEGER', revision: 'TEXT' });
 
   add(rows: readonly ViewedKey[]): void {
-    this.#sql.run(
-      `INSERT INTO listed (key, size, revision) SELECT value->>0, value->>1, value->>2 FROM json_each(?)`,
-      JSON.stringify(rows.map(({ key, size, revision }) => [key, size, revisionText(revision)])),
-    );
+    this.#rows.add(rows.map(({ key, size, revision }) => [key, size, revisionText(revision)]));
   }
 
   /** Sorts what was added; after this nothing is. Gives how many keys and bytes there are. */
-  finish(): { count: number; bytes: number } {
-    // Sorted first, it is written in order: far quicker than each key into its place.
-    this.#sql.run(`INSERT OR REPLACE INTO view SELECT key, size, revision FROM listed ORDER BY key, rowid`);
-    this.#sql.run(`DELETE FROM listed`);
-    return {
-      count: this.#sql.number(`SELECT count(*) FROM view`),
-      bytes: this.#sql.number(`SELECT coalesce(sum(size), 0) FROM view`),
-    };
+  async finish(): Promise<{ count: number; bytes: number }> {
+    await this.#rows.finish();
+    let [count, bytes] = [0, 0];
+    for (let after = ''; ; await setImmediate()) {
+      const part = this.#sql.all(
+        `SELECT count(*) AS count, sum(size) AS bytes, max(key) AS last
+         FROM (SELECT key, size FROM sorted WHERE run = ? AND key > ? ORDER BY key LIMIT 10000)`,
+        this.#rows.run,
+        after,
+      )[0];
+      if (part === undefined || part['last'] === null) return { count, bytes };
+      count += asNumber(part['count']);
+      bytes += asNumber(part['bytes']);
+      after = asText(part['last']);
+    }
   }
 
   get(key: string): ViewedKey | undefined {
-    return this.#sql.all(`SELECT key, size, revision FROM view WHERE key = ?`, key).map(viewed)[0];
+    return this.#sql
+      .all(`SELECT key, size, revision FROM sorted WHERE run = ? AND key = ?`, this.#rows.run, key)
+      .map(viewed)[0];
   }
 
   /** Everything, in key order. */
@@ -105,7 +103,11 @@ export class ScratchView {
     let after = '';
     for (;;) {
       const page = this.#sql
-        .all(`SELECT key, size, revision FROM view WHERE key > ? ORDER BY key LIMIT 1000`, after)
+        .all(
+          `SELECT key, size, revision FROM sorted WHERE run = ? AND key > ? ORDER BY key LIMIT 1000`,
+          this.#rows.run,
+          after,
+        )
         .map(viewed);
       if (page.length === 0) return;
       yield page;
@@ -120,27 +122,20 @@ export class ScratchView {
 
 /** A private table on disk, gone when it is closed: the pending copies that were listed, and what is none. */
 export class ScratchCopies {
-  readonly #sql: Sql;
+  readonly #sql = openScratch();
+  readonly #copies = new SortedRows(this.#sql, ['id', 'key']);
 
   constructor() {
-    const db = new Database('');
-    db.pragma('journal_mode = OFF');
-    db.pragma('synchronous = OFF');
-    db.exec(`CREATE TABLE copies (id TEXT NOT NULL, key TEXT NOT NULL) STRICT;
-             CREATE TABLE refused (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID`);
-    this.#sql = new Sql(db, 'scratch table');
+    this.#sql.db.exec(`CREATE TABLE refused (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID`);
   }
 
   add(copies: readonly { id: string; key: string }[]): void {
-    this.#sql.run(
-      `INSERT INTO copies (id, key) SELECT value->>0, value->>1 FROM json_each(?)`,
-      JSON.stringify(copies.map(({ id, key }) => [id, key])),
-    );
+    this.#copies.add(copies.map(({ id, key }) => [id, key]));
   }
 
   /** Sorts what was added; after this nothing is. */
-  finish(): void {
-    this.#sql.run(`CREATE INDEX copies_by_id ON copies (id, key)`);
+  async finish(): Promise<void> {
+    await this.#copies.finish();
   }
 
   /** Those that were not listed, by their place in the list. */
@@ -148,8 +143,9 @@ export class ScratchCopies {
     return this.#sql
       .all(
         `SELECT j.key AS i FROM json_each(?) j
-         WHERE NOT EXISTS (SELECT 1 FROM copies c WHERE c.id = j.value->>0 AND c.key = j.value->>1)`,
+         WHERE NOT EXISTS (SELECT 1 FROM sorted c WHERE c.run = ? AND c.id = j.value->>0 AND c.key = j.value->>1)`,
         JSON.stringify(rows.map(({ id, key }) => [id, key])),
+        this.#copies.run,
       )
       .map((row) => asNumber(row['i']));
   }
@@ -190,36 +186,24 @@ export interface FoundCopy {
 
 /** A private table on disk, gone when it is closed: pending copies as they were listed, to be read in the order of their ids. */
 export class ScratchFound {
-  readonly #sql: Sql;
-
-  constructor() {
-    const db = new Database('');
-    db.pragma('journal_mode = OFF');
-    db.pragma('synchronous = OFF');
-    db.exec(`CREATE TABLE listed (id TEXT NOT NULL, key TEXT NOT NULL, revision TEXT NOT NULL, since INTEGER NOT NULL) STRICT;
-             CREATE TABLE found (id TEXT NOT NULL, key TEXT NOT NULL, revision TEXT NOT NULL, since INTEGER NOT NULL,
-               PRIMARY KEY (id, key)) STRICT, WITHOUT ROWID`);
-    this.#sql = new Sql(db, 'scratch table');
-  }
+  readonly #sql = openScratch();
+  readonly #found = new SortedRows(this.#sql, ['id', 'key'], { revision: 'TEXT', since: 'INTEGER' });
 
   add(copies: readonly FoundCopy[]): void {
-    this.#sql.run(
-      `INSERT INTO listed (id, key, revision, since) SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?)`,
-      JSON.stringify(copies.map(({ id, key, revision, since }) => [id, key, revisionText(revision), since])),
-    );
+    this.#found.add(copies.map(({ id, key, revision, since }) => [id, key, revisionText(revision), since]));
   }
 
   /** Sorts what was added; after this nothing is. */
-  finish(): void {
-    this.#sql.run(`INSERT OR REPLACE INTO found SELECT * FROM listed ORDER BY id, key`);
-    this.#sql.run(`DELETE FROM listed`);
+  async finish(): Promise<void> {
+    await this.#found.finish();
   }
 
   /** At most so many, after one, in the order of their ids. */
   page(after: Pick<FoundCopy, 'id' | 'key'> | undefined, limit: number): FoundCopy[] {
     return this.#sql
       .all(
-        `SELECT id, key, revision, since FROM found WHERE (id, key) > (?, ?) ORDER BY id, key LIMIT ?`,
+        `SELECT id, key, revision, since FROM sorted WHERE run = ? AND (id, key) > (?, ?) ORDER BY id, key LIMIT ?`,
+        this.#found.run,
         after?.id ?? '',
         after?.key ?? '',
         limit,
@@ -235,6 +219,13 @@ export class ScratchFound {
   close(): void {
     this.#sql.db.close();
   }
+}
+
+function openScratch(): Sql {
+  const db = new Database('');
+  db.pragma('journal_mode = OFF');
+  db.pragma('synchronous = OFF');
+  return new Sql(db, 'scratch table');
 }
 
 function viewed(row: Row): ViewedKey {

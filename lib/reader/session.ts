@@ -133,7 +133,7 @@ async function list(
     }
     signal?.throwIfAborted();
     await checkStore(store);
-    const size = view.finish();
+    const size = await view.finish();
     await lease.listed();
     return new Session(store, surroundings, lease, view, size);
   } catch (error) {

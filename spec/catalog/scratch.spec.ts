@@ -81,10 +81,10 @@ describe('a scratch view', () => {
     return { key: parseKey(key), size, revision: { kind: 'local', size, mtimeNs } };
   }
 
-  it('gives what was added, in the order of the bytes of its keys, and each by its key', () => {
+  it('gives what was added, in the order of the bytes of its keys, and each by its key', async () => {
     const keys = ['b', '\u{10000}', 'a/b', '\uffff', 'a', 'é', 'a0'];
     for (const [i, key] of keys.entries()) view.add([viewed(key, i, 1_700_000_000_123_456_789n + BigInt(i))]);
-    expect(view.finish()).to.deep.equal({ count: 7, bytes: 21 });
+    expect(await view.finish()).to.deep.equal({ count: 7, bytes: 21 });
     const found = [...view.pages()].flat();
     expect(found.map(({ key }) => key)).to.deep.equal(keys.toSorted(compareKeys));
     for (const one of found) expect(view.get(one.key)).to.deep.equal(one);
@@ -92,16 +92,16 @@ describe('a scratch view', () => {
     expect(view.get('c')).to.equal(undefined);
   });
 
-  it('has a key once, as it was added last', () => {
+  it('has a key once, as it was added last', async () => {
     view.add([viewed('a', 1), viewed('b', 2)]);
     view.add([viewed('a', 3)]);
-    expect(view.finish()).to.deep.equal({ count: 2, bytes: 5 });
+    expect(await view.finish()).to.deep.equal({ count: 2, bytes: 5 });
     expect(view.get('a')?.size).to.equal(3);
   });
 
-  it('comes in pages, also while keys are looked up', () => {
+  it('comes in pages, also while keys are looked up', async () => {
     view.add(Array.from({ length: 2500 }, (_, i) => viewed(`k${String(9999 - i)}`, 1)));
-    view.finish();
+    await view.finish();
     const lengths: number[] = [];
     for (const page of view.pages()) {
       lengths.push(page.length);
@@ -110,8 +110,8 @@ describe('a scratch view', () => {
     expect(lengths).to.deep.equal([1000, 1000, 500]);
   });
 
-  it('may be empty', () => {
-    expect(view.finish()).to.deep.equal({ count: 0, bytes: 0 });
+  it('may be empty', async () => {
+    expect(await view.finish()).to.deep.equal({ count: 0, bytes: 0 });
     expect([...view.pages()]).to.deep.equal([]);
   });
 });

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { ScratchCopies } from '../../catalog/scratch.ts';
 import type { Tombstone } from '../../catalog/tombstones.ts';
 import { messageOf, TombstonedError } from '../../domain/errors.ts';
@@ -52,6 +53,7 @@ async function compareCopies(comparison: Comparison, scratch: ScratchCopies): Pr
   const { place, prefix, signal, remedies, onCompared } = comparison;
   const { catalog, store } = place;
   for await (const page of store.listPending(prefix, signal)) {
+    await setImmediate(); // a page is listed at once, and compared at once
     const copies = page.filter((item) => item.type === 'pending');
     scratch.add(copies);
     scratch.addRefused(page.flatMap((item) => (item.type === 'refused' ? [item.path] : [])));
@@ -63,7 +65,7 @@ async function compareCopies(comparison: Comparison, scratch: ScratchCopies): Pr
     await confirm(comparison, suspects);
     onCompared('copies', copies.length);
   }
-  scratch.finish();
+  await scratch.finish();
 }
 
 /** What is below the pending prefix and is no pending copy, if it still is when it is listed again. */
@@ -89,6 +91,7 @@ async function compareRows(comparison: Comparison, scratch: ScratchCopies): Prom
   const { place, prefix, signal, onCompared } = comparison;
   const { catalog, row } = place;
   for (let after = ''; ; ) {
+    await setImmediate();
     signal?.throwIfAborted();
     const page = catalog.tombstones.copyPage({ store: row.n, prefix, after, limit: PAGE });
     const last = page.at(-1);
@@ -168,6 +171,7 @@ async function compareLive(comparison: Comparison): Promise<void> {
   const { place, prefix, signal, tell, onCompared } = comparison;
   const { store, row } = place;
   for await (const page of store.list(prefix, signal)) {
+    await setImmediate();
     const live = page.filter((item) => item.type === 'object');
     const found = [...(await liveToo(comparison, live)), ...(await misplaced(comparison, live))];
     if (found.length > 0) {

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { type StandingTombstone, standingOf } from '../../app/kept.ts';
 import { type KnownStore, knownStores, lookAtClaims } from '../../app/known-stores.ts';
 import { NO_CLAIMS, type StoreClaims } from '../../app/standing-claims.ts';
@@ -18,7 +19,7 @@ import { sweepIdOf } from '../sweep-choice.ts';
 import { tombstoneObject } from '../tombstone-object.ts';
 import { until } from '../wording.ts';
 
-const PAGE = 1000;
+const PAGE = 250;
 
 export const manual = {
   synopsis: [
@@ -70,7 +71,7 @@ export async function run(call: Call<typeof options>): Promise<number> {
         return standing(catalog, store, { ...filter, sweep }, of);
       }),
     );
-    list(out, all, known, limit);
+    await list(out, all, known, limit);
     return 0;
   });
 }
@@ -78,12 +79,12 @@ export async function run(call: Call<typeof options>): Promise<number> {
 type Filter = Omit<PageFilter, 'limit' | 'store'>;
 
 /** A store's tombstones in id order, page by page. */
-function* standing(
+async function* standing(
   catalog: Catalog,
   { config, row }: KnownStore,
   filter: Filter,
   claims: StoreClaims,
-): Generator<StandingTombstone> {
+): AsyncGenerator<StandingTombstone> {
   const { safetyWindow } = config;
   const ahead = catalog.clock.ahead(systemClock);
   const counted = filter.dueBefore === undefined ? undefined : filter.dueBefore - ahead;
@@ -97,12 +98,15 @@ function* standing(
       if (isDue) yield one;
     }
     after = last.id;
+    await setImmediate(); // timers get their turn
   }
 }
 
 /** Several stores' tombstones in one order. */
-function* merged(sources: Generator<StandingTombstone>[]): Generator<StandingTombstone> {
-  const heads = sources.map((source) => ({ source, next: source.next() }));
+async function* merged(
+  sources: readonly AsyncGenerator<StandingTombstone>[],
+): AsyncGenerator<StandingTombstone> {
+  const heads = await Promise.all(sources.map(async (source) => ({ source, next: await source.next() })));
   for (;;) {
     let least: (typeof heads)[number] | undefined;
     for (const head of heads) {
@@ -113,21 +117,21 @@ function* merged(sources: Generator<StandingTombstone>[]): Generator<StandingTom
     }
     if (least === undefined || least.next.done === true) return;
     yield least.next.value;
-    least.next = least.source.next();
+    least.next = await least.source.next();
   }
 }
 
-function list(
+async function list(
   out: Output,
-  all: Iterable<StandingTombstone>,
+  all: AsyncIterable<StandingTombstone>,
   known: readonly KnownStore[],
   limit: number,
-): void {
+): Promise<void> {
   const prefixes = new Map(known.map(({ row }) => [row.name, row.pendingPrefix]));
   const names = known.length > 1 ? Math.max(...known.map(({ row }) => row.name.length), 5) : 0;
   let count = 0;
   let last = '';
-  for (const one of all) {
+  for await (const one of all) {
     if (out.isClosed) return;
     if (limit > 0 && count === limit) {
       out.talk(`there are more: add --after ${last}, or --limit 0 for all`);
