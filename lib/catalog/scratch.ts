@@ -81,8 +81,7 @@ export class ScratchView {
     for (let after = ''; ; await setImmediate()) {
       const part = this.#sql.all(
         `SELECT count(*) AS count, sum(size) AS bytes, max(key) AS last
-         FROM (SELECT key, size FROM sorted WHERE run = ? AND key > ? ORDER BY key LIMIT 10000)`,
-        this.#rows.run,
+         FROM (SELECT key, size FROM sorted WHERE key > ? ORDER BY key LIMIT 10000)`,
         after,
       )[0];
       if (part === undefined || part['last'] === null) return { count, bytes };
@@ -93,9 +92,7 @@ export class ScratchView {
   }
 
   get(key: string): ViewedKey | undefined {
-    return this.#sql
-      .all(`SELECT key, size, revision FROM sorted WHERE run = ? AND key = ?`, this.#rows.run, key)
-      .map(viewed)[0];
+    return this.#sql.all(`SELECT key, size, revision FROM sorted WHERE key = ?`, key).map(viewed)[0];
   }
 
   /** Everything, in key order. */
@@ -103,11 +100,7 @@ export class ScratchView {
     let after = '';
     for (;;) {
       const page = this.#sql
-        .all(
-          `SELECT key, size, revision FROM sorted WHERE run = ? AND key > ? ORDER BY key LIMIT 1000`,
-          this.#rows.run,
-          after,
-        )
+        .all(`SELECT key, size, revision FROM sorted WHERE key > ? ORDER BY key LIMIT 1000`, after)
         .map(viewed);
       if (page.length === 0) return;
       yield page;
@@ -143,9 +136,8 @@ export class ScratchCopies {
     return this.#sql
       .all(
         `SELECT j.key AS i FROM json_each(?) j
-         WHERE NOT EXISTS (SELECT 1 FROM sorted c WHERE c.run = ? AND c.id = j.value->>0 AND c.key = j.value->>1)`,
+         WHERE NOT EXISTS (SELECT 1 FROM sorted c WHERE c.id = j.value->>0 AND c.key = j.value->>1)`,
         JSON.stringify(rows.map(({ id, key }) => [id, key])),
-        this.#copies.run,
       )
       .map((row) => asNumber(row['i']));
   }
@@ -202,8 +194,7 @@ export class ScratchFound {
   page(after: Pick<FoundCopy, 'id' | 'key'> | undefined, limit: number): FoundCopy[] {
     return this.#sql
       .all(
-        `SELECT id, key, revision, since FROM sorted WHERE run = ? AND (id, key) > (?, ?) ORDER BY id, key LIMIT ?`,
-        this.#found.run,
+        `SELECT id, key, revision, since FROM sorted WHERE (id, key) > (?, ?) ORDER BY id, key LIMIT ?`,
         after?.id ?? '',
         after?.key ?? '',
         limit,
@@ -225,6 +216,7 @@ function openScratch(): Sql {
   const db = new Database('');
   db.pragma('journal_mode = OFF');
   db.pragma('synchronous = OFF');
+  db.pragma('cache_size = -8000');
   return new Sql(db, 'scratch table');
 }
 

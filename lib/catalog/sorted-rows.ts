@@ -1,16 +1,12 @@
 import { setImmediate } from 'node:timers/promises';
 import { asText, type Sql } from './sql.ts';
 
-/** From how many rows on a run ends before what does not come after all of it: so many stay in SQLite's cache. */
-const RUN_ROWS = 10_000;
-/** Every so many rows of those that come together, the name of one is noted. */
+/** How many rows a run gets, times its number, before others than those that come after it begin the next. */
+const ROWS_A_RUN = 20;
+/** Of so many rows the name of one is noted. */
 const MARK_EVERY = 50;
 /** How many notes one step goes on to: about 2000 rows, some ms. */
 const STEP_MARKS = 40;
-
-/** Of a run: the first that is added to, and the one of all where they are several. */
-const FIRST = 1;
-const MERGED = 0;
 
 /**
  * Rows of a private database, which come in any order and are read in that of their
@@ -21,10 +17,11 @@ export class SortedRows {
   readonly #sql: Sql;
   readonly #names: readonly [string, ...string[]];
   readonly #columns: readonly string[];
-  #run = FIRST;
+  #run = 0;
   /** How many rows the run was given, and the greatest of their first names. */
   #given = 0;
   #top = '';
+  #additions = 0;
 
   /** `names` are columns of text, the first of which has few equals; `rest` are others, with their types. */
   constructor(
@@ -39,53 +36,58 @@ export class SortedRows {
       ...names.map((name) => `${name} TEXT`),
       ...Object.entries(rest).map((one) => one.join(' ')),
     ];
-    sql.db.exec(`CREATE TABLE sorted (run INTEGER NOT NULL, ${types.map((type) => `${type} NOT NULL`).join(', ')},
-                   PRIMARY KEY (run, ${names.join(', ')})) STRICT, WITHOUT ROWID;
-                 CREATE TABLE runs (n INTEGER PRIMARY KEY) STRICT;
-                 CREATE TABLE marks (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-                 INSERT INTO runs VALUES (${this.#run})`);
-  }
-
-  /** Where all are after `finish`. */
-  get run(): number {
-    return this.#run;
+    const columns = types.map((type) => `${type} NOT NULL`).join(', ');
+    const key = names.join(', ');
+    sql.db.exec(`CREATE TABLE runs (run INTEGER NOT NULL, ${columns}, PRIMARY KEY (run, ${key})) STRICT, WITHOUT ROWID;
+                 CREATE TABLE sorted (${columns}, PRIMARY KEY (${key})) STRICT, WITHOUT ROWID;
+                 CREATE TABLE begun (run INTEGER PRIMARY KEY) STRICT;
+                 CREATE TABLE marks (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID`);
+    this.#begin(1);
   }
 
   /** Each a list of its columns' values, names first. */
   add(rows: readonly (readonly [string, ...(string | number)[]])[]): void {
-    // Rows that lie together are written together. Any order will do.
-    const sorted = rows.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    const [first, last] = [sorted[0]?.[0], sorted.at(-1)?.[0]];
-    if (first === undefined || last === undefined) return;
-    if (this.#given >= RUN_ROWS && first <= this.#top) this.#begin(this.#run + 1);
-    const text = JSON.stringify(sorted);
+    const [first] = rows;
+    if (first === undefined) return;
+    let [least, greatest] = [first[0], first[0]];
+    for (const [name] of rows) {
+      if (name < least) least = name;
+      if (name > greatest) greatest = name;
+    }
+    // In whatever order: where a name is put does not hang on it.
+    if (least <= this.#top && this.#given >= ROWS_A_RUN * this.#run) this.#begin(this.#run + 1);
     this.#sql.run(
-      `INSERT OR REPLACE INTO sorted (run, ${this.#columns.join(', ')})
-       SELECT ?, ${this.#columns.map((_, i) => `value->>${i}`).join(', ')} FROM json_each(?)`,
+      `INSERT OR REPLACE INTO runs (run, ${this.#columns.join(', ')})
+       SELECT ?, ${this.#columns.map((_, i) => `value->>${i}`).join(', ')} FROM json_each(?) ORDER BY 2, json_each.key`,
       this.#run,
-      text,
+      JSON.stringify(rows),
     );
-    this.#sql.run(
-      `INSERT OR IGNORE INTO marks SELECT value->>0 FROM json_each(?) WHERE key % ${MARK_EVERY} = 0`,
-      text,
-    );
+    this.#mark(rows);
     this.#given += rows.length;
-    if (last > this.#top) this.#top = last;
+    if (greatest > this.#top) this.#top = greatest;
+  }
+
+  /** Notes some of these names. Which differs from time to time: so they are spread evenly. */
+  #mark(rows: readonly (readonly [string, ...unknown[]])[]): void {
+    const every = Math.min(MARK_EVERY, rows.length);
+    this.#additions += 1;
+    const some = rows.flatMap(([name], i) => (i % every === this.#additions % every ? name : []));
+    this.#sql.run(`INSERT OR IGNORE INTO marks SELECT value FROM json_each(?)`, JSON.stringify(some));
   }
 
   #begin(run: number): void {
-    this.#sql.run(`INSERT INTO runs VALUES (?)`, run);
+    this.#sql.run(`INSERT INTO begun VALUES (?)`, run);
     this.#run = run;
     this.#given = 0;
     this.#top = '';
   }
 
-  /** Makes one run of all; nothing is added after this. */
+  /** Brings all into the table `sorted`; nothing is added after this. */
   async finish(): Promise<void> {
-    if (this.#run === FIRST) return;
-    this.#run = MERGED;
-    for (let after: string | undefined = ''; after !== undefined; after = this.#merge(after))
-      await setImmediate();
+    for (let after: string | undefined = ''; after !== undefined; ) {
+      after = this.#merge(after);
+      if (after !== undefined) await setImmediate();
+    }
   }
 
   /** Takes over from all runs what comes after a name, some of it; undefined when that was all. */
@@ -96,12 +98,11 @@ export class SortedRows {
     )[0];
     const upTo = mark === undefined ? undefined : asText(mark['name']);
     const [name] = this.#names;
-    const names = this.#names.map((one) => `s.${one}`).join(', ');
+    const columns = this.#columns.map((column) => `r.${column}`).join(', ');
     this.#sql.run(
-      `INSERT OR REPLACE INTO sorted (run, ${this.#columns.join(', ')})
-       SELECT ${MERGED}, ${this.#columns.map((column) => `s.${column}`).join(', ')}
-       FROM runs CROSS JOIN sorted s ON s.run = runs.n AND s.${name} > @after ${upTo === undefined ? '' : `AND s.${name} <= @upTo`}
-       ORDER BY ${names}, s.run`,
+      `INSERT OR REPLACE INTO sorted SELECT ${columns} FROM begun b CROSS JOIN runs r
+         ON r.run = b.run AND r.${name} > @after ${upTo === undefined ? '' : `AND r.${name} <= @upTo`}
+       ORDER BY ${this.#names.map((one) => `r.${one}`).join(', ')}, r.run`,
       upTo === undefined ? { after } : { after, upTo },
     );
     return upTo;

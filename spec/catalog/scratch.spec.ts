@@ -110,6 +110,43 @@ describe('a scratch view', () => {
     expect(lengths).to.deep.equal([1000, 1000, 500]);
   });
 
+  it('has each key as it was added last, whatever was added in which order', async () => {
+    const page = fc.array(fc.tuple(fc.nat(400), fc.nat(9)), { minLength: 1, maxLength: 90 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(page, { maxLength: 30 }), async (pages) => {
+        const scratch = new ScratchView();
+        try {
+          const last = new Map<string, number>();
+          for (const rows of pages) {
+            scratch.add(rows.map(([n, size]) => viewed(`k${n}`, size)));
+            for (const [n, size] of rows) last.set(`k${n}`, size);
+          }
+          const { count, bytes } = await scratch.finish();
+          const wanted = [...last].toSorted(([a], [b]) => compareKeys(a, b));
+          const found = [...scratch.pages()].flat();
+          expect(found.map(({ key, size }) => [key, size])).to.deep.equal(wanted);
+          expect([count, bytes]).to.deep.equal([last.size, [...last.values()].reduce((a, b) => a + b, 0)]);
+        } finally {
+          scratch.close();
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it('lets others take their turn while it sorts many keys', async () => {
+    for (let from = 19_000; from >= 0; from -= 1000)
+      view.add(Array.from({ length: 1000 }, (_, i) => viewed(`k${String(from + i).padStart(5, '0')}`, 1)));
+    let turns = 0;
+    const others = setInterval(() => turns++, 0);
+    try {
+      expect(await view.finish()).to.deep.equal({ count: 20_000, bytes: 20_000 });
+    } finally {
+      clearInterval(others);
+    }
+    expect(turns).to.be.greaterThan(5);
+  });
+
   it('may be empty', async () => {
     expect(await view.finish()).to.deep.equal({ count: 0, bytes: 0 });
     expect([...view.pages()]).to.deep.equal([]);
