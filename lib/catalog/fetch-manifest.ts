@@ -72,16 +72,21 @@ export class FetchManifest {
 
   /** Notes that `settled` are whole, and that `next` are about to get their names: in one commit, durable. */
   advance(settled: readonly FetchedFile[], next: readonly FetchedFile[]): void {
+    this.advanceTo(filesText(settled), filesText(next));
+  }
+
+  /** The same of files as `filesText` writes them. */
+  advanceTo(settled: string, next: string): void {
     this.#guard(() =>
       this.#db
         .transaction(() => {
           this.#run(
             `INSERT OR REPLACE INTO files (key, revision, size, mtime, inode)
              SELECT ${MEMBERS} FROM json_each(?) AS file`,
-            textOf(settled),
+            settled,
           );
           this.#run(`DELETE FROM placing`);
-          this.#run(`INSERT INTO placing (files) VALUES (?)`, textOf(next));
+          this.#run(`INSERT INTO placing (files) VALUES (?)`, next);
         })
         .immediate(),
     );
@@ -139,10 +144,11 @@ export class FetchManifest {
   }
 }
 
-/** Files as JSON text, and how SQL reads one of them. */
+/** How SQL reads a file of those in a text. */
 const MEMBERS = `value->>0 AS key, value->>1 AS revision, value->>2 AS size, value->>3 AS mtime, value->>4 AS inode`;
 
-function textOf(files: readonly FetchedFile[]): string {
+/** Files as JSON text. */
+export function filesText(files: readonly FetchedFile[]): string {
   return JSON.stringify(
     files.map(({ key, revision, size, mtimeNs, inode }) => [key, revision, size, `${mtimeNs}`, `${inode}`]),
   );

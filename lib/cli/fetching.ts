@@ -67,7 +67,7 @@ export async function intoTarget(
       if (signal.aborted && error === signal.reason) return 0; // the signal has an exit code of its own
       throw error;
     } finally {
-      target.close();
+      await target.close();
     }
   });
 }

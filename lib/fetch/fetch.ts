@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import type { Readable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import type { FetchedFile } from '../catalog/fetch-manifest.ts';
 import type { Clock } from '../domain/clock.ts';
 import { TombstonedError } from '../domain/errors.ts';
@@ -7,6 +8,7 @@ import { compareKeys, isBelowPrefix, printable } from '../domain/key.ts';
 import { modifiedNs, revisionText } from '../domain/revision.ts';
 import type { Found } from '../reader/reader.ts';
 import type { ViewedKey } from '../reader/session.ts';
+import { Turns } from '../reader/turns.ts';
 import { splitKey } from '../store/local/directories.ts';
 import { type CopyThread, copyBy, linkBy, startCopying } from './copy-thread.ts';
 import { inTheWay, type Linker, type Target, type Written } from './target.ts';
@@ -66,6 +68,8 @@ const BATCH_FILES = 1000;
 /** How many threads copy, and how many objects one is asked for at once. More threads than processors are no faster. */
 const THREADS = Math.min(4, Math.max(2, availableParallelism()));
 const CHUNK = 400;
+/** How many larger objects are passed over at the most: whoever asks the thread fetches them itself, after that. */
+const LARGE_AT_ONCE = 16;
 /** From how many files on a directory is written for itself, to be given its name whole. */
 const MANY = 64;
 const BATCH_BYTES = 64 * 1024 * 1024;
@@ -113,8 +117,12 @@ class Fetching {
   /** Whether the target failed: nothing more is written there. */
   #isBroken = false;
   #threads: readonly CopyThread[] = [];
-  /** Taken from what is wanted, and given back. */
-  #next: Wanted | undefined;
+  /** What is wanted next, the last one first, and what brings more of it. */
+  readonly #ready: Wanted[] = [];
+  readonly #pages: AsyncGenerator<Wanted[]>;
+  #loading: Promise<boolean> | undefined;
+  /** Who takes many takes those that lie together. */
+  readonly #turns = new Turns();
   #failure: { readonly error: unknown } | undefined;
   #objects = 0;
   #bytes = 0;
@@ -127,15 +135,18 @@ class Fetching {
     this.#target = target;
     this.#options = options;
     this.#batchSince = options.clock.monotonic();
+    this.#pages = this.#wanted();
   }
 
   async run(): Promise<FetchResult> {
-    const wanted = this.#wanted();
     this.#threads = this.#startThreads();
-    const workers = this.#threads.map(async (thread) => this.#workByThread(thread, wanted));
-    const others = this.#threads.length > 0 ? 0 : this.#options.concurrency;
-    for (let i = 0; i < others; i++) workers.push(this.#work(wanted));
     try {
+      // With one batch nothing goes on while its commits wait for the disk.
+      if (this.#threads.length > 0 && this.#source.count > BATCH_FILES)
+        await this.#target.leaveManifestToThread();
+      const workers = this.#threads.map(async (thread) => this.#workByThread(thread));
+      const others = this.#threads.length > 0 ? 0 : this.#options.concurrency;
+      for (let i = 0; i < others; i++) workers.push(this.#work());
       await Promise.all(workers);
       await this.#finish();
     } finally {
@@ -173,40 +184,41 @@ class Fetching {
     );
   }
 
-  /** What is not there yet, as it was listed. */
-  *#wanted(): Generator<Wanted> {
+  /** What is not there yet, as it was listed, in key order. */
+  async *#wanted(): AsyncGenerator<Wanted[]> {
     const { prefixes, onEmpty } = this.#options;
     const empty = new Set(prefixes);
     const { manifest } = this.#target;
-    const isFresh = manifest.isEmpty(); // of what is fetched meanwhile nothing is asked for again
+    const isFresh = await manifest.isEmpty(); // of what is fetched meanwhile nothing is asked for again
     let after = '';
     for (const page of this.#source.view()) {
+      await setImmediate(); // all of them may be there
+      if (this.#isOver) return;
       const keys = page.map(({ key }) => key);
       for (const prefix of empty) if (keys.some((key) => isBelowPrefix(key, prefix))) empty.delete(prefix);
       const last = keys.at(-1) ?? after;
-      if (!isFresh) this.#tellLeft(after, last, new Set(keys));
+      if (!isFresh) await this.#tellLeft(after, last, new Set(keys));
       after = last;
-      const known = isFresh ? new Map<string, FetchedFile>() : manifest.find(keys);
-      for (const viewed of page) {
-        if (this.#isOver) return;
+      const known = isFresh ? new Map<string, FetchedFile>() : await manifest.find(keys);
+      yield page.flatMap((viewed) => {
         const before = known.get(viewed.key);
-        if (before === undefined || !this.#isThere(viewed, before)) yield { ...viewed, before };
-      }
+        return before !== undefined && this.#isThere(viewed, before) ? [] : { ...viewed, before };
+      });
     }
-    if (!isFresh) this.#tellLeft(after, undefined, new Set());
+    if (!isFresh) await this.#tellLeft(after, undefined, new Set());
     for (const prefix of empty) onEmpty(prefix);
   }
 
   /** Tells files of earlier fetches, below the prefixes, that the view does not have between two of its keys. */
-  #tellLeft(after: string, upTo: string | undefined, viewed: ReadonlySet<string>): void {
+  async #tellLeft(after: string, upTo: string | undefined, viewed: ReadonlySet<string>): Promise<void> {
     const { manifest } = this.#target;
-    for (let from = after; ; ) {
-      const known = manifest.keysBetween(from, upTo, LEFT_PAGE);
+    for (let from = after; ; await setImmediate()) {
+      const known = await manifest.keysBetween(from, upTo, LEFT_PAGE);
       const left = known.filter(
         (key) => !viewed.has(key) && this.#options.prefixes.some((prefix) => isBelowPrefix(key, prefix)),
       );
       const gone = left.filter((key) => !this.#target.isTaken(key));
-      if (gone.length > 0) manifest.forget(gone);
+      if (gone.length > 0) await manifest.forget(gone);
       for (const key of left) if (!gone.includes(key)) this.#options.onLeft(key);
       const last = known.at(-1);
       if (last === undefined || known.length < LEFT_PAGE) return;
@@ -230,12 +242,12 @@ class Fetching {
   }
 
   /** Fetches one object after the other; never rejects. */
-  async #work(wanted: Generator<Wanted>): Promise<void> {
+  async #work(): Promise<void> {
     try {
       while (!this.#isOver) {
-        const next = wanted.next();
-        if (next.done === true) return;
-        await this.#fetch(next.value);
+        const next = this.#ready.pop();
+        if (next !== undefined) await this.#fetch(next);
+        else if (!(await this.#load())) return;
       }
     } catch (error) {
       this.#failure ??= { error };
@@ -243,46 +255,58 @@ class Fetching {
   }
 
   /** Has a thread copy small objects, some at a time; never rejects. */
-  async #workByThread(thread: CopyThread, wanted: Generator<Wanted>): Promise<void> {
+  async #workByThread(thread: CopyThread): Promise<void> {
     try {
       while (!this.#isOver) {
-        const chunk = await this.#nextChunk(wanted);
-        if (chunk.length === 0) return;
-        await this.#copyChunk(thread, chunk);
+        const { chunk, large } = await this.#turns.take(async () => this.#nextChunk());
+        if (chunk.length === 0 && large.length === 0) return;
+        if (chunk.length > 0) await this.#copyChunk(thread, chunk);
+        for (const one of large) if (!this.#isOver) await this.#fetch(one);
       }
     } catch (error) {
       this.#failure ??= { error };
     }
   }
 
-  /** Small objects of one directory, where it has many, or of several; others on the way are fetched at once. */
-  async #nextChunk(wanted: Generator<Wanted>): Promise<Wanted[]> {
+  /** Small objects of one directory, where it has many, or of several; and others that are on the way. */
+  async #nextChunk(): Promise<{ chunk: Wanted[]; large: Wanted[] }> {
     const chunk: Wanted[] = [];
+    const large: Wanted[] = [];
     let isOneDirectory = true;
-    while (chunk.length < (isOneDirectory ? BATCH_FILES : CHUNK)) {
-      const next = this.#takeNext(wanted);
-      if (next === undefined) break;
+    while (
+      !this.#isOver &&
+      chunk.length < (isOneDirectory ? BATCH_FILES : CHUNK) &&
+      large.length < LARGE_AT_ONCE
+    ) {
+      const next = this.#ready.pop();
+      if (next === undefined) {
+        if (await this.#load()) continue;
+        break;
+      }
       if (next.size > SMALL) {
-        await this.#fetch(next);
+        large.push(next);
         continue;
       }
       const [first] = chunk;
       isOneDirectory &&= first === undefined || directoryOf(first) === directoryOf(next);
       if (!isOneDirectory && isWhole(chunk)) {
-        this.#next = next;
+        this.#ready.push(next);
         break;
       }
       chunk.push(next);
     }
-    return chunk;
+    return { chunk, large };
   }
 
-  #takeNext(wanted: Generator<Wanted>): Wanted | undefined {
-    const next = this.#next;
-    this.#next = undefined;
-    if (next !== undefined) return next;
-    const taken = wanted.next();
-    return taken.done === true ? undefined : taken.value;
+  /** Readies more of what is wanted, for all who wait for it; false when there is no more. */
+  async #load(): Promise<boolean> {
+    this.#loading ??= this.#pages.next().then(({ done, value }) => {
+      this.#loading = undefined;
+      if (done === true) return false;
+      this.#ready.push(...value.toReversed());
+      return true;
+    });
+    return this.#loading;
   }
 
   async #copyChunk(thread: CopyThread, chunk: readonly Wanted[]): Promise<void> {
@@ -407,7 +431,7 @@ class Fetching {
     const { manifest } = this.#target;
     await Promise.all([synced, before]);
     if (this.#isBroken) return;
-    manifest.advance(this.#settled, batch);
+    await manifest.advance(this.#settled, batch);
     this.#settled = [];
     const { placed, refused } = await this.#target.place(batch, this.#replaced, this.#linker);
     this.#settled = placed;
@@ -424,7 +448,7 @@ class Fetching {
       await this.#placing;
     }
     // What a batch that failed was about to place is for the next fetch to look at.
-    if (!this.#isBroken) this.#target.manifest.advance(this.#settled, []);
+    if (!this.#isBroken) await this.#target.manifest.advance(this.#settled, []);
     if (this.#source.signal.aborted) this.#failure ??= { error: this.#source.signal.reason };
   }
 

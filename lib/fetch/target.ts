@@ -4,6 +4,7 @@ import { type FetchedFile, FetchManifest } from '../catalog/fetch-manifest.ts';
 import { errnoOf, TombstonedError } from '../domain/errors.ts';
 import { CONTROL_SEGMENT, type Key, printable } from '../domain/key.ts';
 import { at, splitKey } from '../store/local/directories.ts';
+import { type Manifest, ThreadManifest } from './manifest-thread.ts';
 import { type NewFile, Staging, type WholeDirectory } from './staging.ts';
 import { TargetDirectories } from './target-directories.ts';
 import { targetError } from './target-error.ts';
@@ -59,11 +60,12 @@ export interface Placed {
 
 /** The directory that a fetch writes into. */
 export class Target {
-  readonly manifest: FetchManifest;
   /** Where files are written before they get their names. */
   readonly staging: Staging;
   /** Its path, as the operator gave it. */
   readonly name: string;
+  #manifest: Manifest;
+  readonly #manifestFile: string;
   readonly #fs: TargetFs;
   readonly #root: number;
   readonly #tmp: number;
@@ -96,17 +98,18 @@ export class Target {
           hint: 'fetch into another directory',
         });
       }
-      manifest = FetchManifest.open(path.join(real, OWN, MANIFEST));
+      const manifestFile = path.join(real, OWN, MANIFEST);
+      manifest = FetchManifest.open(manifestFile);
       directories.close();
-      target = new Target({ name, fs, root, directories, manifest });
-      await target.#recover();
+      target = new Target({ name, fs, root, directories, manifest, manifestFile });
+      await target.#recover(manifest);
       return target;
     } catch (error) {
       if (target === undefined) {
         manifest?.close();
         directories?.close();
         if (root !== undefined) fs.close(root);
-      } else target.close();
+      } else await target.close();
       throw targetError(name, error);
     }
   }
@@ -117,12 +120,14 @@ export class Target {
     root: number;
     directories: TargetDirectories;
     manifest: FetchManifest;
+    manifestFile: string;
   }) {
     this.name = opened.name;
     this.#fs = opened.fs;
     this.#root = opened.root;
     this.#directories = opened.directories;
-    this.manifest = opened.manifest;
+    this.#manifest = opened.manifest;
+    this.#manifestFile = opened.manifestFile;
     this.#looking = new TargetDirectories(opened.fs, opened.root, opened.name);
     // Apart from the others: it stays open.
     const own = new TargetDirectories(opened.fs, opened.root, opened.name);
@@ -132,9 +137,9 @@ export class Target {
   }
 
   /** Empties `tmp`, and finds out which files have their names that a killed fetch was about to give. */
-  async #recover(): Promise<void> {
+  async #recover(manifest: FetchManifest): Promise<void> {
     this.staging.empty();
-    const placed = this.manifest.placing().filter((file) => {
+    const placed = manifest.placing().filter((file) => {
       const found = this.#lookOrNot(file.key);
       if (found?.ino !== file.inode || !isFile(found, file)) return false;
       this.#directories.make(splitKey(file.key).directory);
@@ -142,7 +147,18 @@ export class Target {
       return true;
     });
     await this.#directories.sync();
-    this.manifest.advance(placed, []);
+    manifest.advance(placed, []);
+  }
+
+  /** What is known of it. */
+  get manifest(): Manifest {
+    return this.#manifest;
+  }
+
+  /** Leaves the manifest to a thread. Where another fetch takes it in between, this throws `conflict`. */
+  async leaveManifestToThread(): Promise<void> {
+    await this.#manifest.close();
+    this.#manifest = await ThreadManifest.open(this.#manifestFile);
   }
 
   /** Whether a file is still what it was when it was whole. Throws `conflict` where something is in its way. */
@@ -323,14 +339,14 @@ export class Target {
     this.#fs.unlink(from);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.staging.close();
     this.#syncing?.close();
-    this.manifest.close();
     this.#directories.close();
     this.#looking.close();
     this.#fs.close(this.#tmp);
     this.#fs.close(this.#root);
+    await this.#manifest.close();
   }
 }
 

@@ -2,9 +2,9 @@
 export class Turns {
   #last: Promise<unknown> = Promise.resolve();
 
-  async take(work: () => Promise<void>): Promise<void> {
+  async take<T>(work: () => Promise<T>): Promise<T> {
     const mine = this.#last.then(work);
     this.#last = mine.catch(() => undefined); // who comes next has no part in it
-    await mine;
+    return mine;
   }
 }

@@ -55,7 +55,7 @@ describe('what a restore of an Aptos backup needs', () => {
       });
       return { ...result, problems };
     } finally {
-      target.close();
+      await target.close();
     }
   }
 

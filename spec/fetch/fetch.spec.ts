@@ -110,7 +110,7 @@ describe('fetching into a directory', () => {
     } catch (thrown) {
       error = thrown;
     } finally {
-      target?.close();
+      await target?.close();
       await session.close();
       from.close();
     }
@@ -434,7 +434,7 @@ describe('fetching into a directory', () => {
       writeSome();
       const first = await Target.open(to);
       const { error } = await fetchTo();
-      first.close();
+      await first.close();
       expect(error).to.be.instanceOf(TombstonedError).and.include({ code: 'conflict' });
       await fetched();
     });
