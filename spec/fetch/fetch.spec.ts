@@ -191,6 +191,14 @@ describe('fetching into a directory', () => {
         expect(large).to.have.length(3_000_000);
         expect(Object.keys(small)).to.have.length(1500);
         for (let i = 0; i < 1500; i++) expect(small[`d${i % 90}/${i}`]).to.equal(String(i));
+
+        rmSync(path.join(temp.root, 'd0/0'));
+        temp.write('late', 'late');
+        const { result, left, error } = await fetchTo({ concurrency: 16, threadsFrom });
+        expect(error).to.equal(undefined);
+        expect(result).to.include({ objects: 1501, already: 1500 });
+        expect(left).to.deep.equal(['d0/0']);
+        expect(there()).to.include({ late: 'late', 'd0/0': '0' });
       }).timeout(60_000);
 
       it('takes what was swept after the listing from its pending copy', async () => {
