@@ -181,7 +181,7 @@ describe('fetching into a directory', () => {
           0o640, 0o755,
         ]);
         expect(temporaries()).to.deep.equal([]);
-      });
+      }).timeout(60_000); // the first one builds
 
       it('brings large objects, and more of them than one batch has', async () => {
         temp.write('large', 'x'.repeat(3_000_000));
