@@ -58,13 +58,14 @@ export class Catalog {
   readonly #identity: string | undefined;
   readonly retention: Retention;
   readonly #sql: Sql;
-  readonly #mayUseReserve: boolean;
+  /** Whether its statements may have the room that is kept for a full disk. */
+  readonly mayUseReserve: boolean;
 
   private constructor(file: string, sql: Sql, uuid: string, options: CatalogOptions) {
     const { mayUseReserve = false, clockTolerance } = options;
     this.file = file;
     this.uuid = uuid;
-    this.#mayUseReserve = mayUseReserve;
+    this.mayUseReserve = mayUseReserve;
     this.#sql = sql;
     this.tombstones = new Tombstones(sql);
     this.sweeps = new Sweeps(sql);
@@ -178,7 +179,7 @@ export class Catalog {
 
   /** Does what needs room beside the catalog; as with its own statements, a purge may have the reserve's. */
   withRoom<T>(work: () => T): T {
-    return this.#mayUseReserve ? withReserve(this.file, work) : work();
+    return this.mayUseReserve ? withReserve(this.file, work) : work();
   }
 
   /** Throws where its file has been removed or replaced since it was opened: what is written now is lost with it. */
@@ -193,7 +194,7 @@ export class Catalog {
 
   close(): void {
     this.#sql.db.close();
-    if (!this.#mayUseReserve) return;
+    if (!this.mayUseReserve) return;
     try {
       this.keepReserve(); // the WAL that had its room is gone by now
     } catch {

@@ -94,6 +94,41 @@ export type Settled =
   /** How it stands can't be seen now: its intent stays. */
   | { readonly id: string; readonly to: 'open' };
 
+/** What is to be known of a tombstone to purge it, as the catalog keeps it. */
+export interface CopyRow {
+  readonly id: string;
+  readonly key: Key;
+  readonly size: number;
+  /** As text. */
+  readonly revision: string;
+  /** What it is, or was before it was taken. */
+  readonly prior: 'pending' | 'restored';
+  readonly policy: string | null;
+  readonly reason: string | null;
+}
+
+/** The same, as a store is asked with it. */
+export interface Copy extends Omit<CopyRow, 'revision' | 'policy' | 'reason'> {
+  readonly revision: Revision;
+}
+
+/** One that is due, in counted time since then. */
+export interface DueRow extends CopyRow {
+  readonly purgeAfter: number;
+}
+
+/** What is due, after another, in order of that time. */
+interface DueFilter {
+  readonly store: number;
+  readonly now: number;
+  readonly window: number;
+  readonly after: { readonly purgeAfter: number; readonly id: string } | undefined;
+  readonly limit: number;
+}
+
+/** A tombstone that a run has taken, or had. */
+type TakenCopy = Pick<CopyRow, 'id' | 'size' | 'prior'>;
+
 /** A restored pending copy stays at least this long, whatever the window (R4). ms. */
 export const LEAST_STAY_MS = 3_600_000;
 
@@ -138,9 +173,7 @@ const JOINS = `JOIN stores s ON s.n = t.store JOIN causes c ON c.n = t.cause JOI
 const FEW = 20_000;
 const SETTLED = STATES.filter((state) => state !== 'moving');
 const DUE = ['pending', 'restored'] as const satisfies State[];
-/** Of one that is taken, what may have changed since it was found. */
-const AS_TAKEN = `RETURNING id, gone_at AS goneAt, purge_after AS purgeAfter, ended_at AS endedAt, prior,
-  locked_until AS lockedUntil`;
+const AS_TAKEN = `RETURNING id, size, prior`;
 
 /**
  * All statements about tombstones. Every change of state is a compare-and-set (R7).
@@ -293,48 +326,34 @@ export class Tombstones {
    * A page of what is due: its recorded time has passed, and so has today's
    * window since the live object was gone (design, section 4), in order of that time.
    */
-  duePage(page: {
-    store: number;
-    now: number;
-    window: number;
-    after: { purgeAfter: number; id: string } | undefined;
-    limit: number;
-  }): Tombstone[] {
-    const { store, now, window, after, limit } = page;
-    // The ids by the index alone: where today's window is longer, most of what it has is not due.
-    const due = this.#tombstones(
-      `FROM tombstones t ${JOINS} WHERE t.id IN (
-         SELECT id FROM tombstones INDEXED BY tombstones_due
-         WHERE store = ? AND state IN ('pending', 'restored') AND purge_after <= ? AND gone_at <= ?
-           AND (purge_after, id) > (?, ?)
-         ORDER BY purge_after, id LIMIT ?)`,
-      store,
-      now,
-      now - window,
-      after?.purgeAfter ?? -1,
-      after?.id ?? '',
-      limit,
-    );
+  duePage(page: DueFilter): Tombstone[] {
+    const due = this.#tombstones(`FROM tombstones t ${JOINS} WHERE ${IS_DUE}`, ...dueValues(page));
     return due.toSorted((a, b) => (a.purgeAfter ?? 0) - (b.purgeAfter ?? 0) || (a.id < b.id ? -1 : 1));
+  }
+
+  /** The same, as the catalog keeps it. */
+  dueRows(page: DueFilter): DueRow[] {
+    const rows = this.#sql.lists(
+      `SELECT t.id, t.key, t.size, t.revision, t.state, c.policy, c.reason, t.purge_after
+       FROM tombstones t JOIN causes c ON c.n = t.cause WHERE ${IS_DUE}`,
+      ...dueValues(page),
+    );
+    return rows.map(toDueRow).toSorted((a, b) => a.purgeAfter - b.purgeAfter || (a.id < b.id ? -1 : 1));
   }
 
   // A unary + keeps a condition from being what rows are found by: the ids are.
 
-  /**
-   * Takes due tombstones as `purging`; gives those it got, with what they were. `found` are
-   * they as `duePage` gave them: what never changes in them is then not read again.
-   */
+  /** Takes due tombstones as `purging`; gives those it got. */
   takeForPurge(take: {
     store: number;
     run: number;
     ids: readonly string[];
     now: number;
     window: number;
-    found?: readonly Tombstone[];
-  }): Tombstone[] {
-    const { store, run, ids, now, window, found } = take;
+  }): TakenCopy[] {
+    const { store, run, ids, now, window } = take;
     return this.#take(
-      { to: 'purging', store, run, found },
+      { to: 'purging', store },
       `UPDATE tombstones SET prior = state, state = 'purging', run = ?
        WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored')
          AND +purge_after <= ? AND gone_at <= ? ${AS_TAKEN}`,
@@ -349,35 +368,25 @@ export class Tombstones {
   /** Takes tombstones as `restoring`; gives those it got, with what they were. */
   takeForRestore(take: { store: number; run: number; ids: readonly string[] }): Tombstone[] {
     const { store, run, ids } = take;
-    return this.#take(
-      { to: 'restoring', store, run },
+    const taken = this.#take(
+      { to: 'restoring', store },
       `UPDATE tombstones SET prior = state, state = 'restoring', run = ?
        WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored') ${AS_TAKEN}`,
       run,
       JSON.stringify(ids),
       store,
     );
+    return this.getAll(taken.map(({ id }) => id));
   }
 
   #take(
-    take: {
-      to: 'purging' | 'restoring';
-      store: number;
-      run: number;
-      found?: readonly Tombstone[] | undefined;
-    },
+    { to, store }: { to: 'purging' | 'restoring'; store: number },
     sql: string,
     ...values: unknown[]
-  ): Tombstone[] {
-    const { to, store, run, found } = take;
-    const rows = new Map(this.#sql.all(sql, ...values).map((row) => [asText(row['id']), row]));
-    const taken =
-      found === undefined
-        ? this.getAll([...rows.keys()])
-        : found.flatMap((tombstone): Tombstone[] => {
-            const row = rows.get(tombstone.id);
-            return row === undefined ? [] : [{ ...tombstone, ...changingOf(row), state: to, run }];
-          });
+  ): TakenCopy[] {
+    const taken = this.#sql
+      .lists(sql, ...values)
+      .map(([id, size, prior]) => ({ id: asText(id), size: asNumber(size), prior: waitingOf(prior) }));
     for (const from of DUE) {
       const some = taken.filter(({ prior }) => prior === from);
       this.#tally(store, from, -some.length, -sum(some));
@@ -412,7 +421,7 @@ export class Tombstones {
     window: number;
     /** `lockedUntil`: no purge is to try that one before then, ms since 1970. */
     ends: readonly {
-      tombstone: Tombstone;
+      tombstone: Pick<Tombstone, 'id' | 'size' | 'prior'>;
       to: 'purged' | 'prior' | 'pending';
       lockedUntil?: number | undefined;
     }[];
@@ -469,7 +478,7 @@ export class Tombstones {
   #giveBack(give: {
     store: number;
     run: number;
-    tombstone: Tombstone;
+    tombstone: Pick<Tombstone, 'id' | 'size'>;
     from: 'purging' | 'restoring';
     to: 'pending' | 'restored';
     back: { goneAt: number; purgeAfter: number } | undefined;
@@ -533,8 +542,8 @@ export class Tombstones {
     from: readonly ('pending' | 'restored')[];
   }): Tombstone[] {
     const { store, run, ids, from } = take;
-    return this.#take(
-      { to: 'purging', store, run },
+    const taken = this.#take(
+      { to: 'purging', store },
       `UPDATE tombstones SET prior = state, state = 'purging', run = ?
        WHERE id IN (SELECT value FROM json_each(?)) AND +store = ? AND +state IN ('pending', 'restored')
          AND +state IN (SELECT value FROM json_each(?)) ${AS_TAKEN}`,
@@ -543,6 +552,7 @@ export class Tombstones {
       store,
       JSON.stringify(from),
     );
+    return this.getAll(taken.map(({ id }) => id));
   }
 
   /** A page of those that a run has taken which has ended, or was never there: nobody goes on with them. */
@@ -840,9 +850,47 @@ function endedRows(
   return ended;
 }
 
-function priorOf(tombstone: Tombstone): 'pending' | 'restored' {
-  if (tombstone.prior === null) throw new TypeError(`${tombstone.id} is ${tombstone.state} from nowhere`);
-  return tombstone.prior;
+function priorOf({ id, prior }: Pick<Tombstone, 'id' | 'prior'>): 'pending' | 'restored' {
+  if (prior === null) throw new TypeError(`${id} was taken from nowhere`);
+  return prior;
+}
+
+/** What never changes in a tombstone. */
+export function digestRowOf(one: Pick<Tombstone, 'id' | 'key' | 'revision'>): DigestRow {
+  const { id, key, revision } = one;
+  return { id, key, size: revision.size, revision: revisionText(revision) };
+}
+
+/** A state in which a tombstone waits to be purged or restored. */
+function waitingOf(value: unknown): 'pending' | 'restored' {
+  const state = stateOf(value);
+  if (state !== 'pending' && state !== 'restored')
+    throw new TypeError(`${state} is no state to be taken from`);
+  return state;
+}
+
+function toDueRow([id, key, size, revision, state, policy, reason, purgeAfter]: readonly unknown[]): DueRow {
+  return {
+    id: asText(id),
+    key: keyOf(key),
+    size: asNumber(size),
+    revision: asText(revision),
+    prior: waitingOf(state),
+    policy: asTextOrNull(policy),
+    reason: asTextOrNull(reason),
+    purgeAfter: asNumber(purgeAfter),
+  };
+}
+
+/** A condition for what is due; the ids by the index alone: where today's window is longer, most of what it has is not due. */
+const IS_DUE = `t.id IN (
+  SELECT id FROM tombstones INDEXED BY tombstones_due
+  WHERE store = ? AND state IN ('pending', 'restored') AND purge_after <= ? AND gone_at <= ?
+    AND (purge_after, id) > (?, ?)
+  ORDER BY purge_after, id LIMIT ?)`;
+
+function dueValues({ store, now, window, after, limit }: DueFilter): unknown[] {
+  return [store, now, now - window, after?.purgeAfter ?? -1, after?.id ?? '', limit];
 }
 
 function raced(id: string): TombstonedError {
@@ -850,12 +898,6 @@ function raced(id: string): TombstonedError {
     key: id,
     hint: 'run the command again',
   });
-}
-
-/** What never changes in a tombstone. */
-export function digestRowOf(one: Pick<Tombstone, 'id' | 'key' | 'revision'>): DigestRow {
-  const { id, key, revision } = one;
-  return { id, key, size: revision.size, revision: revisionText(revision) };
 }
 
 function toDigestRow(row: Row): DigestRow {
@@ -869,6 +911,7 @@ function toDigestRow(row: Row): DigestRow {
 
 function toTombstone(row: Row): Tombstone {
   const id = asText(row['id']);
+  const { prior } = row;
   return {
     id,
     store: asText(row['store']),
@@ -881,22 +924,38 @@ function toTombstone(row: Row): Tombstone {
     sweep: asText(row['sweep']),
     run: asNumber(row['run']),
     tombstonedAt: parseTombstoneId(id)?.at ?? 0,
-    ...changingOf(row),
-  };
-}
-
-/** What else than its state and run changes in a tombstone. */
-function changingOf(
-  row: Row,
-): Pick<Tombstone, 'goneAt' | 'purgeAfter' | 'endedAt' | 'prior' | 'lockedUntil'> {
-  const { prior } = row;
-  return {
     goneAt: asNumberOrNull(row['goneAt']),
     purgeAfter: asNumberOrNull(row['purgeAfter']),
     endedAt: asNumberOrNull(row['endedAt']),
     prior: prior === 'pending' || prior === 'restored' ? prior : null,
     lockedUntil: asNumberOrNull(row['lockedUntil']),
   };
+}
+
+/** What is to be removed, of rows that the catalog keeps. Throws what a damaged catalog throws. */
+export function copyOf({ id, key, size, revision, prior }: Omit<CopyRow, 'policy' | 'reason'>): Copy {
+  return { id, key, size, revision: revisionOf(revision), prior };
+}
+
+/** Rows as one text, which is the least to hand to another thread. */
+export function copiesText(rows: readonly CopyRow[]): string {
+  return JSON.stringify(rows.map(({ id, key, size, revision, prior }) => [id, key, size, revision, prior]));
+}
+
+/** Reads what `copiesText` made. */
+export function copiesOf(text: string): Copy[] {
+  const rows: unknown = JSON.parse(text);
+  if (!Array.isArray(rows)) throw new TypeError('no copies');
+  return rows.map((row: unknown) => {
+    const [id, key, size, revision, prior] = Array.isArray(row) ? row : [];
+    return {
+      id: asText(id),
+      key: keyOf(key),
+      size: asNumber(size),
+      revision: revisionOf(revision),
+      prior: waitingOf(prior),
+    };
+  });
 }
 
 /** Intents as one text, as the catalog keeps them. */

@@ -19,6 +19,9 @@ export function mayBeNeeded(key: string): boolean {
   return isMetadataKey(key) || isPayload(key);
 }
 
+/** What is looked at of a tombstone. */
+type Looked = Pick<Tombstone, 'id' | 'key' | 'policy' | 'reason'>;
+
 /**
  * Which tombstones can't be purged for the sake of metadata, by the place in the list, and why. Of a metadata
  * file: a line of it is in no live file that was read whole, or that can't be told. Of payload: a live line names
@@ -27,7 +30,7 @@ export function mayBeNeeded(key: string): boolean {
  */
 export async function uncoveredOf(
   place: Place,
-  tombstones: readonly Tombstone[],
+  tombstones: readonly Looked[],
   signal?: AbortSignal,
 ): Promise<Map<number, string>> {
   const kept = new Map<number, string>();
@@ -91,7 +94,7 @@ async function whyPayloadKept(
 async function whyKept(
   { store }: Place,
   live: LiveFiles,
-  { key, id, policy, reason }: Tombstone,
+  { key, id, policy, reason }: Looked,
   isOld: (line: LineText, keep: number) => boolean,
 ): Promise<string | null> {
   let lost: LineText | undefined;

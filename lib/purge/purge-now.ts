@@ -111,7 +111,7 @@ class Erasing {
     this.#run = run;
     this.#options = options;
     const { reason, allVersions, dryRun, signal } = options;
-    this.#purger = new Purger(place, {
+    this.#purger = new Purger(place, run, {
       dryRun,
       historyFor: Number.POSITIVE_INFINITY,
       signal,
@@ -162,13 +162,13 @@ class Erasing {
   /** Removes what is to go; false where the signal ended it. */
   async #remove(going: readonly Tombstone[], asked: readonly Asked[]): Promise<boolean> {
     const { dryRun, allVersions } = this.#options;
-    if (!(await this.#purger.named(this.#run, going))) return false;
+    if (!(await this.#purger.named(going))) return false;
     if (dryRun) return true;
     // What was restored, and is not live any more, is pending again: as that it may go.
     const back = this.#place.catalog.tombstones
       .getAll(going.filter(({ state }) => state === 'restored').map(({ id }) => id))
       .filter(({ state }) => state === 'pending');
-    if (back.length > 0 && !(await this.#purger.named(this.#run, back))) return false;
+    if (back.length > 0 && !(await this.#purger.named(back))) return false;
     if (allVersions) await this.#removeVersions(asked);
     return true;
   }
@@ -286,7 +286,7 @@ class Erasing {
       if (this.#options.signal?.aborted === true) return;
       const isOpen = catalog.tombstones.ofKey(row.n, key, ALL).some((one) => !isEnded(one));
       if (isOpen || (await store.head(key)) !== undefined) continue;
-      const found = await this.#purger.hidden(this.#run, key, this.#options.reason);
+      const found = await this.#purger.hidden(key, this.#options.reason);
       this.#versions.set(key, versionsEnd(found));
     }
   }

@@ -1,9 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
-import { digestRowOf, type Tombstone, type Tombstones } from '../catalog/tombstones.ts';
+import type { Copy, CopyRow, Tombstone } from '../catalog/tombstones.ts';
 import { uncoveredOf } from '../cover/purgeable.ts';
 import { errnoOf, messageOf } from '../domain/errors.ts';
 import type { KeptReason } from '../domain/kept-reason.ts';
-import { commonPrefix, type Key, printable } from '../domain/key.ts';
+import { type Key, printable } from '../domain/key.ts';
+import { revisionText } from '../domain/revision.ts';
 import type { State } from '../domain/state.ts';
 import { type Batch, begin, refreshHolds, retireShared } from '../run/batch.ts';
 import { type Keeper, keepersOf, keeperText, reasonOf } from '../run/claims.ts';
@@ -16,15 +17,18 @@ import { checkIdentity } from '../store/identity.ts';
 import type { Lease } from '../store/leases.ts';
 import type { Hidden, HiddenOutcome, RemoveItem, RemoveOutcome } from '../store/store.ts';
 import { forgetOld } from './forget.ts';
+import type { End, Found, Kept, Take, Taken } from './ledger.ts';
+import { PurgeLedger } from './ledger-thread.ts';
 
 /** How many pending copies one batch removes. */
 const BATCH = 500;
-/** How long what the store keeps without saying until when is left alone, at the least, before it is tried again. ms. */
-const LEAST_LOCK_MS = 3_600_000;
 /** Of a key: all its tombstones. */
 const ALL = Number.MAX_SAFE_INTEGER;
 /** States of tombstones at their end. */
 const ENDED: ReadonlySet<State> = new Set(['purged', 'abandoned']);
+
+/** What is told of a tombstone. */
+type Told = Kept['copy'];
 
 export interface PurgeOptions {
   /** Says what would go, and removes nothing. */
@@ -34,9 +38,9 @@ export interface PurgeOptions {
   /** Stops after the batch that is under way. */
   readonly signal?: AbortSignal | undefined;
   /** Each due tombstone that is purged, or in a dry run would be. */
-  readonly onPurged?: (tombstone: Tombstone, how: Purged) => void;
+  readonly onPurged?: (tombstone: Told, how: Purged) => void;
   /** Each due tombstone that stays, and why; `keeper` is the claim, where one keeps it. */
-  readonly onKept?: (tombstone: Tombstone, reason: KeptReason, detail: string, keeper: Keeper | null) => void;
+  readonly onKept?: (tombstone: Told, reason: KeptReason, detail: string, keeper: Keeper | null) => void;
   readonly onProgress?: (done: number) => void;
   /** How many copies a batch has; only specs ask for fewer. */
   readonly batchSize?: number | undefined;
@@ -84,14 +88,16 @@ export async function purge(place: Place, options: PurgeOptions): Promise<PurgeR
   await checkPlace(place, options.dryRun);
   return inRun(place, 'purge', async (run) => {
     await requireRightClock(place);
-    return new Purger(place, options).run(run);
+    return new Purger(place, run, options).run();
   });
 }
 
 /** Removes in batches, and counts what it did. */
 export class Purger {
   readonly #place: Place;
+  readonly #run: Run;
   readonly #options: PurgeOptions;
+  readonly #ledger: PurgeLedger;
   readonly #kept = new Map<KeptReason, number>();
   #due = 0;
   #purged = 0;
@@ -100,18 +106,20 @@ export class Purger {
   #left = 0;
   #missing = 0;
 
-  constructor(place: Place, options: PurgeOptions) {
+  constructor(place: Place, run: Run, options: PurgeOptions) {
     this.#place = place;
+    this.#run = run;
     this.#options = options;
+    this.#ledger = new PurgeLedger(place, run.n, options.erasure?.reason ?? null);
   }
 
-  async run(run: Run): Promise<PurgeResult> {
+  async run(): Promise<PurgeResult> {
     const { catalog, clock } = this.#place;
     const { dryRun } = this.#options;
     const now = catalog.clock.counted(clock);
-    const isCut = dryRun ? await this.#pretendAll(now) : await this.#removeAll(run, now);
-    await retireShared(this.#place, run);
-    if (!dryRun && !isCut) await forgetOld(this.#place, run, this.#options);
+    const isCut = dryRun ? await this.#pretendAll(now) : await this.#removeAll(now);
+    await retireShared(this.#place, this.#run);
+    if (!dryRun && !isCut) await forgetOld(this.#place, this.#run, this.#options);
     return {
       due: this.#due,
       purged: this.#purged,
@@ -134,7 +142,7 @@ export class Purger {
       after = page.at(-1);
       if (after === undefined) return false;
       await this.#pretend(page, leases);
-      this.#count(page);
+      this.#count(page.length);
     }
   }
 
@@ -142,74 +150,133 @@ export class Purger {
    * Removes what is due, batch by batch; whether the signal ended it. While one is removed,
    * the one before is recorded and the one after is taken.
    */
-  async #removeAll(run: Run, now: number): Promise<boolean> {
+  async #removeAll(now: number): Promise<boolean> {
+    try {
+      return await this.#removePages(now);
+    } finally {
+      await this.#ledger.close();
+    }
+  }
+
+  async #removePages(now: number): Promise<boolean> {
     const isCut = (): boolean => this.#options.signal?.aborted === true;
-    const take = (after?: Tombstone): Promise<Taken | undefined> => watched(this.#takeDue(run, now, after));
     let before: Removed | undefined;
-    let ahead = take();
+    let ahead = watched(this.#takeDue(now, undefined, undefined));
     try {
       for (let batch = await ahead; batch !== undefined && !isCut(); batch = await ahead) {
-        const removing = watched(this.#removeByClock(run, batch));
+        const removing = watched(this.#removeByClock(batch));
         await setImmediate(); // what is asked of the store first is under way while the catalog is busy
-        ahead = take(batch.page.at(-1));
-        const recorded = before === undefined ? undefined : watched(this.#record(run, before));
+        ahead = watched(this.#takeDue(now, batch.last, before));
         before = undefined;
-        await Promise.allSettled([removing, recorded]);
+        await Promise.allSettled([removing, ahead]);
         before = await removing;
-        await recorded;
         if (before.outcomes.some(isReadOnly)) break;
       }
     } catch (error) {
-      await this.#giveBack(run, await ahead.catch(() => undefined));
+      await this.#giveBack(await ahead.catch(() => undefined));
       const last = before;
-      if (last !== undefined) await this.#orRecovery(async () => this.#record(run, last));
+      if (last !== undefined) await this.#orRecovery(async () => this.#record(last));
       throw error;
     }
-    await this.#giveBack(run, await ahead);
-    if (before !== undefined) await this.#record(run, before);
+    await this.#giveBack(await ahead);
+    if (before !== undefined) await this.#record(before);
     return isCut();
+  }
+
+  /**
+   * Takes the next of what is due, as one batch, and records the one before that was removed, both
+   * in one commit; undefined where there is no more, or the signal came first.
+   */
+  async #takeDue(
+    now: number,
+    after: Found['last'] | undefined,
+    before: Removed | undefined,
+  ): Promise<Due | undefined> {
+    let done = before;
+    if (done !== undefined && this.#mayWait()) {
+      await this.#record(done);
+      done = undefined;
+    }
+    let next: Announced<Found> | undefined;
+    try {
+      next = await this.#announceDue(now, after);
+    } catch (error) {
+      const last = done;
+      if (last !== undefined) await this.#orRecovery(async () => this.#record(last));
+      throw error;
+    }
+    if (done !== undefined && next !== undefined) {
+      const both = await this.#ledger.recordAndTake(recordOf(done), next.take);
+      if (both !== undefined) return this.#goOn(done, this.#taken(next, both));
+    }
+    if (done !== undefined) await this.#record(done);
+    return next === undefined ? undefined : this.#take(next);
+  }
+
+  /** A batch that is recorded is over, and the next one taken. */
+  async #goOn(done: Removed, next: Due): Promise<Due> {
+    try {
+      await this.#over(done);
+      return next;
+    } catch (error) {
+      await this.#giveBack(next);
+      throw error;
+    }
+  }
+
+  /** Whether to announce the next batch may take long, which nobody should have to wait for with the one before. */
+  #mayWait(): boolean {
+    const { store, pace, format } = this.#place;
+    return store.settle > 0 || format === 'aptos' || (pace?.left ?? 0) > 0;
+  }
+
+  async #announceDue(now: number, after: Found['last'] | undefined): Promise<Announced<Found> | undefined> {
+    const { pace, format } = this.#place;
+    if (this.#options.signal?.aborted === true) return undefined;
+    const most = Math.min(this.#most, pace?.most ?? this.#most);
+    const mostBytes = pace?.mostBytes ?? null;
+    const found = await this.#ledger.find({ now, after, most, mostBytes, isTold: format === 'aptos' });
+    await setImmediate(); // to find them took a while: others get their turns
+    return found && this.#announce(found, now);
+  }
+
+  /** How many pending copies one batch removes. */
+  get #most(): number {
+    return this.#options.batchSize ?? this.#place.store.removalBatch ?? BATCH;
   }
 
   /** A page of what is due, after another; none where there is no more. */
   async #duePage(now: number, after: Tombstone | undefined): Promise<readonly Tombstone[]> {
-    const { catalog, row, safetyWindow, store } = this.#place;
+    const { catalog, row, safetyWindow } = this.#place;
     const page = catalog.tombstones.duePage({
       store: row.n,
       now,
       window: safetyWindow,
       after: after && { purgeAfter: after.purgeAfter ?? 0, id: after.id },
-      limit: this.#options.batchSize ?? store.removalBatch ?? BATCH,
+      limit: this.#most,
     });
     await setImmediate(); // to find them took a while: others get their turns
     return page;
   }
 
-  /** Takes the next of what is due, as one batch; undefined where there is no more, or the signal came before. */
-  async #takeDue(run: Run, now: number, after: Tombstone | undefined): Promise<Taken | undefined> {
-    if (this.#options.signal?.aborted === true) return undefined;
-    const found = await this.#duePage(now, after);
-    const page = this.#place.pace?.first(found) ?? found;
-    return page.length === 0 ? undefined : this.#take(run, page, now);
-  }
-
   /** What was taken and is not removed is left as it was; if even that fails, to recovery. */
-  async #giveBack(run: Run, batch: Taken | undefined): Promise<void> {
+  async #giveBack(batch: TakenBatch | undefined): Promise<void> {
     if (batch === undefined) return;
-    const ends = batch.taken.map((tombstone) => ({ tombstone, to: 'prior' as const }));
+    const { page, copies } = batch.taken;
+    const ends = new Map(copies.map((_, i) => [i, UNTOUCHED]));
     await this.#orRecovery(async () => {
-      const { catalog, clock } = this.#place;
-      if (ends.length > 0) catalog.transaction(() => this.#settle(run, ends, clock.now()));
+      await this.#ledger.record({ page, ends });
       await batch.batch.end();
     });
   }
 
   /** Removes what was taken a while ago, if the clock by which it is due is trusted still; else it is given back. */
-  async #removeByClock(run: Run, batch: Taken): Promise<Removed> {
+  async #removeByClock(batch: TakenBatch): Promise<Removed> {
     await batch.batch.pulse();
     try {
       await requireOwnClock(this.#place);
     } catch (error) {
-      await this.#giveBack(run, batch);
+      await this.#giveBack(batch);
       throw error;
     }
     return this.#remove(batch);
@@ -225,29 +292,29 @@ export class Purger {
   }
 
   /** Purges what is named, due or not; false where the signal ended it. */
-  async named(run: Run, tombstones: readonly Tombstone[]): Promise<boolean> {
-    const { catalog, clock, pace, store } = this.#place;
+  async named(tombstones: readonly Tombstone[]): Promise<boolean> {
+    const { catalog, clock, pace } = this.#place;
     const now = catalog.clock.counted(clock);
     for (let rest = tombstones; rest.length > 0; ) {
       if (this.#options.signal?.aborted === true) return false;
-      const most = rest.slice(0, store.removalBatch ?? BATCH);
+      const most = rest.slice(0, this.#most);
       const page = this.#options.dryRun ? most : (pace?.first(most) ?? most);
       if (this.#options.dryRun) {
         await refreshHolds(this.#place);
         await this.#pretend(page, await lookAtLeases(this.#place, { mayBreak: false }));
-        this.#count(page);
+        this.#count(page.length);
       } else {
-        const taken = await this.#take(run, page, now);
-        if (taken === undefined) return false;
-        await this.#record(run, await this.#remove(taken));
+        const next = await this.#announce(this.#ledger.adopt(page.map(rowOf)), now);
+        if (next === undefined) return false;
+        await this.#record(await this.#remove(await this.#take(next)));
       }
       rest = rest.slice(page.length);
     }
     return true;
   }
 
-  #count(page: readonly Tombstone[]): void {
-    this.#due += page.length;
+  #count(more: number): void {
+    this.#due += more;
     this.#options.onProgress?.(this.#due);
   }
 
@@ -255,9 +322,9 @@ export class Purger {
    * Removes the old versions of a key of which every tombstone has ended, for good; gives
    * what becomes of each name of it, or what keeps them. Nothing where the signal ended it.
    */
-  async hidden(run: Run, key: Key, reason: string): Promise<Keeper | readonly HiddenEnd[]> {
+  async hidden(key: Key, reason: string): Promise<Keeper | readonly HiddenEnd[]> {
     const { catalog, row, store, clock } = this.#place;
-    const batch = await this.#begin(run, key);
+    const batch = await this.#begin(key);
     if (batch === undefined) return [];
     // Before the look into the catalog: what moves after that is not among them.
     const found = (await store.hidden?.(key)) ?? [];
@@ -281,7 +348,7 @@ export class Purger {
     const count = removed.reduce((sum, one) => sum + one.count, 0);
     if (removed.length > 0) {
       const bytes = removed.reduce((sum, one) => sum + one.bytes, 0);
-      const about = { store: row.n, run: run.n, now: clock.now(), key, count, bytes, cause: reason };
+      const about = { store: row.n, run: this.#run.n, now: clock.now(), key, count, bytes, cause: reason };
       catalog.transaction(() => catalog.events.add({ ...about, what: 'purged', detail: 'old versions' }));
     }
     await batch.end();
@@ -290,7 +357,8 @@ export class Purger {
 
   async #pretend(page: readonly Tombstone[], leases: readonly Lease[]): Promise<void> {
     const uncovered = await uncoveredOf(this.#place, page, this.#options.signal);
-    const keepers = this.#keepers(leases, page, uncovered);
+    const keepers = keepersOf(this.#place, leases, page, 'purge');
+    for (const [i, detail] of uncovered) if (!keepers.has(i)) keepers.set(i, { as: 'coverage', detail });
     for (const [i, tombstone] of page.entries()) {
       const keeper = keepers.get(i);
       if (keeper === undefined) {
@@ -301,22 +369,11 @@ export class Purger {
     }
   }
 
-  /** What claims keep; else what metadata does. */
-  #keepers(
-    leases: readonly Lease[],
-    page: readonly Tombstone[],
-    uncovered: ReadonlyMap<number, string>,
-  ): Map<number, Keeper> {
-    const keepers = keepersOf(this.#place, leases, page, 'purge');
-    for (const [i, detail] of uncovered) if (!keepers.has(i)) keepers.set(i, { as: 'coverage', detail });
-    return keepers;
-  }
-
   /** Begins a batch below a prefix, by a clock that is trusted still; undefined when it was stopped before. */
-  async #begin(run: Run, prefix: string): Promise<Batch | undefined> {
+  async #begin(prefix: string): Promise<Batch | undefined> {
     // Where each fence costs a `settle`, one for all batches.
     const prefixes = [this.#place.store.settle > 0 ? '' : prefix];
-    const batch = await begin(this.#place, run, { kind: 'purge', prefixes }, this.#options.signal);
+    const batch = await begin(this.#place, this.#run, { kind: 'purge', prefixes }, this.#options.signal);
     if (batch === undefined) return undefined;
     try {
       await requireOwnClock(this.#place); // it may have jumped since
@@ -327,26 +384,33 @@ export class Purger {
     return batch;
   }
 
-  /** Announces a page, looks at what keeps it, and takes the rest; undefined when it was stopped before. */
-  async #take(run: Run, page: readonly Tombstone[], now: number): Promise<Taken | undefined> {
-    const { catalog } = this.#place;
-    const common = page.reduce((prefix, { key }) => commonPrefix(prefix, key), page[0]?.key ?? '');
-    await waitForPace(this.#place, run, this.#options.signal);
-    const batch = await this.#begin(run, common);
+  /** Announces a page, and looks at what keeps it; undefined when it was stopped before. */
+  async #announce<Page extends Omit<Found, 'last'>>(
+    found: Page,
+    now: number,
+  ): Promise<Announced<Page> | undefined> {
+    await waitForPace(this.#place, this.#run, this.#options.signal);
+    const batch = await this.#begin(found.prefix);
     if (batch === undefined) return undefined;
-    const uncovered = await this.#uncovered(batch, page);
-    const { taken, kept } = catalog.transaction(() => {
-      const keepers = this.#keepers(batch.leases, page, uncovered);
-      const free = keepers.size === 0 ? page : page.filter((_, i) => !keepers.has(i));
-      return { taken: this.#takeFree(run, free, now), kept: keepers };
-    });
-    this.#place.pace?.spend(taken);
-    this.#note(run, page, kept);
-    return { batch, page, taken, kept };
+    const uncovered = await this.#uncovered(batch, found.rows);
+    return { batch, found, take: { page: found.page, now, leases: batch.leases, uncovered } };
+  }
+
+  /** Takes what nothing keeps of a page that was announced. Where it fails the fence stays: the run's end sees to it. */
+  async #take<Page extends Omit<Found, 'last'>>(next: Announced<Page>): Promise<TakenBatch & Page> {
+    return this.#taken(next, await this.#ledger.take(next.take));
+  }
+
+  #taken<Page extends Omit<Found, 'last'>>(
+    { batch, found }: Announced<Page>,
+    taken: Taken,
+  ): TakenBatch & Page {
+    this.#place.pace?.spend(taken.copies);
+    return { ...found, batch, taken };
   }
 
   /** What the metadata that is live keeps of a page: looked at under its fence. */
-  async #uncovered(batch: Batch, page: readonly Tombstone[]): Promise<Map<number, string>> {
+  async #uncovered(batch: Batch, page: readonly CopyRow[]): Promise<Map<number, string>> {
     try {
       const found = await uncoveredOf(this.#place, page);
       await batch.pulse(); // that may have taken long
@@ -357,159 +421,116 @@ export class Purger {
     }
   }
 
-  /** Writes down what metadata keeps: once, and again when that is something else. */
-  #note(run: Run, page: readonly Tombstone[], kept: ReadonlyMap<number, Keeper>): void {
-    const { catalog, row, clock } = this.#place;
-    const event = { store: row.n, run: run.n, now: clock.now(), what: 'purge-kept' } as const;
-    const events = [...kept].flatMap(([i, keeper]) => {
-      const tombstone = page[i]?.id;
-      if (tombstone === undefined || keeper.as !== 'coverage') return [];
-      const detail = `${keeper.as}: ${keeper.detail}`;
-      return catalog.events.lastDetail(tombstone, event.what) === detail
-        ? []
-        : [{ ...event, tombstone, detail }];
-    });
-    if (events.length > 0) catalog.transaction(() => catalog.events.addAll(events));
-  }
-
-  /** Takes what is due still; of what is named, what still is as it was when it was looked at. */
-  #takeFree(run: Run, page: readonly Tombstone[], now: number): Tombstone[] {
-    const { catalog, row, safetyWindow } = this.#place;
-    const { tombstones } = catalog;
-    const take = { store: row.n, run: run.n };
-    if (this.#options.erasure === undefined) {
-      const ids = page.map(({ id }) => id);
-      return tombstones.takeForPurge({ ...take, ids, now, window: safetyWindow, found: page });
-    }
-    return (['pending', 'restored'] as const).flatMap((from) => {
-      const ids = page.filter(({ state }) => state === from).map(({ id }) => id);
-      return ids.length === 0 ? [] : tombstones.takeNamed({ ...take, ids, from: [from] });
-    });
-  }
-
   /** Removes what was taken. Where it fails the fence stays: the run's end, or recovery, sees to it. */
-  async #remove(batch: Taken): Promise<Removed> {
+  async #remove(batch: TakenBatch): Promise<Removed> {
     const { row, store } = this.#place;
-    const { taken } = batch;
-    if (taken.length === 0) return { ...batch, outcomes: [] };
+    const { copies } = batch.taken;
+    if (copies.length === 0) return { ...batch, outcomes: [], ends: [] };
     const { pulse } = batch.batch;
     await pulse(); // the catalog may have kept it waiting
     await setImmediate(); // so did taking them
     const { erasure } = this.#options;
-    const outcomes = await store.remove(taken.map(removal), { pulse, allVersions: erasure?.allVersions });
-    if (outcomes.length !== taken.length)
-      throw new TypeError(`${outcomes.length} outcomes for ${taken.length}`);
+    const outcomes = await store.remove(copies.map(removal), { pulse, allVersions: erasure?.allVersions });
+    if (outcomes.length !== copies.length)
+      throw new TypeError(`${outcomes.length} outcomes for ${copies.length}`);
     if (outcomes.some(({ outcome }) => outcome === 'gone')) await checkIdentity(store, row.uuid);
-    return { ...batch, outcomes };
+    return { ...batch, outcomes, ends: outcomes.map(endOf) };
   }
 
   /** Records what became of a batch, in one transaction, takes its fence down, and tells of it. */
-  async #record(run: Run, { batch, page, taken, kept, outcomes }: Removed): Promise<void> {
-    const ends = taken.map((tombstone, i) => ({ tombstone, ...endOf(outcomes[i]) }));
+  async #record(batch: Removed): Promise<void> {
     await setImmediate(); // others may have waited for their turns
-    if (taken.length > 0) this.#write(run, ends);
+    await this.#ledger.record(recordOf(batch));
     await setImmediate();
+    await this.#over(batch);
+  }
+
+  /** Takes the fence of a batch down that is recorded, and tells of it. */
+  async #over({ batch, count, taken, outcomes, ends }: Removed): Promise<void> {
     await batch.end();
-    for (const [i, keeper] of kept) {
-      const tombstone = page[i];
-      if (tombstone !== undefined) this.#keepBy(tombstone, keeper);
-    }
-    this.#tell(ends, outcomes);
-    if (this.#options.erasure !== undefined) {
-      const got = new Set(taken.map(({ id }) => id));
-      for (const [i, tombstone] of page.entries()) {
-        if (got.has(tombstone.id) || kept.has(i)) continue;
-        this.#keep(tombstone, 'fence', 'another run took it meanwhile: try again');
-      }
-    }
-    this.#count(page);
-  }
-
-  #settle(run: Run, ends: Settling['ends'], at: number): void {
-    const { catalog, row, clock, safetyWindow: window } = this.#place;
-    const now = catalog.clock.count(clock);
-    catalog.tombstones.settlePurges({ store: row.n, run: run.n, now, at, window, ends });
-  }
-
-  #write(run: Run, ends: readonly Ended[]): void {
-    const { catalog, row, safetyWindow, clock } = this.#place;
-    const { erasure } = this.#options;
-    const purged = ends.filter(({ to }) => to === 'purged');
-    const bytes = purged.reduce((sum, { tombstone }) => sum + tombstone.size, 0);
-    catalog.transaction(() => {
-      const at = clock.now();
-      const settled = ends.map(({ tombstone, to, lock }) => {
-        const lockedUntil =
-          lock === undefined ? undefined : (lock.until ?? at + Math.max(safetyWindow, LEAST_LOCK_MS));
-        return { tombstone, to, lockedUntil };
-      });
-      this.#settle(run, settled, at);
-      const event = { store: row.n, run: run.n, now: at };
-      const cause = erasure?.reason;
-      if (purged.length > 0) {
-        const rows = purged.map(({ tombstone }) => digestRowOf(tombstone));
-        catalog.events.add({ ...event, what: 'purged', count: purged.length, bytes, rows, cause });
-      }
-      for (const { tombstone, to, detail: why } of ends) {
-        const what = to === 'purged' ? 'purged' : 'purge-kept';
-        const early = what === 'purged' && cause !== undefined ? 'before its window was over' : null;
-        const detail = [early, why].filter((part) => part !== null).join('; ');
-        if (detail === '') continue;
-        // Said once, not at every purge; a new window is said each time.
-        if (to === 'prior' && catalog.events.lastDetail(tombstone.id, what) === detail) continue;
-        catalog.events.add({ ...event, what, tombstone: tombstone.id, detail, cause });
-      }
-    });
-  }
-
-  #tell(ends: readonly Ended[], outcomes: readonly RemoveOutcome[]): void {
-    for (const end of ends) {
-      const { tombstone, detail } = end;
-      if (end.to === 'purged') {
-        this.#purged++;
-        this.#bytes += tombstone.size;
-        this.#options.onPurged?.(tombstone, end.how);
-        if (detail !== null && this.#options.erasure === undefined)
-          this.#place.report('warn', `${printable(tombstone.key)}: ${detail}`, { id: tombstone.id });
-      } else {
-        if (end.reason === 'error') this.#failed++;
-        this.#keep(tombstone, end.reason, end.detail);
-      }
-    }
+    for (const { copy, by } of taken.kept) this.#keepBy(copy, by);
+    this.#tell(taken.copies, ends);
     for (const end of outcomes) {
       if (end.outcome === 'gone') this.#missing++;
       if (end.outcome === 'removed' && end.left !== undefined) this.#left++;
       // The file system went read-only: nothing more can be removed.
       if (isReadOnly(end)) throw end.error;
     }
+    if (this.#options.erasure !== undefined) {
+      for (const copy of taken.missed) this.#keep(copy, 'fence', 'another run took it meanwhile: try again');
+    }
+    this.#count(count);
   }
 
-  #keepBy(tombstone: Tombstone, keeper: Keeper): void {
+  #tell(copies: readonly Copy[], ends: readonly PurgeEnd[]): void {
+    for (const [i, end] of ends.entries()) {
+      const copy = copies[i];
+      if (copy === undefined) continue;
+      const { detail } = end;
+      if (end.to === 'purged') {
+        this.#purged++;
+        this.#bytes += copy.size;
+        this.#options.onPurged?.(copy, end.how);
+        if (detail !== null && this.#options.erasure === undefined)
+          this.#place.report('warn', `${printable(copy.key)}: ${detail}`, { id: copy.id });
+      } else {
+        if (end.reason === 'error') this.#failed++;
+        this.#keep(copy, end.reason, end.detail);
+      }
+    }
+  }
+
+  #keepBy(tombstone: Told, keeper: Keeper): void {
     this.#keep(tombstone, reasonOf(keeper), keeperText(keeper), keeper);
   }
 
-  #keep(tombstone: Tombstone, reason: KeptReason, detail: string, keeper: Keeper | null = null): void {
+  #keep(tombstone: Told, reason: KeptReason, detail: string, keeper: Keeper | null = null): void {
     this.#kept.set(reason, (this.#kept.get(reason) ?? 0) + 1);
     this.#options.onKept?.(tombstone, reason, detail, keeper);
   }
 }
 
-/** A batch that is announced and taken. */
-interface Taken {
+/** A page that is announced, and what it is taken by. */
+interface Announced<Page extends Omit<Found, 'last'>> {
   readonly batch: Batch;
-  readonly page: readonly Tombstone[];
-  readonly taken: readonly Tombstone[];
-  /** What claims and metadata keep, by the place in the page. */
-  readonly kept: ReadonlyMap<number, Keeper>;
+  readonly found: Page;
+  readonly take: Take;
 }
+
+/** A batch that is announced and taken. */
+interface TakenBatch {
+  readonly batch: Batch;
+  /** How many were found. */
+  readonly count: number;
+  readonly taken: Taken;
+}
+
+/** One of what is due. */
+type Due = TakenBatch & Found;
 
 /** A batch that is removed, and not yet recorded. */
-interface Removed extends Taken {
+interface Removed extends TakenBatch {
   readonly outcomes: readonly RemoveOutcome[];
+  readonly ends: readonly PurgeEnd[];
 }
 
-type Settling = Parameters<Tombstones['settlePurges']>[0];
-type Ended = PurgeEnd & { readonly tombstone: Tombstone };
+/** What is recorded of a batch: those that are merely gone need no words. */
+function recordOf({ taken, ends }: Removed): { page: number; ends: Map<number, End> } {
+  const told = new Map<number, End>();
+  for (const [i, end] of ends.entries()) {
+    const { to, detail, lock } = end;
+    if (to !== 'purged' || detail !== null) told.set(i, { to, detail, lock });
+  }
+  return { page: taken.page, ends: told };
+}
+
+/** How what was taken ends that nothing is done with. */
+const UNTOUCHED: End = { to: 'prior', detail: null };
+
+function rowOf({ id, key, size, revision, state, policy, reason }: Tombstone): CopyRow {
+  if (state !== 'pending' && state !== 'restored') throw new TypeError(`${id} is ${state}`);
+  return { id, key, size, revision: revisionText(revision), prior: state, policy, reason };
+}
 
 /** A promise that may fail before somebody waits for it. */
 function watched<T>(promise: Promise<T>): Promise<T> {
@@ -522,8 +543,8 @@ function isReadOnly(end: RemoveOutcome): end is Extract<RemoveOutcome, { outcome
   return end.outcome === 'failed' && errnoOf(end.error.cause) === 'EROFS';
 }
 
-function removal({ key, id, revision, prior }: Tombstone): RemoveItem {
-  return { key, id, revision, from: prior ?? 'pending' };
+function removal({ key, id, revision, prior }: Copy): RemoveItem {
+  return { key, id, revision, from: prior };
 }
 
 type PurgeEnd =
@@ -542,12 +563,15 @@ type PurgeEnd =
       readonly lock?: { readonly until: number | null };
     };
 
-function endOf(outcome: RemoveOutcome | undefined): PurgeEnd {
-  switch (outcome?.outcome) {
+const REMOVED: PurgeEnd = { to: 'purged', reason: null, detail: null, how: { wasGone: false, left: null } };
+
+function endOf(outcome: RemoveOutcome): PurgeEnd {
+  switch (outcome.outcome) {
     case 'removed': {
       const { left } = outcome;
-      const detail = left === undefined ? null : `it is purged, and the store keeps ${left}`;
-      return { to: 'purged', reason: null, detail, how: { wasGone: false, left: left ?? null } };
+      if (left === undefined) return REMOVED;
+      const detail = `it is purged, and the store keeps ${left}`;
+      return { to: 'purged', reason: null, detail, how: { wasGone: false, left } };
     }
     case 'gone': {
       const detail = 'its pending copy was gone already';
@@ -572,7 +596,5 @@ function endOf(outcome: RemoveOutcome | undefined): PurgeEnd {
     }
     case 'failed':
       return { to: 'prior', reason: 'error', detail: messageOf(outcome.error) };
-    case undefined:
-      throw new TypeError('no outcome');
   }
 }

@@ -115,8 +115,7 @@ describe('paging through tombstones', () => {
         .map(({ id }) => id);
     const now = temp.now + 2 * WINDOW;
     const settle = { store, run, now, at: now, window: WINDOW };
-    const due = (share: number): Tombstone[] =>
-      tombstones.takeForPurge({ store, run, ids: some(share), now, window: 0 });
+    const due = (share: number) => tombstones.takeForPurge({ store, run, ids: some(share), now, window: 0 });
     tombstones.settlePurges({ ...settle, ends: due(3).map((tombstone) => ({ tombstone, to: 'purged' })) });
     tombstones.settlePurges({ ...settle, ends: due(7).map((tombstone) => ({ tombstone, to: 'pending' })) });
     due(5);

@@ -100,13 +100,17 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   const untried = new Map(again.rows.map(({ id }) => [id, { id, to: 'untried' as const }]));
   tombstones.settleRows({ store, run, open: again, exceptions: untried, now, at: now, window: 0 });
   const due = tombstones.duePage({ store, now: now + DAY, window: 0, after: undefined, limit: 10 });
+  tombstones.dueRows({ store, now: now + DAY, window: 0, after: undefined, limit: 10 });
   const ids = due.map(({ id }) => id);
   const claim = { store, run, ids, now: now + DAY, window: 0 };
   const settle = { store, run, now, at: now, window: WINDOW };
-  let [tombstone] = tombstones.takeForPurge(claim);
-  if (tombstone === undefined) throw new Error('nothing was due');
-  tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'prior' }] });
-  [tombstone] = tombstones.takeForRestore(claim);
+  const purge = (to: 'prior' | 'purged'): void => {
+    const ends = tombstones.takeForPurge(claim).map((one) => ({ tombstone: one, to }));
+    if (ends.length === 0) throw new Error('nothing was due');
+    tombstones.settlePurges({ ...settle, ends });
+  };
+  purge('prior');
+  let [tombstone] = tombstones.takeForRestore(claim);
   if (tombstone === undefined) throw new Error('nothing to restore');
   tombstones.taken(run, 'restoring', '', 10);
   tombstones.noteRestores([{ id: tombstone.id, target: 'a/b', exemption: 'h' }]);
@@ -119,9 +123,7 @@ function useAll(catalog: Catalog, temp: TempCatalog): void {
   [tombstone] = tombstones.takeNamed({ store, run, ids, from: ['pending', 'restored'] });
   if (tombstone === undefined) throw new Error('nothing was taken');
   tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'prior' }] });
-  [tombstone] = tombstones.takeForPurge(claim);
-  if (tombstone === undefined) throw new Error('nothing was due');
-  tombstones.settlePurges({ ...settle, ends: [{ tombstone, to: 'purged' }] });
+  purge('purged');
   tombstones.get(tombstone.id);
   tombstones.getAll([tombstone.id]);
   tombstones.ofKey(store, 'a/b', 10);

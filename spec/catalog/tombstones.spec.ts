@@ -119,7 +119,8 @@ describe('tombstones in the catalog', () => {
     const now = START + WINDOW;
     const claim = { store, ids, now, window: WINDOW };
     const taken = tombstones.takeForPurge({ ...claim, run });
-    expect(taken.map(({ state, prior }) => [state, prior])).to.deep.equal([
+    const asTaken = tombstones.getAll(taken.map(({ id }) => id));
+    expect(asTaken.map(({ state, prior }) => [state, prior])).to.deep.equal([
       ['purging', 'pending'],
       ['purging', 'pending'],
     ]);

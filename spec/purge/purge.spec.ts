@@ -114,7 +114,7 @@ describe('a purge', () => {
         temp.clock.advance(temp.window);
         const kept: string[] = [];
         const options = {
-          onKept: ({ key }: Tombstone, reason: string, detail: string) =>
+          onKept: ({ key }: Pick<Tombstone, 'key'>, reason: string, detail: string) =>
             kept.push(`${key} ${reason}: ${detail}`),
         };
         for (let i = 0; i < 2; i++) {
