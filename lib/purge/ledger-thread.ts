@@ -17,6 +17,10 @@ import {
 /** After how many that were found a thread of its own is worth its start. */
 const MANY = 5000;
 
+/** How many of them one batch removes; of a large purge more, as that keeps nobody here from their turns. */
+const BATCH = 500;
+const LARGE_BATCH = 1000;
+
 /** What the thread is told at its start. */
 export interface ThreadSettings {
   readonly run: number;
@@ -60,14 +64,26 @@ export class PurgeLedger {
     this.#here = new CatalogLedger(place, run, erasing);
   }
 
-  /** The next page. */
-  async find(find: Omit<Find, 'page'>): Promise<Found | undefined> {
+  /** The next page of what is due, as much of it as one batch may have; `most` where that has a bound of its own. */
+  async find(
+    { now, after }: Pick<Find, 'now' | 'after'>,
+    most: number | undefined,
+  ): Promise<Found | undefined> {
+    const { isThreaded, pace, format } = this.#place;
     const page = this.#newPage();
-    if (this.#place.isThreaded === true && this.#found > MANY && this.#there === undefined) {
+    if (isThreaded === true && this.#found > MANY && this.#there === undefined) {
       this.#there = new ThreadLedger(this.#place, this.#run);
       this.#firstThere = page;
     }
-    const found = await this.#ledgerOf(page).find({ ...find, page });
+    const batch = most ?? (this.#there === undefined ? BATCH : LARGE_BATCH);
+    const found = await this.#ledgerOf(page).find({
+      page,
+      now,
+      after,
+      most: Math.min(batch, pace?.most ?? batch),
+      mostBytes: pace?.mostBytes ?? null,
+      isTold: format === 'aptos',
+    });
     this.#found += found?.count ?? 0;
     return found;
   }

@@ -20,8 +20,8 @@ import { forgetOld } from './forget.ts';
 import type { End, Found, Kept, Take, Taken } from './ledger.ts';
 import { PurgeLedger } from './ledger-thread.ts';
 
-/** How many pending copies one batch removes. */
-const BATCH = 500;
+/** How many are named, or looked at, at once. */
+const PAGE = 500;
 /** Of a key: all its tombstones. */
 const ALL = Number.MAX_SAFE_INTEGER;
 /** States of tombstones at their end. */
@@ -231,18 +231,15 @@ export class Purger {
   }
 
   async #announceDue(now: number, after: Found['last'] | undefined): Promise<Announced<Found> | undefined> {
-    const { pace, format } = this.#place;
     if (this.#options.signal?.aborted === true) return undefined;
-    const most = Math.min(this.#most, pace?.most ?? this.#most);
-    const mostBytes = pace?.mostBytes ?? null;
-    const found = await this.#ledger.find({ now, after, most, mostBytes, isTold: format === 'aptos' });
+    const found = await this.#ledger.find({ now, after }, this.#bound);
     await setImmediate(); // to find them took a while: others get their turns
     return found && this.#announce(found, now);
   }
 
-  /** How many pending copies one batch removes. */
-  get #most(): number {
-    return this.#options.batchSize ?? this.#place.store.removalBatch ?? BATCH;
+  /** How many pending copies one batch removes, where it is for somebody else than the ledger to say. */
+  get #bound(): number | undefined {
+    return this.#options.batchSize ?? this.#place.store.removalBatch;
   }
 
   /** A page of what is due, after another; none where there is no more. */
@@ -253,7 +250,7 @@ export class Purger {
       now,
       window: safetyWindow,
       after: after && { purgeAfter: after.purgeAfter ?? 0, id: after.id },
-      limit: this.#most,
+      limit: this.#bound ?? PAGE,
     });
     await setImmediate(); // to find them took a while: others get their turns
     return page;
@@ -297,7 +294,7 @@ export class Purger {
     const now = catalog.clock.counted(clock);
     for (let rest = tombstones; rest.length > 0; ) {
       if (this.#options.signal?.aborted === true) return false;
-      const most = rest.slice(0, this.#most);
+      const most = rest.slice(0, this.#bound ?? PAGE);
       const page = this.#options.dryRun ? most : (pace?.first(most) ?? most);
       if (this.#options.dryRun) {
         await refreshHolds(this.#place);

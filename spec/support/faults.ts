@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs';
 import type { Catalog } from '../../lib/catalog/catalog.ts';
 import { type LocalFs, nodeFs, type OpenNames } from '../../lib/store/local/local-fs.ts';
+import { NEVER_THROWS } from './watched-fs.ts';
 
 /** What a killed process would have thrown, had it lived. */
 export class Killed extends Error {
@@ -57,7 +58,8 @@ export class Faults {
           if (name === 'close') this.#fds.delete(Number(values[0]));
           return name === 'opendir' ? this.#tracked(result as OpenNames) : result;
         });
-      return stepped as LocalFs[K];
+      if (!NEVER_THROWS.has(name)) return stepped as LocalFs[K];
+      return (async (...values: never[]) => stepped(...values)) as unknown as LocalFs[K];
     };
     return Object.fromEntries(
       (Object.keys(nodeFs) as (keyof LocalFs)[]).map((name) => [name, wrap(name)]),

@@ -8,6 +8,9 @@ export interface FsCall {
   readonly values: readonly unknown[];
 }
 
+/** Calls whose failures are always told by a promise. */
+export const NEVER_THROWS: ReadonlySet<keyof LocalFs> = new Set(['unlinkAsync', 'fsyncAsync']);
+
 /**
  * A disk, with somebody who acts just before each call; what `before`
  * throws is what the call throws. `after` sees what the call gave.
@@ -27,7 +30,8 @@ export function watchedFs(
       after(call, result);
       return result;
     };
-    return watched as LocalFs[K];
+    if (!NEVER_THROWS.has(name)) return watched as LocalFs[K];
+    return (async (...values: never[]) => watched(...values)) as unknown as LocalFs[K];
   };
   const names = Object.keys(disk) as (keyof LocalFs)[];
   return Object.fromEntries(names.map((name) => [name, wrap(name)])) as unknown as LocalFs;

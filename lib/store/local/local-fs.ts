@@ -93,7 +93,11 @@ export const nodeFs: LocalFs = {
   symlink: (target, path) => fs.symlinkSync(target, path),
   readlink: (path) => fs.readlinkSync(path),
   unlink: (path) => fs.unlinkSync(path),
-  unlinkAsync: promisify(fs.unlink),
+  // Of many files, this costs less than `promisify`.
+  unlinkAsync: (path) =>
+    new Promise((resolve, reject) => {
+      fs.unlink(path, (error) => (error === null ? resolve() : reject(error)));
+    }),
   mkdir: (path, mode) => {
     fs.mkdirSync(path, { mode });
   },

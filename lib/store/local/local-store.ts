@@ -935,7 +935,8 @@ export class LocalStore implements Store {
       for (let now = began; !isOver() && now - began < GROUP_MS; now = this.#clock.monotonic()) {
         while (!isOver() && !flight.isFull && this.#clock.monotonic() - now < BREATH_MS) {
           const item = rest.shift();
-          if (item !== undefined) flight.add(this.#removeOne(item, group, outcomes, touched));
+          const asked = item && this.#removeOne(item, group, outcomes, touched);
+          if (asked !== undefined) flight.add(asked);
         }
         group.leave(); // others may enter a directory of theirs
         await setImmediate();
@@ -952,10 +953,13 @@ export class LocalStore implements Store {
   }
 
   /** Compares before anything is removed (design, section 5). */
-  #checkRemoval(item: RemoveItem, group: Group): RemoveOutcome | { path: string } {
+  #checkRemoval(
+    item: RemoveItem,
+    pending: { readonly directory: string; readonly base: string },
+    group: Group,
+  ): RemoveOutcome | { path: string } {
     const { directories } = group;
     try {
-      const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
       const fd = directories.open(pending.directory);
       const copy = fd === undefined ? undefined : this.#fs.lstat(group.enter(fd) + pending.base);
       if (fd === undefined || copy === undefined) return { outcome: 'gone' };
@@ -973,28 +977,28 @@ export class LocalStore implements Store {
     }
   }
 
-  /** Compares and removes one, and notes the outcome, and the directory of what is gone. */
-  async #removeOne(
+  /** Compares one, and asks for its removal where that is to be; notes the outcome, and the directory of what is gone. */
+  #removeOne(
     item: RemoveItem,
     group: Group,
     outcomes: Map<RemoveItem, RemoveOutcome>,
     touched: Set<string>,
-  ): Promise<void> {
-    const check = this.#checkRemoval(item, group);
-    const end = 'path' in check ? await this.#unlinked(check.path, item.key) : check;
-    outcomes.set(item, end);
-    if (end.outcome !== 'removed' && end.outcome !== 'gone') return;
-    touched.add(splitKey(pendingName(this.pendingPrefix, item.key, item.id)).directory);
-  }
-
-  async #unlinked(path: string, key: string): Promise<RemoveOutcome> {
-    try {
-      await this.#fs.unlinkAsync(path);
-      return REMOVED;
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return { outcome: 'gone' };
-      return refused(error, key);
+  ): Promise<void> | undefined {
+    const pending = splitKey(pendingName(this.pendingPrefix, item.key, item.id));
+    const note = (end: RemoveOutcome): void => {
+      outcomes.set(item, end);
+      if (end.outcome === 'removed' || end.outcome === 'gone') touched.add(pending.directory);
+    };
+    const check = this.#checkRemoval(item, pending, group);
+    if ('path' in check) {
+      return this.#fs.unlinkAsync(check.path).then(
+        () => note(REMOVED),
+        (error: unknown) =>
+          note(errnoOf(error) === 'ENOENT' ? { outcome: 'gone' } : refused(error, item.key)),
+      );
     }
+    note(check);
+    return undefined;
   }
 
   /** Removes empty directories from this one up, to the pending directory itself, which stays. */
