@@ -21,11 +21,6 @@ const MANY = 5000;
 const BATCH = 500;
 const LARGE_BATCH = 1000;
 
-/** What the thread is told at its start. */
-export interface ThreadSettings {
-  readonly run: number;
-}
-
 /** What the thread is asked. */
 export type Request =
   | { readonly ask: 'find'; readonly find: Find }
@@ -131,8 +126,7 @@ class ThreadLedger implements Ledger {
   readonly #thread: Thread<Request, Answer>;
 
   constructor(place: Place, run: number) {
-    const settings: ThreadSettings = { run };
-    this.#thread = bookThread(new URL('./purge-worker', import.meta.url), place, settings);
+    this.#thread = bookThread(new URL('./purge-worker', import.meta.url), place, run);
   }
 
   async find(find: Find): Promise<Found | undefined> {
@@ -144,7 +138,7 @@ class ThreadLedger implements Ledger {
   }
 
   async take(take: Take): Promise<Taken> {
-    return taken(await this.#thread.ask({ ask: 'take', take }));
+    return takenOf(await this.#thread.ask({ ask: 'take', take }));
   }
 
   async record(record: Record): Promise<void> {
@@ -152,7 +146,7 @@ class ThreadLedger implements Ledger {
   }
 
   async recordAndTake(record: Record, take: Take): Promise<Taken> {
-    return taken(await this.#thread.ask({ ask: 'recordAndTake', record, take }));
+    return takenOf(await this.#thread.ask({ ask: 'recordAndTake', record, take }));
   }
 
   async close(): Promise<void> {
@@ -160,7 +154,7 @@ class ThreadLedger implements Ledger {
   }
 }
 
-function taken(answer: Answer): Taken {
+function takenOf(answer: Answer): Taken {
   if (answer === null || !('taken' in answer)) throw new TypeError('the catalog has given no page');
   return { ...answer.taken, copies: copiesOf(answer.taken.copies) };
 }

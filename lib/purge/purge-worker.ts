@@ -1,10 +1,10 @@
 import { serveBook } from '../run/book.ts';
 import { CatalogLedger } from './ledger.ts';
-import { type Answer, crossing, type Request, type ThreadSettings } from './ledger-thread.ts';
+import { type Answer, crossing, type Request } from './ledger-thread.ts';
 
 // The catalog's thread of a large purge.
 
-serveBook<ThreadSettings, Request, Answer>((book, { run }) => {
+serveBook<Request, Answer>((book, run) => {
   const ledger = new CatalogLedger(book, run, null);
   return (request) => {
     switch (request.ask) {

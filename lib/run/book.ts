@@ -11,42 +11,49 @@ export type Book = Pick<Place, 'catalog' | 'row' | 'clock' | 'random' | 'safetyW
 /** Enough for a few batches as text. Left to itself the thread's heap would grow to twice that before it is swept. */
 const HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 };
 
-/** What the catalog's thread is told at its start: what its book is of, and what else it needs. */
-interface BookSettings<Own> {
+/** What the catalog's thread is told at its start. */
+interface Settings {
   readonly catalogFile: string;
   readonly mayUseReserve: boolean;
+  readonly clockTolerance: number;
   readonly store: string;
   readonly safetyWindow: number;
-  readonly own: Own;
+  readonly run: number;
 }
 
 /** Starts a thread with a connection of its own to a place's catalog. Its file calls `serveBook`. */
-export function bookThread<Own, Request, Answer>(
+export function bookThread<Request, Answer>(
   file: URL,
   { catalog, row, safetyWindow }: Book,
-  own: Own,
+  run: number,
 ): Thread<Request, Answer> {
-  const { file: catalogFile, mayUseReserve } = catalog;
-  const settings: BookSettings<Own> = { catalogFile, mayUseReserve, store: row.name, safetyWindow, own };
+  const { file: catalogFile, mayUseReserve, clock } = catalog;
+  const of = { catalogFile, mayUseReserve, clockTolerance: clock.tolerance };
+  const settings: Settings = { ...of, store: row.name, safetyWindow, run };
   return new Thread({ file, name: "the catalog's thread", settings, limits: HEAP });
 }
 
-/** The thread's side: what it answers with is made once, from its book. It is opened with the first request, whose answer tells what is wrong with it. */
-export function serveBook<Own, Request, Answer>(
-  answering: (book: Book, own: Own) => (request: Request) => Answer | Promise<Answer>,
+type Answering<Request, Answer> = (request: Request) => Answer | Promise<Answer>;
+
+/**
+ * The thread's side: what answers is made once, for the book of a run. That is opened with the
+ * first request, whose answer tells what is wrong with it.
+ */
+export function serveBook<Request, Answer>(
+  answering: (book: Book, run: number) => Answering<Request, Answer>,
 ): void {
-  const settings: BookSettings<Own> = workerData;
+  const settings: Settings = workerData;
   let catalog: Catalog | undefined;
-  let answer: ((request: Request) => Answer | Promise<Answer>) | undefined;
-  const opened = (): ((request: Request) => Answer | Promise<Answer>) => {
-    const { catalogFile, mayUseReserve, store, safetyWindow, own } = settings;
-    catalog ??= Catalog.open(catalogFile, { mayUseReserve });
+  let answer: Answering<Request, Answer> | undefined;
+  const opened = (): Answering<Request, Answer> => {
+    const { catalogFile, mayUseReserve, clockTolerance, store, safetyWindow, run } = settings;
+    catalog ??= Catalog.open(catalogFile, { mayUseReserve, clockTolerance });
     const row = catalog.storeByName(store);
     if (row === undefined) throw new Error(`the catalog does not know ${store}`);
-    return answering({ catalog, row, clock: systemClock, random: systemRandom, safetyWindow }, own);
+    return answering({ catalog, row, clock: systemClock, random: systemRandom, safetyWindow }, run);
   };
-  serve({
-    answerTo: async (request: Request): Promise<Answer> => (answer ??= opened())(request),
+  serve<Request, Answer>({
+    answerTo: async (request) => (answer ??= opened())(request),
     onEnd: () => catalog?.close(),
   });
 }

@@ -36,7 +36,7 @@ const LIMITS = {
       database: 970,
       total: 3600,
       statement: 45,
-      transaction: 4,
+      transaction: 2,
     },
     fetch: {
       rename: 11,

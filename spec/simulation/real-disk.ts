@@ -112,7 +112,11 @@ export class RealDisk implements Backend {
         return found;
       },
     };
-    const unthreaded = { fsyncAsync: async (fd: number): Promise<void> => fs.fsync(fd) }; // as unlinkAsync
+    // As unlinkAsync.
+    const unthreaded = {
+      fsyncAsync: async (fd: number): Promise<void> => fs.fsync(fd),
+      closeAsync: async (fd: number): Promise<void> => fs.close(fd),
+    };
     return {
       ...fs,
       ...looks,

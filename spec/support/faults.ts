@@ -55,7 +55,7 @@ export class Faults {
           // One that was under way when the process was killed ends as it may.
           if (result instanceof Promise) result.catch(() => undefined);
           if (name === 'open' && typeof result === 'number') this.#fds.add(result);
-          if (name === 'close') this.#fds.delete(Number(values[0]));
+          if (name === 'close' || name === 'closeAsync') this.#fds.delete(Number(values[0]));
           return name === 'opendir' ? this.#tracked(result as OpenNames) : result;
         });
       if (!NEVER_THROWS.has(name)) return stepped as LocalFs[K];

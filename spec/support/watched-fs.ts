@@ -9,7 +9,7 @@ export interface FsCall {
 }
 
 /** Calls whose failures are always told by a promise. */
-export const NEVER_THROWS: ReadonlySet<keyof LocalFs> = new Set(['unlinkAsync', 'fsyncAsync']);
+export const NEVER_THROWS: ReadonlySet<keyof LocalFs> = new Set(['unlinkAsync', 'fsyncAsync', 'closeAsync']);
 
 /**
  * A disk, with somebody who acts just before each call; what `before`

@@ -261,11 +261,11 @@ export class Directories {
     return { mode: Number(stats.mode) & 0o7777, uid: Number(stats.uid), gid: Number(stats.gid) };
   }
 
-  /** Forgets a directory that somebody has removed meanwhile. */
-  forget(path: string): void {
+  /** Forgets a directory that has been removed meanwhile; what was open of it is closed. */
+  forget(path: string, close = (fd: number): void => this.#fs.close(fd)): void {
     for (const [known, fd] of this.#open) {
       if (known !== path && !known.startsWith(`${path}/`)) continue;
-      this.#fs.close(fd);
+      close(fd);
       this.#open.delete(known);
     }
     this.#absent.clear();

@@ -10,6 +10,8 @@ import { errnoOf, messageOf } from '../../domain/errors.ts';
 export interface LocalFs {
   open(path: string, flags: number, mode?: number): number;
   close(fd: number): void;
+  /** The same without blocking: where its file is removed, all of it is freed then. */
+  closeAsync(fd: number): Promise<void>;
   fstat(fd: number): fs.BigIntStats;
   /** Undefined where there is nothing of that name (ENOENT, ENOTDIR). */
   lstat(path: string): fs.BigIntStats | undefined;
@@ -79,6 +81,7 @@ function currentDirectory(): string {
 export const nodeFs: LocalFs = {
   open: (path, flags, mode) => fs.openSync(path, flags, mode),
   close: (fd) => fs.closeSync(fd),
+  closeAsync: promisify(fs.close),
   fstat: (fd) => fs.fstatSync(fd, { bigint: true }),
   lstat: (path) => {
     try {

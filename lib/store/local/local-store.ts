@@ -945,7 +945,12 @@ export class LocalStore implements Store {
       }
       await flight.landed();
       await group.directories.syncAll(touched);
-      for (const path of touched) this.#removeEmpty(group.directories, path);
+      // One that is gone is freed when it is closed, for which the disk is waited for.
+      const closing: Promise<void>[] = [];
+      const close = (fd: number): void => void closing.push(this.#fs.closeAsync(fd));
+      for (const path of touched) this.#removeEmpty(group.directories, path, close);
+      await Promise.allSettled(closing);
+      await Promise.all(closing);
     } finally {
       await flight.landed().catch(() => undefined); // it was thrown already
       group.close();
@@ -1002,7 +1007,7 @@ export class LocalStore implements Store {
   }
 
   /** Removes empty directories from this one up, to the pending directory itself, which stays. */
-  #removeEmpty(directories: Directories, path: string): void {
+  #removeEmpty(directories: Directories, path: string, close?: (fd: number) => void): void {
     for (let directory = path; `${directory}/`.length > this.pendingPrefix.length; ) {
       const above = splitKey(directory);
       const parent = directories.open(above.directory);
@@ -1016,7 +1021,7 @@ export class LocalStore implements Store {
         if (code === 'ENOTEMPTY' || code === 'EEXIST' || REFUSED.has(code)) return;
         throw error;
       }
-      directories.forget(directory);
+      directories.forget(directory, close);
       this.#fs.fsync(parent);
       directory = above.directory;
     }
