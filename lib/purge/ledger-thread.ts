@@ -1,8 +1,8 @@
 import { type CopyRow, copiesOf, copiesText } from '../catalog/tombstones.ts';
 import { bookThread } from '../run/book.ts';
 import type { Place } from '../run/place.ts';
+import { keepHeapSmall } from '../run/small-heap.ts';
 import type { Thread } from '../run/thread.ts';
-import { keepYoungHeapSmall } from '../run/young-heap.ts';
 import {
   CatalogLedger,
   type Find,
@@ -130,7 +130,7 @@ class ThreadLedger implements Ledger {
   }
 
   async find(find: Find): Promise<Found | undefined> {
-    keepYoungHeapSmall(); // each time: the thread has set it back when it began
+    keepHeapSmall(); // each time: the thread has set it back when it began
     const answer = await this.#thread.ask({ ask: 'find', find });
     if (answer === null) return undefined;
     if (!('found' in answer)) throw new TypeError('the catalog has found nothing');

@@ -1,26 +1,16 @@
 import type { PlanItem } from '../catalog/sweeps.ts';
 import { planText } from '../catalog/sweeps.ts';
 import { type Intent, intentsOf, type OpenBatch, type Settled } from '../catalog/tombstones.ts';
+import { bookThread } from '../run/book.ts';
 import type { Place } from '../run/place.ts';
 import { keepHeapSmall } from '../run/small-heap.ts';
-import { Thread } from '../run/thread.ts';
+import type { Thread } from '../run/thread.ts';
 import { CatalogLedger, type Ledger, type Planned, type Take, type Taken } from './ledger.ts';
 
 /** From how many planned objects on a thread of its own is worth its start. */
 const MANY = 10_000;
 /** How many pages of a plan may be on their way to the thread. */
 const PAGES_AHEAD = 2;
-
-/** Enough for a few batches as text. Left to itself the thread's heap would grow to twice that before it is swept. */
-const HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 };
-
-/** What the thread is told at its start. */
-export interface ThreadSettings {
-  readonly catalogFile: string;
-  readonly store: string;
-  readonly run: number;
-  readonly safetyWindow: number;
-}
 
 /** What the thread is asked. Plans and intents cross as JSON text, which costs the least. */
 export type Request =
@@ -67,9 +57,7 @@ export class SweepLedger implements Ledger {
   #ledger(more: number): Omit<Ledger, 'intend' | 'record'> {
     this.#planned += more;
     if (this.#place.isThreaded === true && this.#planned > MANY) {
-      const { catalog, row, safetyWindow } = this.#place;
-      const settings = { catalogFile: catalog.file, store: row.name, run: this.#run, safetyWindow };
-      this.#there ??= new ThreadLedger(settings);
+      this.#there ??= new ThreadLedger(this.#place, this.#run);
     }
     return this.#there ?? this.#here;
   }
@@ -121,9 +109,8 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
   readonly #open = new Set<number>();
   #plans: Promise<Answer>[] = [];
 
-  constructor(settings: ThreadSettings) {
-    const file = new URL('./ledger-worker', import.meta.url);
-    this.#thread = new Thread({ file, name: "the catalog's thread", settings, limits: HEAP });
+  constructor(place: Place, run: number) {
+    this.#thread = bookThread(new URL('./ledger-worker', import.meta.url), place, run);
   }
 
   async plan(sweep: number, items: readonly PlanItem[]): Promise<void> {

@@ -11,9 +11,9 @@ import {
   type Settled,
 } from '../catalog/tombstones.ts';
 import { revisionText } from '../domain/revision.ts';
+import type { Book } from '../run/book.ts';
 import { type Keeper, keepersOf } from '../run/claims.ts';
 import { firstOf } from '../run/pace.ts';
-import type { Place } from '../run/place.ts';
 import type { Lease } from '../store/leases.ts';
 
 /** The next objects of a plan, as they are taken. */
@@ -79,9 +79,6 @@ function takenOf({ open, ...rest }: TakenRows): Taken {
 
 /** How many objects of a plan one transaction drops. */
 const DROPPED_AT_ONCE = 20_000;
-
-/** What a ledger needs of a place. */
-export type Book = Pick<Place, 'catalog' | 'row' | 'clock' | 'random' | 'safetyWindow'>;
 
 /** The ledger of a run, in this thread. */
 export class CatalogLedger implements Ledger {
