@@ -1,7 +1,8 @@
 // Puts what `tombstonectl` is made of into few files, in place of the one for each module that tsc wrote: what a
-// command takes to start is mostly what its modules take to be found. The daemon and the library stay as they are.
+// command takes to start is mostly what its modules take to be found. They are CommonJS, as a main.js that loads
+// them with the code that scripts/compile.mjs puts beside them. The daemon and the library stay as they are.
 //   scripts/bundle.mjs [DIRECTORY]    that tsc wrote to; dist otherwise
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
 import { rolldown } from 'rolldown';
@@ -54,19 +55,31 @@ function isExternal(id) {
   return isBuiltin(id) || !(/^[./]/.test(id) || BUNDLED.test(id));
 }
 
-const bundle = await rolldown({
-  input: { main: path.join(lib, 'cli/main.ts'), ...Object.fromEntries(workers) },
+/** @satisfies {import('rolldown').InputOptions} */
+const input = {
   platform: 'node',
   transform: { target: 'node20.19' },
   tsconfig: path.join(root, 'tsconfig.build.json'),
-  // Both allow what a file imports to be exported from another than its own.
-  preserveEntrySignatures: 'allow-extension',
   external: isExternal,
-});
-rmSync(path.join(dist, 'cli'), { recursive: true, force: true });
-await bundle.write({
+};
+/** @satisfies {import('rolldown').OutputOptions} */
+const output = {
   dir: path.join(dist, 'cli'),
   sourcemap: true,
+  format: 'cjs',
+  // One copy of each package: not that for `import` beside that for `require`.
+  dynamicImportInCjs: false,
+};
+rmSync(output.dir, { recursive: true, force: true });
+
+const bundle = await rolldown({
+  ...input,
+  input: { program: path.join(lib, 'cli/program.ts'), ...Object.fromEntries(workers) },
+  // Both allow what a file imports to be exported from another than its own.
+  preserveEntrySignatures: 'allow-extension',
+});
+await bundle.write({
+  ...output,
   chunkFileNames: '[name].js',
   codeSplitting: {
     groups: [
@@ -82,3 +95,11 @@ await bundle.write({
   },
 });
 await bundle.close();
+
+const starter = await rolldown({
+  ...input,
+  input: { main: path.join(lib, 'cli/main.ts'), loader: path.join(lib, 'cli/loader.ts') },
+});
+await starter.write(output);
+await starter.close();
+writeFileSync(path.join(output.dir, 'package.json'), '{ "type": "commonjs" }\n');

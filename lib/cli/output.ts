@@ -22,7 +22,7 @@ export class Output {
   readonly isDebug: boolean;
   readonly isUnicode: boolean;
   readonly #isDumb: boolean;
-  readonly #isColoured: boolean;
+  #isColoured: boolean | undefined;
   #gathered = '';
   #isScheduled = false;
   #isClosed = false;
@@ -40,7 +40,7 @@ export class Output {
     this.isDebug = settings.isDebug;
     this.isUnicode = settings.isUnicode && !settings.isDumb;
     this.#isDumb = settings.isDumb;
-    this.#isColoured = !settings.noColor && !settings.isDumb && isatty(STDOUT);
+    if (settings.noColor || settings.isDumb) this.#isColoured = false;
   }
 
   /** Whether nobody reads the results any more. */
@@ -79,6 +79,7 @@ export class Output {
 
   /** A text in a colour, where that is wanted. */
   styled(style: Style, text: string): string {
+    this.#isColoured ??= isatty(STDOUT);
     return this.#isColoured ? styleText(style, text) : text;
   }
 

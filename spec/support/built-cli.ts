@@ -23,6 +23,7 @@ function builtPackage(): string {
   step(path.join(ROOT, 'node_modules/.bin/tsc'), '-p', project, '--outDir', dist);
   cpSync(dist, path.join(directory, 'modules'), { recursive: true });
   step(process.execPath, path.join(ROOT, 'scripts/bundle.mjs'), dist);
+  step(process.execPath, path.join(ROOT, 'scripts/compile.mjs'), dist);
   copyFileSync(path.join(ROOT, 'package.json'), path.join(directory, 'package.json'));
   symlinkSync(path.join(ROOT, 'node_modules'), path.join(directory, 'node_modules'));
   built = directory;
