@@ -14,7 +14,7 @@ import { checkOwner } from '../store/owner.ts';
 import type { LiveObject } from '../store/store.ts';
 
 /** How many tombstones are recorded in one transaction; whole batches, but for those that are larger. */
-const PAGE = 5000;
+const PAGE = 2500;
 /** How long after the time in its id a mover may have made a copy in S3, and what clocks may differ by. ms. */
 const MADE_WITHIN_MS = 3_600_000;
 /** Ids of later times are nobody's: there would be none after them. */
@@ -159,7 +159,9 @@ class Rebuilder {
       const page = this.#wholeBatches(timed(found.page(after, PAGE)));
       after = page.at(-1);
       if (after === undefined) return;
+      await breathe();
       const back = await this.#backUnderOtherContent(page);
+      await breathe();
       this.#place.catalog.checkFile();
       this.#page(page, back, into);
       done += page.length;

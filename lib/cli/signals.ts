@@ -1,3 +1,4 @@
+import { collectAlone } from '../run/small-heap.ts';
 import type { Output } from './output.ts';
 
 const EXIT = { SIGINT: 130, SIGTERM: 143 } as const;
@@ -21,6 +22,7 @@ export async function untilSignalled(
     controller.abort();
   };
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  collectAlone(); // with all processors taken it is to hear of them in time
   try {
     const ended = await work(controller.signal);
     return code ?? ended;

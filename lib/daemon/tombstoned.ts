@@ -7,6 +7,7 @@ import { readEnvironment, takeServiceManager } from '../config/environment.ts';
 import { configPath, loadConfig } from '../config/load.ts';
 import { exitCodeOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { printable } from '../domain/key.ts';
+import { collectAlone } from '../run/small-heap.ts';
 import { HELP, parseArguments } from './arguments.ts';
 import { runDaemon } from './daemon.ts';
 import { Log } from './log.ts';
@@ -35,6 +36,7 @@ export async function tombstoned(args: readonly string[]): Promise<number> {
 }
 
 async function run(config: Config): Promise<number> {
+  collectAlone(); // with all processors taken it is to answer in time
   actVia('tombstoned');
   becomeOwnerOf(config.catalog); // before the log's file is opened, which may be made
   const surroundings = realSurroundings(() => undefined);
