@@ -2,11 +2,11 @@ import type { Clock } from '../domain/clock.ts';
 import { messageOf, TombstonedError } from '../domain/errors.ts';
 import { isPlainId } from '../domain/ids.ts';
 import { quote } from '../domain/key.ts';
+import { Turns } from '../domain/turns.ts';
 import { isBroken, type Lease, leaseName, readLease } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 import type { HeldLease } from './held-lease.ts';
 import { type Instant, instantOf, LeaseLost, LeaseTerm } from './lease-term.ts';
-import { Turns } from './turns.ts';
 
 /**
  * Another process's lease: looked at, never renewed or removed. It may be relied

@@ -1,6 +1,7 @@
 import { type Clock, isoTime } from '../domain/clock.ts';
 import { errnoOf, messageOf, TombstonedError } from '../domain/errors.ts';
 import { makePlainId, type RandomSource } from '../domain/ids.ts';
+import { Turns } from '../domain/turns.ts';
 import {
   isBroken,
   type LeaseBlocks,
@@ -13,7 +14,6 @@ import {
 import type { Store } from '../store/store.ts';
 import type { HeldLease } from './held-lease.ts';
 import { type Instant, instantOf, LeaseLost, LeaseTerm } from './lease-term.ts';
-import { Turns } from './turns.ts';
 
 /** The TTL of a lease, unless it is told otherwise. ms. */
 const LEASE_TTL_MS = 3_600_000;

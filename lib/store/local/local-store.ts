@@ -8,6 +8,7 @@ import { errnoOf, messageOf, TombstonedError } from '../../domain/errors.ts';
 import { parseTombstoneId, pendingName } from '../../domain/ids.ts';
 import { asKey, CONTROL_SEGMENT, isBelowPrefix, type Key, printable } from '../../domain/key.ts';
 import { revisionText, sameRevision } from '../../domain/revision.ts';
+import { Turns } from '../../domain/turns.ts';
 import type {
   Listed,
   ListedPending,
@@ -39,7 +40,6 @@ import {
 import { Depth, Flight } from './flight.ts';
 import { type LocalFs, nodeFs, systemMessage } from './local-fs.ts';
 import { currentRights, directoryRefusal, fileRefusal, type Rights } from './may-move.ts';
-import { OneByOne } from './one-by-one.ts';
 import { type IdsByBase, isSteadyAt, MOST_NAMES, PendingNames } from './pending-names.ts';
 import { openFile, unreadable } from './read-file.ts';
 import { modifiedAt, revisionOf, sameInode } from './revision-of.ts';
@@ -92,7 +92,7 @@ export class LocalStore implements Store {
   readonly #durable = new DurableDirectories();
   readonly #pendingNames = new PendingNames();
   readonly #removals: Depth;
-  readonly #moves = new OneByOne();
+  readonly #moves = new Turns();
 
   private constructor(options: {
     path: string;
@@ -452,14 +452,11 @@ export class LocalStore implements Store {
   ): Promise<MoveOutcome[]> {
     if (resume) return this.#inGroups(batch, (item, group) => this.#resumeOne(item, group));
     // Two at once would end at once: the first is done first, and made durable while the second goes on.
-    const endTurn = await this.#moves.take();
-    try {
+    return this.#moves.take(async (onDone) => {
       await pulse?.(); // it may have waited long
-      const how = { most: MOVED_AT_ONCE, pulse, onDone: endTurn };
-      return await this.#inGroupsOf(batch, how, (items, group) => this.#moveSome(items, group));
-    } finally {
-      endTurn();
-    }
+      const how = { most: MOVED_AT_ONCE, pulse, onDone };
+      return this.#inGroupsOf(batch, how, (items, group) => this.#moveSome(items, group));
+    });
   }
 
   /** Moves some of one directory. */
