@@ -15,7 +15,9 @@ import {
 } from './ledger.ts';
 
 /** After how many that were found a thread of its own is worth its start. */
-const MANY = 5000;
+const MANY = 3000;
+/** After how many it goes on there: by then the thread is up, and nobody waits for it. */
+const MOST_HERE = 5000;
 
 /** How many of them one batch removes; of a large purge more, as that keeps nobody here from their turns. */
 const BATCH = 500;
@@ -57,6 +59,7 @@ export class PurgeLedger {
     this.#place = place;
     this.#run = run;
     this.#here = new CatalogLedger(place, run, erasing);
+    if (place.isThreaded === true) keepHeapSmall();
   }
 
   /** The next page of what is due, as much of it as one batch may have; `most` where that has a bound of its own. */
@@ -66,11 +69,10 @@ export class PurgeLedger {
   ): Promise<Found | undefined> {
     const { isThreaded, pace, format } = this.#place;
     const page = this.#newPage();
-    if (isThreaded === true && this.#found > MANY && this.#there === undefined) {
-      this.#there = new ThreadLedger(this.#place, this.#run);
-      this.#firstThere = page;
-    }
-    const batch = most ?? (this.#there === undefined ? BATCH : LARGE_BATCH);
+    if (isThreaded === true && this.#found > MANY) this.#there ??= new ThreadLedger(this.#place, this.#run);
+    if (this.#there !== undefined && this.#found > MOST_HERE)
+      this.#firstThere = Math.min(this.#firstThere, page);
+    const batch = most ?? (page < this.#firstThere ? BATCH : LARGE_BATCH);
     const found = await this.#ledgerOf(page).find({
       page,
       now,
