@@ -44,6 +44,6 @@ export interface Place {
   readonly report: Report;
   /** What bounds moves and purges in time, where the store itself does not. */
   readonly pace?: Pace | undefined;
-  /** Whether large sweeps may write from a second thread, which knows only the real clock. */
+  /** Whether large sweeps and purges may write from a second thread, which knows only the real clock. */
   readonly isThreaded?: boolean;
 }
