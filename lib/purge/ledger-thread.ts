@@ -15,9 +15,9 @@ import {
 } from './ledger.ts';
 
 /** After how many that were found a thread of its own is worth its start. */
-const MANY = 3000;
+const MANY = 4000;
 /** After how many it goes on there: by then the thread is up, and nobody waits for it. */
-const MOST_HERE = 5000;
+const MOST_HERE = 6000;
 
 /** How many of them one batch removes; of a large purge more, as that keeps nobody here from their turns. */
 const BATCH = 500;

@@ -12,7 +12,7 @@ import { DAY, seeded, TempPlace } from '../support/place.ts';
 import { OLD, TempStore } from '../support/temp-store.ts';
 
 /** More than a purge finds before it takes a thread for the catalog. */
-const MANY = 6500;
+const MANY = 7500;
 
 function nameOf(i: number): string {
   return `many/${i % 10}/${String(i).padStart(5, '0')}`;
@@ -70,7 +70,7 @@ describe('a large purge, whose catalog is written by a thread', function () {
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       said += text;
     });
-    while (child.exitCode === null && temp.pending().length > MANY - 5500) await delay(5);
+    while (child.exitCode === null && temp.pending().length > MANY - 6500) await delay(5);
     child.kill('SIGTERM');
     const [code] = await ended;
     const left = temp.pending().length;
