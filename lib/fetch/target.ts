@@ -340,13 +340,16 @@ export class Target {
   }
 
   async close(): Promise<void> {
-    this.staging.close();
-    this.#syncing?.close();
-    this.#directories.close();
-    this.#looking.close();
-    this.#fs.close(this.#tmp);
-    this.#fs.close(this.#root);
-    await this.#manifest.close();
+    try {
+      this.staging.close();
+      this.#syncing?.close();
+      this.#directories.close();
+      this.#looking.close();
+      this.#fs.close(this.#tmp);
+      this.#fs.close(this.#root);
+    } finally {
+      await this.#manifest.close(); // a thread of it would keep the process
+    }
   }
 }
 

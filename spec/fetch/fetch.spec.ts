@@ -446,6 +446,23 @@ describe('fetching into a directory', () => {
       expect(error).to.be.instanceOf(TombstonedError).and.include({ code: 'conflict' });
       await fetched();
     });
+
+    it('is free for the next one where a fetch with a thread could not close a file', async function () {
+      this.timeout(60_000); // it may have to be built
+      const built = await builtParts();
+      let isFailing = false;
+      const close = (fd: number): void => {
+        nodeTargetFs.close(fd);
+        if (isFailing) throw errno('EIO');
+      };
+      const first = await built.Target.open(to, { ...nodeTargetFs, close });
+      await first.leaveManifestToThread();
+      isFailing = true;
+      const error: unknown = await first.close().catch((thrown: unknown) => thrown);
+      expect(error).to.include({ code: 'EIO' });
+      const next = await built.Target.open(to);
+      await next.close();
+    });
   });
 
   describe("where somebody else's things are", () => {
