@@ -38,7 +38,7 @@ export class Loader {
   readonly #loaded = new Map<string, { readonly exports: Exports }>();
   readonly #scripts = new Map<string, { readonly script: Script; readonly source: Buffer }>();
   #require: NodeJS.Require | undefined;
-  #maker: string | undefined;
+  #maker: string | null | undefined;
 
   /** `isMapped`: where something is thrown is told by the sources of the build; Node maps what it loads itself. */
   constructor(directory: string, isMapped = false) {
@@ -55,12 +55,13 @@ export class Loader {
 
   /** What is to be in the files of code: that of all functions that have run by now. By the names of these files. */
   code(): ReadonlyMap<string, Buffer> {
-    return new Map(
-      Array.from(this.#scripts, ([name, { script, source }]) => {
-        const code = script.createCachedData();
-        return [codeFile(name), Buffer.concat([Buffer.from(this.#headOf(source, code)), code])];
-      }),
-    );
+    const files = new Map<string, Buffer>();
+    for (const [name, { script, source }] of this.#scripts) {
+      const code = script.createCachedData();
+      const head = this.#headOf(source, code);
+      if (head !== undefined) files.set(codeFile(name), Buffer.concat([Buffer.from(head), code]));
+    }
+    return files;
   }
 
   #load(name: string): Exports {
@@ -77,8 +78,14 @@ export class Loader {
     const module = { exports: {} };
     this.#loaded.set(name, module);
     this.#scripts.set(name, { script, source });
-    const body: Body = script.runInThisContext();
-    body(module.exports, (id) => this.#find(id), module, this.#pathOf(name), this.#directory);
+    try {
+      const body: Body = script.runInThisContext();
+      body(module.exports, (id) => this.#find(id), module, this.#pathOf(name), this.#directory);
+    } catch (error) {
+      this.#loaded.delete(name); // who tries again is told the same
+      this.#scripts.delete(name);
+      throw error;
+    }
     return module.exports;
   }
 
@@ -102,19 +109,22 @@ export class Loader {
 
   /** The code that goes with a source, if it does. */
   #codeOf(name: string, source: Buffer): Buffer | undefined {
-    let file: Buffer;
     try {
-      file = readFileSync(this.#pathOf(codeFile(name)));
+      const file = readFileSync(this.#pathOf(codeFile(name)));
+      const code = file.subarray(CODE_AT);
+      return file.toString('latin1', 0, CODE_AT) === this.#headOf(source, code) ? code : undefined;
     } catch {
-      return undefined; // whatever is wrong with it: nothing needs it
+      return undefined; // whatever is wrong with it, or can't be told of this Node: nothing needs it
     }
-    const code = file.subarray(CODE_AT);
-    return file.toString('latin1', 0, CODE_AT) === this.#headOf(source, code) ? code : undefined;
   }
 
-  /** What code is bound to. Node's binary is part of it, since builds of one version can differ. */
-  #headOf(source: Buffer, code: Buffer): string {
-    this.#maker ??= makerOfCode();
+  /**
+   * What code is bound to. Node's binary is part of it, since builds of one version can differ; where V8 is a
+   * library of its own that says nothing, and nothing goes with any code.
+   */
+  #headOf(source: Buffer, code: Buffer): string | undefined {
+    if (this.#maker === undefined) this.#maker = makerOfCode();
+    if (this.#maker === null) return undefined;
     return `${this.#maker} ${crc32(source)} ${crc32(code)}`.padEnd(CODE_AT);
   }
 }
@@ -130,7 +140,8 @@ function builtIn(id: string): object {
   return found;
 }
 
-function makerOfCode(): string {
+function makerOfCode(): string | null {
+  if (Reflect.get(process.config.variables, 'node_shared') === true) return null;
   const { size, mtimeMs } = statSync(process.execPath);
   return `${process.version} ${process.arch} ${size} ${mtimeMs}`;
 }

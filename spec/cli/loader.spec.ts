@@ -1,9 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import { expect } from 'chai';
 import { Loader } from '../../lib/cli/loader.ts';
+import { builtProgram } from '../support/built-cli.ts';
+import { beforeAllBuild } from './ctl.ts';
 
 const HEAD_LENGTH = 256;
 /** Two programs of the same length: V8 takes the code of one for that of the other. */
@@ -88,6 +91,25 @@ describe('the code that V8 had compiled a program to', () => {
     expect(await new Loader(directory).program([])).to.equal(2);
   });
 
+  it('is not needed by a Node that can’t be looked at', async () => {
+    const { execPath } = process;
+    const code = await codeOfAnother();
+    try {
+      process.execPath = file('removed');
+      expect(await ended(TWO, code)).to.equal(2);
+    } finally {
+      process.execPath = execPath;
+    }
+  });
+
+  it('of a file that failed is not there half-made: who asks again is told the same', async () => {
+    writeFileSync(file('other.js'), "exports.f = require('no-such-package').f;");
+    const twice = "try { require('./other.js'); } catch {} require('./other.js').f();";
+    writeFileSync(file('program.js'), `exports.program = async () => { ${twice} };`);
+    const error: unknown = await new Loader(directory).program([]).catch((thrown: unknown) => thrown);
+    expect(error).to.include({ code: 'MODULE_NOT_FOUND' });
+  });
+
   it('leaves stacks with the file, the line and the column of the source', async () => {
     const throws = "exports.program = async () => { throw new Error('here'); };";
     const column = throws.indexOf('new Error') + 1;
@@ -103,6 +125,26 @@ describe('the code that V8 had compiled a program to', () => {
         expect((error as Error).stack, how).to.include(`(dist/cli/program.js:${line}:${column})`);
         for (const [name, made] of loader.code()) writeFileSync(file(name), made);
       }
+    }
+  });
+});
+
+describe('a command that has nothing left to wait for', () => {
+  beforeAllBuild();
+
+  it('and is not at its end is told of, and has failed', () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'tombstoned-stuck-'));
+    try {
+      for (const name of ['main.js', 'loader.js', 'package.json'])
+        copyFileSync(path.join(path.dirname(builtProgram('cli')), name), path.join(directory, name));
+      writeFileSync(path.join(directory, 'program.js'), 'exports.program = () => new Promise(() => {});');
+      const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(directory, 'main.js')], {
+        encoding: 'utf8',
+      });
+      expect({ status, stdout }).to.deep.equal({ status: 1, stdout: '' });
+      expect(stderr).to.match(/^tombstonectl: the command stopped half-way.*\n$/);
+    } finally {
+      rmSync(directory, { recursive: true });
     }
   });
 });
