@@ -55,7 +55,8 @@ export class Catalog {
   readonly requests: Requests;
   readonly clock: ClockWatch;
   readonly rebuilding: Rebuilding;
-  readonly #identity: string | undefined;
+  /** What tells its file from another that came to its place; undefined where there was none. */
+  readonly identity: string | undefined;
   readonly retention: Retention;
   readonly #sql: Sql;
   /** Whether its statements may have the room that is kept for a full disk. */
@@ -78,7 +79,7 @@ export class Catalog {
     this.requests = new Requests(sql);
     this.clock = new ClockWatch(sql, clockTolerance);
     this.rebuilding = new Rebuilding(sql);
-    this.#identity = fileIdentity(file);
+    this.identity = fileIdentity(file);
     this.retention = new Retention(sql);
   }
 
@@ -184,7 +185,7 @@ export class Catalog {
 
   /** Throws where its file has been removed or replaced since it was opened: what is written now is lost with it. */
   checkFile(): void {
-    checkCatalogFile(this.file, this.#identity);
+    checkCatalogFile(this.file, this.identity);
   }
 
   /** The value of a pragma on this connection, for checks. */

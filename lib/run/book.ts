@@ -1,5 +1,5 @@
 import { workerData } from 'node:worker_threads';
-import { Catalog } from '../catalog/catalog.ts';
+import { Catalog, checkCatalogFile } from '../catalog/catalog.ts';
 import { systemClock } from '../domain/clock.ts';
 import { systemRandom } from '../domain/ids.ts';
 import type { Place } from './place.ts';
@@ -14,9 +14,10 @@ const HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 };
 /** What the catalog's thread is told at its start. */
 interface Settings {
   readonly catalogFile: string;
+  readonly identity: string | undefined;
   readonly mayUseReserve: boolean;
   readonly clockTolerance: number;
-  readonly store: string;
+  readonly store: Place['row'];
   readonly safetyWindow: number;
   readonly run: number;
 }
@@ -27,9 +28,9 @@ export function bookThread<Request, Answer>(
   { catalog, row, safetyWindow }: Book,
   run: number,
 ): Thread<Request, Answer> {
-  const { file: catalogFile, mayUseReserve, clock } = catalog;
-  const of = { catalogFile, mayUseReserve, clockTolerance: clock.tolerance };
-  const settings: Settings = { ...of, store: row.name, safetyWindow, run };
+  const { file: catalogFile, identity, mayUseReserve, clock } = catalog;
+  const of = { catalogFile, identity, mayUseReserve, clockTolerance: clock.tolerance };
+  const settings: Settings = { ...of, store: row, safetyWindow, run };
   return new Thread({ file, name: "the catalog's thread", settings, limits: HEAP });
 }
 
@@ -46,11 +47,10 @@ export function serveBook<Request, Answer>(
   let catalog: Catalog | undefined;
   let answer: Answering<Request, Answer> | undefined;
   const opened = (): Answering<Request, Answer> => {
-    const { catalogFile, mayUseReserve, clockTolerance, store, safetyWindow, run } = settings;
+    const { catalogFile, identity, mayUseReserve, clockTolerance, store, safetyWindow, run } = settings;
     catalog ??= Catalog.open(catalogFile, { mayUseReserve, clockTolerance });
-    const row = catalog.storeByName(store);
-    if (row === undefined) throw new Error(`the catalog does not know ${store}`);
-    return answering({ catalog, row, clock: systemClock, random: systemRandom, safetyWindow }, run);
+    checkCatalogFile(catalogFile, identity); // a backup may have come to its place: it knows nothing of this run
+    return answering({ catalog, row: store, clock: systemClock, random: systemRandom, safetyWindow }, run);
   };
   serve<Request, Answer>({
     answerTo: async (request) => (answer ??= opened())(request),

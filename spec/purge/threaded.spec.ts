@@ -83,43 +83,49 @@ describe('a large purge, whose catalog is written by a thread', function () {
     expect(JSON.parse(rest.stdout)).to.include({ purged: left });
   });
 
-  it('ends with the error of its thread, as that would have been told here', async () => {
-    const { PurgeLedger } = (await builtModule('purge/ledger-thread.js')) as {
-      PurgeLedger: typeof import('../../lib/purge/ledger-thread.ts').PurgeLedger;
-    };
-    const here = await TempPlace.make(FAST);
-    const catalog = Catalog.open(temp.catalogFile);
-    const elsewhere = new Proxy(catalog, {
-      get: (target, name) => {
-        const value: unknown = Reflect.get(target, name, target);
-        if (name === 'file') return `${target.file}.gone`;
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
-    const row = catalog.storeByName('main');
-    if (row === undefined) throw new Error('not known');
-    const place: Place = { ...here.open(), catalog: elsewhere, row, safetyWindow: 0, isThreaded: true };
-    const ledger = new PurgeLedger(place, 1, null);
-    try {
-      const now = Date.now() + DAY;
-      const found = await ledger.find({ now, after: undefined }, MANY - 1000);
-      const error: unknown = await ledger.find({ now, after: found?.last }, 1).then(
-        () => undefined,
-        (thrown: unknown) => thrown,
-      );
-      expect(error).to.include({
-        code: 'failed',
-        message: `there is no catalog at ${temp.catalogFile}.gone`,
+  for (const [what, wrong, message] of [
+    ['that finds no catalog', { file: 'gone.db' }, 'there is no catalog at gone.db'],
+    [
+      'that finds another catalog in its place',
+      { identity: '1:1' },
+      'while it was in use: nothing more is done',
+    ],
+  ] as const)
+    it(`ends with the error of its thread ${what}, as that would have been told here`, async () => {
+      const { PurgeLedger } = (await builtModule('purge/ledger-thread.js')) as {
+        PurgeLedger: typeof import('../../lib/purge/ledger-thread.ts').PurgeLedger;
+      };
+      const here = await TempPlace.make(FAST);
+      const catalog = Catalog.open(temp.catalogFile);
+      const elsewhere = new Proxy(catalog, {
+        get: (target, name) => {
+          const value: unknown = Reflect.get(target, name, target);
+          if (name in wrong) return Reflect.get(wrong, name);
+          return typeof value === 'function' ? value.bind(target) : value;
+        },
       });
-      // What was found here is taken here.
-      const take = { page: found?.page ?? 0, now, leases: [], uncovered: new Map() };
-      expect((await ledger.take(take)).copies).to.have.length(MANY - 1000);
-    } finally {
-      await ledger.close();
-      catalog.close();
-      here.remove();
-    }
-  });
+      const row = catalog.storeByName('main');
+      if (row === undefined) throw new Error('not known');
+      const place: Place = { ...here.open(), catalog: elsewhere, row, safetyWindow: 0, isThreaded: true };
+      const ledger = new PurgeLedger(place, 1, null);
+      try {
+        const now = Date.now() + DAY;
+        const found = await ledger.find({ now, after: undefined }, MANY - 1000);
+        const error: unknown = await ledger.find({ now, after: found?.last }, 1).then(
+          () => undefined,
+          (thrown: unknown) => thrown,
+        );
+        expect(error).to.include({ code: 'failed' });
+        expect((error as Error).message).to.include(message);
+        // What was found here is taken here.
+        const take = { page: found?.page ?? 0, now, leases: [], uncovered: new Map() };
+        expect((await ledger.take(take)).copies).to.have.length(MANY - 1000);
+      } finally {
+        await ledger.close();
+        catalog.close();
+        here.remove();
+      }
+    });
 });
 
 /** Expects so many tombstones of each state, and nothing that is under way. */
