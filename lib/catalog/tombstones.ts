@@ -870,6 +870,7 @@ function waitingOf(value: unknown): 'pending' | 'restored' {
 }
 
 function toDueRow([id, key, size, revision, state, policy, reason, purgeAfter]: readonly unknown[]): DueRow {
+  revisionOf(revision); // a damaged one is told before anything is taken
   return {
     id: asText(id),
     key: keyOf(key),

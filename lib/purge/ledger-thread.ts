@@ -1,4 +1,5 @@
 import { type CopyRow, copiesOf, copiesText } from '../catalog/tombstones.ts';
+import { messageOf } from '../domain/errors.ts';
 import { bookThread } from '../run/book.ts';
 import type { Place } from '../run/place.ts';
 import { keepHeapSmall } from '../run/small-heap.ts';
@@ -51,6 +52,7 @@ export class PurgeLedger {
   readonly #here: CatalogLedger;
   #there: ThreadLedger | undefined;
   #firstThere = Number.POSITIVE_INFINITY;
+  #isAlone = false;
   #pages = 0;
   #found = 0;
 
@@ -69,7 +71,7 @@ export class PurgeLedger {
   ): Promise<Found | undefined> {
     const { isThreaded, pace, format } = this.#place;
     const page = this.#newPage();
-    if (isThreaded === true && this.#found > MANY) this.#there ??= new ThreadLedger(this.#place, this.#run);
+    if (isThreaded === true && this.#found > MANY) this.#start();
     if (this.#there !== undefined && this.#found > MOST_HERE)
       this.#firstThere = Math.min(this.#firstThere, page);
     const batch = most ?? (page < this.#firstThere ? BATCH : LARGE_BATCH);
@@ -83,6 +85,20 @@ export class PurgeLedger {
     });
     this.#found += found?.count ?? 0;
     return found;
+  }
+
+  /** Starts the thread; where it can't be, or has failed before it was asked for anything, all goes on here. */
+  #start(): void {
+    const isUsed = this.#firstThere < Number.POSITIVE_INFINITY;
+    if (this.#isAlone || isUsed) return;
+    try {
+      if (this.#there?.failure !== undefined) throw this.#there.failure;
+      this.#there ??= new ThreadLedger(this.#place, this.#run);
+    } catch (error) {
+      this.#isAlone = true;
+      this.#there = undefined;
+      this.#place.report('warn', `the purge goes on without a thread for its catalog: ${messageOf(error)}`);
+    }
   }
 
   /** A page of what is named. */
@@ -129,6 +145,11 @@ class ThreadLedger implements Ledger {
 
   constructor(place: Place, run: number) {
     this.#thread = bookThread(new URL('./purge-worker', import.meta.url), place, run);
+  }
+
+  /** Why it can be asked no more, if so. */
+  get failure(): Error | undefined {
+    return this.#thread.failure;
   }
 
   async find(find: Find): Promise<Found | undefined> {

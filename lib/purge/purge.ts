@@ -227,7 +227,8 @@ export class Purger {
   /** Whether to announce the next batch may take long, which nobody should have to wait for with the one before. */
   #mayWait(): boolean {
     const { store, pace, format } = this.#place;
-    return store.settle > 0 || format === 'aptos' || (pace?.left ?? 0) > 0;
+    const isSlow = store.settle > 0 || store.late !== undefined;
+    return isSlow || format === 'aptos' || (pace?.left ?? 0) > 0;
   }
 
   async #announceDue(now: number, after: Found['last'] | undefined): Promise<Announced<Found> | undefined> {

@@ -52,9 +52,9 @@ export class Thread<Request, Answer> {
     for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
   }
 
-  /** Whether it can be asked no more. */
-  get hasFailed(): boolean {
-    return this.#failure !== undefined;
+  /** Why it can be asked no more, if so. */
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   /** Asks it. Rejects with what its handler has thrown, or when the thread has failed. */

@@ -130,7 +130,7 @@ class ThreadLedger implements Omit<Ledger, 'intend'> {
   }
 
   get hasFailed(): boolean {
-    return this.#thread.hasFailed;
+    return this.#thread.failure !== undefined;
   }
 
   async plannedOf(sweep: number, cause: number): Promise<Planned> {

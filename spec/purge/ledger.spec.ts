@@ -1,3 +1,4 @@
+import Database from 'better-sqlite3';
 import { expect } from 'chai';
 import { CatalogLedger, type Find, type Take } from '../../lib/purge/ledger.ts';
 import { PurgeLedger } from '../../lib/purge/ledger-thread.ts';
@@ -43,6 +44,19 @@ describe('what a purge writes into the catalog', () => {
     expect((await ledger.take(takeOf(one.page))).copies).to.have.length(2);
     return { ledger, first: one.page, second: takeOf(two.page) };
   }
+
+  it('is nothing where a row is damaged, which is told before anything is taken', async () => {
+    const { catalog, row } = place;
+    const [id] = catalog.tombstones.page({ store: row.n, limit: 1 }).map((one) => one.id);
+    const db = new Database(catalog.file);
+    db.prepare('UPDATE tombstones SET revision = ? WHERE id = ?').run('garbage', id);
+    db.close();
+    const ledger = new PurgeLedger(place, run, null);
+    const now = catalog.clock.counted(place.clock);
+    const found = ledger.find({ now, after: undefined }, 4).then(() => undefined, String);
+    expect(await found).to.include('the catalog holds a value it should not');
+    expect(states()).to.deep.equal({ pending: 4 });
+  });
 
   it('is one commit for how a batch ended and the next that is taken', async () => {
     const { ledger, first, second } = await halfWay();
