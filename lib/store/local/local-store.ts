@@ -926,6 +926,7 @@ export class LocalStore implements Store {
     const group = new Group(this.#fs, this.#directories());
     const flight = new Flight(this.#removals);
     const touched = new Set<string>();
+    const closing: Promise<void>[] = [];
     const began = this.#clock.monotonic();
     const isOver = (): boolean => rest.length === 0 || group.directories.size >= MAX_OPEN;
     try {
@@ -943,13 +944,12 @@ export class LocalStore implements Store {
       await flight.landed();
       await group.directories.syncAll(touched);
       // One that is gone is freed when it is closed, for which the disk is waited for.
-      const closing: Promise<void>[] = [];
       const close = (fd: number): void => void closing.push(this.#fs.closeAsync(fd));
       for (const path of touched) this.#removeEmpty(group.directories, path, close);
       await Promise.allSettled(closing);
       await Promise.all(closing);
     } finally {
-      await flight.landed().catch(() => undefined); // it was thrown already
+      await Promise.allSettled([...closing, flight.landed()]); // what failed was thrown already
       group.close();
     }
   }
