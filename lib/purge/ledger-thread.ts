@@ -129,7 +129,8 @@ export class PurgeLedger {
     if (ledger !== this.#ledgerOf(take.page)) return undefined;
     try {
       return await ledger.recordAndTake(record, take);
-    } catch {
+    } catch (error) {
+      this.#place.report('warn', `a batch is recorded without the next one: ${messageOf(error)}`);
       return undefined;
     }
   }
