@@ -20,12 +20,12 @@ function builtPackage(): string {
     if (status !== 0) throw new Error(`the build failed:\n${stdout}${stderr}`, { cause: error });
   };
   const project = path.join(ROOT, 'tsconfig.build.json');
+  symlinkSync(path.join(ROOT, 'node_modules'), path.join(directory, 'node_modules'));
   step(path.join(ROOT, 'node_modules/.bin/tsc'), '-p', project, '--outDir', dist);
   cpSync(dist, path.join(directory, 'modules'), { recursive: true });
   step(process.execPath, path.join(ROOT, 'scripts/bundle.mjs'), dist);
   step(process.execPath, path.join(ROOT, 'scripts/compile.mjs'), dist);
   copyFileSync(path.join(ROOT, 'package.json'), path.join(directory, 'package.json'));
-  symlinkSync(path.join(ROOT, 'node_modules'), path.join(directory, 'node_modules'));
   built = directory;
   return directory;
 }
