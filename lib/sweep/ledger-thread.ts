@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { PlanItem } from '../catalog/sweeps.ts';
 import { planText } from '../catalog/sweeps.ts';
 import { type Intent, intentsOf, type OpenBatch, type Settled } from '../catalog/tombstones.ts';
@@ -81,7 +82,9 @@ export class SweepLedger implements Ledger {
   }
 
   async take(take: Take): Promise<Taken> {
-    return this.#ledger(0).take(take);
+    const ledger = this.#ledger(0);
+    if (ledger === this.#here) await setImmediate(); // one transaction after the other would keep all else waiting
+    return ledger.take(take);
   }
 
   async intend(sweep: number, items: readonly Intent[]): Promise<OpenBatch> {
@@ -89,13 +92,20 @@ export class SweepLedger implements Ledger {
   }
 
   async record(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>): Promise<void> {
-    const ledger = this.#there?.knows(open) === true ? this.#there : this.#here;
+    const ledger = await this.#ledgerOf(open);
     await ledger.record(open, exceptions);
   }
 
   async recordAndTake(open: OpenBatch, exceptions: ReadonlyMap<string, Settled>, take: Take): Promise<Taken> {
-    const ledger = this.#there?.knows(open) === true ? this.#there : this.#here;
+    const ledger = await this.#ledgerOf(open);
     return ledger.recordAndTake(open, exceptions, take);
+  }
+
+  /** The ledger that a batch was taken from; this thread's once others had their turns, as moves keep them waiting too. */
+  async #ledgerOf(open: OpenBatch): Promise<Pick<Ledger, 'record' | 'recordAndTake'>> {
+    if (this.#there?.knows(open) === true) return this.#there;
+    await setImmediate();
+    return this.#here;
   }
 
   async close(): Promise<void> {
