@@ -100,7 +100,7 @@ export class ScratchView {
     let after = '';
     for (;;) {
       const page = this.#sql
-        .all(`SELECT key, size, revision FROM sorted WHERE key > ? ORDER BY key LIMIT 1000`, after)
+        .all(`SELECT key, size, revision FROM sorted WHERE key > ? ORDER BY key LIMIT 500`, after)
         .map(viewed);
       if (page.length === 0) return;
       yield page;

@@ -143,7 +143,7 @@ class Fetching {
     try {
       // With one batch nothing goes on while its commits wait for the disk.
       if (this.#threads.length > 0 && this.#source.count > BATCH_FILES)
-        await this.#target.leaveManifestToThread();
+        await this.#target.prepareForMany();
       const workers = this.#threads.map(async (thread) => this.#workByThread(thread));
       const others = this.#threads.length > 0 ? 0 : this.#options.concurrency;
       for (let i = 0; i < others; i++) workers.push(this.#work());
@@ -324,6 +324,7 @@ class Fetching {
       isNamed && first !== undefined ? directoryOf(first) : undefined,
     );
     this.#source.check();
+    await setImmediate(); // what is copied is much, and to hand it over takes as long again
     const written: Written[] = [];
     const others: Wanted[] = [];
     for (const [i, wanted] of chunk.entries()) {

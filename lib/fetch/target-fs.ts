@@ -57,20 +57,20 @@ const SYNC = 'while read -r _; do sync --file-system /proc/self/fd/3 && echo don
 
 /** syncfs(2) by a shell that waits to be asked: a new process each time would cost this one some ms. */
 class Syncer implements FileSystemSyncer {
-  readonly #fd: number;
-  #shell: ChildProcess | undefined;
-  #isOver = !TELLS_ERRORS;
+  readonly #shell: ChildProcess | undefined;
+  #isOver = false;
 
   constructor(fd: number) {
-    this.#fd = fd;
+    this.#shell = TELLS_ERRORS ? startShell(fd) : undefined;
   }
 
   async sync(): Promise<boolean> {
-    if (this.#isOver) return false;
-    const { stdin, stdout } = this.#started();
+    const shell = this.#shell;
+    if (this.#isOver || shell === undefined) return false;
+    const { stdin, stdout } = shell;
     return new Promise((resolve) => {
       const answered = (text: string): void => {
-        this.#shell?.off('close', ended);
+        shell.off('close', ended);
         resolve(text === 'done\n');
       };
       const ended = (): void => {
@@ -78,34 +78,29 @@ class Syncer implements FileSystemSyncer {
         stdout?.off('data', answered);
         resolve(false);
       };
-      if (this.#shell === undefined || (this.#shell.exitCode ?? this.#shell.signalCode) !== null) {
+      if ((shell.exitCode ?? shell.signalCode) !== null) {
         ended();
         return;
       }
       stdout?.once('data', answered);
-      this.#shell.once('close', ended);
+      shell.once('close', ended);
       stdin?.write('\n');
     });
-  }
-
-  #started(): ChildProcess {
-    if (this.#shell !== undefined) return this.#shell;
-    // In a session of its own: a terminal's ^C is for the fetch, which ends it.
-    const shell = spawn('sh', ['-c', SYNC], {
-      stdio: ['pipe', 'pipe', 'ignore', this.#fd],
-      detached: true,
-    });
-    shell.on('error', () => undefined); // there is no shell: it closes, and that is the answer
-    shell.stdin?.on('error', () => undefined); // likewise
-    shell.stdout?.setEncoding('utf8');
-    this.#shell = shell;
-    return shell;
   }
 
   close(): void {
     this.#isOver = true;
     this.#shell?.stdin?.end();
   }
+}
+
+function startShell(fd: number): ChildProcess {
+  // In a session of its own: a terminal's ^C is for the fetch, which ends it.
+  const shell = spawn('sh', ['-c', SYNC], { stdio: ['pipe', 'pipe', 'ignore', fd], detached: true });
+  shell.on('error', () => undefined); // there is no shell: it closes, and that is the answer
+  shell.stdin?.on('error', () => undefined); // likewise
+  shell.stdout?.setEncoding('utf8');
+  return shell;
 }
 
 export const nodeTargetFs: TargetFs = {

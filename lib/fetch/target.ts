@@ -155,8 +155,12 @@ export class Target {
     return this.#manifest;
   }
 
-  /** Leaves the manifest to a thread. Where another fetch takes it in between, this throws `conflict`. */
-  async leaveManifestToThread(): Promise<void> {
+  /**
+   * Readies what a large fetch will want, before it has begun: leaves the manifest to a thread, and starts
+   * what syncs. Where another fetch takes the manifest in between, this throws `conflict`.
+   */
+  async prepareForMany(): Promise<void> {
+    this.#syncer();
     await this.#manifest.close();
     this.#manifest = await ThreadManifest.open(this.#manifestFile);
   }

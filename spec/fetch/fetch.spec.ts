@@ -456,7 +456,7 @@ describe('fetching into a directory', () => {
         if (isFailing) throw errno('EIO');
       };
       const first = await built.Target.open(to, { ...nodeTargetFs, close });
-      await first.leaveManifestToThread();
+      await first.prepareForMany();
       isFailing = true;
       const error: unknown = await first.close().catch((thrown: unknown) => thrown);
       expect(error).to.include({ code: 'EIO' });
