@@ -142,8 +142,7 @@ class Fetching {
     this.#threads = this.#startThreads();
     try {
       // With one batch nothing goes on while its commits wait for the disk.
-      if (this.#threads.length > 0 && this.#source.count > BATCH_FILES)
-        await this.#target.prepareForMany();
+      if (this.#threads.length > 0 && this.#source.count > BATCH_FILES) await this.#target.prepareForMany();
       const workers = this.#threads.map(async (thread) => this.#workByThread(thread));
       const others = this.#threads.length > 0 ? 0 : this.#options.concurrency;
       for (let i = 0; i < others; i++) workers.push(this.#work());
