@@ -82,7 +82,7 @@ export interface Needed extends VersionPlan {
   readonly source: Source;
   /** Files that nothing can be relied on, and keys that are in neither place; the latter are `incomplete`. */
   readonly problems: readonly TombstonedError[];
-  close(): void;
+  close(): Promise<void>;
 }
 
 /**
@@ -112,10 +112,10 @@ export async function neededIn(session: Session, options: Options): Promise<Need
         view: () => needed.pages(),
         openListed: async (listed) => session.openListed(listed),
       },
-      close: () => needed.close(),
+      close: async () => needed.close(),
     };
   } catch (error) {
-    needed.close();
+    await needed.close();
     throw error;
   }
 }

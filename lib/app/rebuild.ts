@@ -125,7 +125,7 @@ class Rebuilder {
       isCut = this.#options.signal?.aborted === true && error === this.#options.signal.reason;
       if (!isCut) throw error;
     } finally {
-      found.close();
+      await found.close();
     }
     return { ...this.#sums, left: this.#left, clock: this.#clock, newest: this.#newest, isCut };
   }

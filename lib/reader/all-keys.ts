@@ -21,6 +21,6 @@ export async function* allKeys(
       );
     }
   } finally {
-    scratch.close();
+    await scratch.close();
   }
 }

@@ -137,7 +137,7 @@ async function list(
     await lease.listed();
     return new Session(store, surroundings, lease, view, size);
   } catch (error) {
-    view.close();
+    await view.close();
     throw error;
   }
 }
@@ -276,8 +276,8 @@ export class Session {
     try {
       await this.#lease.release();
     } finally {
-      this.#view.close();
       this.#onClose?.();
+      await this.#view.close();
     }
   }
 

@@ -30,7 +30,7 @@ describe('what a restore of an Aptos backup needs', () => {
     session = await openSession(place.store, { clock, random: seeded(3), actor: ACTOR }, { prefixes: [''] });
   });
   afterEach(async () => {
-    for (const one of opened.splice(0)) one.close();
+    for (const one of opened.splice(0)) await one.close();
     await session.close();
     temp.remove();
   });

@@ -1,3 +1,4 @@
+import { readdirSync, readlinkSync } from 'node:fs';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { type ScratchKey, ScratchKeys, ScratchView, type ViewedKey } from '../../lib/catalog/scratch.ts';
@@ -14,8 +15,8 @@ describe('scratch keys', () => {
   beforeEach(() => {
     keys = new ScratchKeys();
   });
-  afterEach(() => {
-    keys.close();
+  afterEach(async () => {
+    await keys.close();
   });
 
   it('hide pending copies behind a live object, and older copies behind newer ones', () => {
@@ -33,9 +34,9 @@ describe('scratch keys', () => {
     ]);
   });
 
-  it('come in the order of their bytes, each once, whatever was added in which order', () => {
-    fc.assert(
-      fc.property(fc.array(fc.array(ROW, { maxLength: 12 }), { maxLength: 6 }), (batches) => {
+  it('come in the order of their bytes, each once, whatever was added in which order', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.array(ROW, { maxLength: 12 }), { maxLength: 6 }), async (batches) => {
         const scratch = new ScratchKeys();
         try {
           for (const batch of batches) scratch.add(batch);
@@ -49,7 +50,7 @@ describe('scratch keys', () => {
           const wanted = [...best.values()].toSorted((a, b) => compareKeys(a.key, b.key));
           expect([...scratch.pages()].flat()).to.deep.equal(wanted);
         } finally {
-          scratch.close();
+          await scratch.close();
         }
       }),
     );
@@ -73,8 +74,8 @@ describe('a scratch view', () => {
   beforeEach(() => {
     view = new ScratchView();
   });
-  afterEach(() => {
-    view.close();
+  afterEach(async () => {
+    await view.close();
   });
 
   function viewed(key: string, size: number, mtimeNs = 1n): ViewedKey {
@@ -127,7 +128,7 @@ describe('a scratch view', () => {
           expect(found.map(({ key, size }) => [key, size])).to.deep.equal(wanted);
           expect([count, bytes]).to.deep.equal([last.size, [...last.values()].reduce((a, b) => a + b, 0)]);
         } finally {
-          scratch.close();
+          await scratch.close();
         }
       }),
       { numRuns: 40 },
@@ -145,6 +146,27 @@ describe('a scratch view', () => {
       clearInterval(others);
     }
     expect(turns).to.be.greaterThan(5);
+  });
+
+  it('leaves no file behind that it had on disk', async () => {
+    const files = (): string[] =>
+      readdirSync('/proc/self/fd').flatMap((fd) => {
+        try {
+          const to = readlinkSync(`/proc/self/fd/${fd}`);
+          return to.includes('etilqs') ? [to] : [];
+        } catch {
+          return []; // it was that of the directory itself
+        }
+      });
+    const before = files().length;
+    const large = new ScratchView();
+    const size = 'x'.repeat(900); // more than its cache holds
+    for (let i = 0; i < 20; i++)
+      large.add(Array.from({ length: 1000 }, (_, j) => viewed(`${size}${i * 1000 + j}`, 1)));
+    await large.finish();
+    expect(files()).to.have.length.above(before);
+    await large.close();
+    expect(files()).to.have.length(before);
   });
 
   it('may be empty', async () => {

@@ -44,7 +44,7 @@ export async function compareAll(comparison: Comparison): Promise<void> {
     if (scratch.hasRefused()) await tellRefused(comparison, scratch);
     await compareRows(comparison, scratch);
   } finally {
-    scratch.close();
+    await scratch.close();
   }
   await compareLive(comparison);
 }

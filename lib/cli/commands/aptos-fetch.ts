@@ -32,7 +32,7 @@ export async function fetch(call: AptosCall): Promise<number> {
       try {
         await bringNeeded(out, directory, needed, { concurrency, signal, failures });
       } finally {
-        needed.close();
+        await needed.close();
       }
     } finally {
       await session.close();
