@@ -2,7 +2,6 @@ import { openSync, readdirSync, readlinkSync, close as startClosing } from 'node
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import Database from 'better-sqlite3';
-import { errnoOf } from '../domain/errors.ts';
 import type { Key } from '../domain/key.ts';
 import { type Revision, revisionText } from '../domain/revision.ts';
 import { SortedRows } from './sorted-rows.ts';
@@ -226,6 +225,8 @@ function openScratch(): Sql {
 const OPEN_FILES = '/proc/self/fd';
 /** How Linux shows the file of such a table: SQLite takes its name as soon as it is made. */
 const NAMELESS = /\/etilqs_[^/]* \(deleted\)$/;
+/** Opens a file only to keep it: to close another one by mistake takes no locks of this process from it, and no pipe is waited for. */
+const O_PATH = 0o10000000;
 const closeFile = promisify(startClosing);
 
 /**
@@ -233,29 +234,29 @@ const closeFile = promisify(startClosing);
  * and more where it had a million rows: that is a thread for files, not this one.
  */
 async function closeScratch({ db }: Sql): Promise<void> {
-  const files: number[] = [];
-  try {
-    for (const name of readdirSync(OPEN_FILES)) {
-      const path = `${OPEN_FILES}/${name}`;
-      if (NAMELESS.test(linkOf(path))) files.push(openSync(path, 'r'));
-    }
-  } catch {
-    // Nothing is wrong with the table: it is freed here then.
-  }
+  const files = keptFiles();
   try {
     db.close();
   } finally {
-    await Promise.all(files.map(async (file) => closeFile(file)));
+    // Nothing was written through these.
+    await Promise.allSettled(files.map(async (file) => closeFile(file)));
   }
 }
 
-/** Where a link of this process's open files leads; nowhere when that was closed just then. */
-function linkOf(path: string): string {
+/** The files of this process's private tables, opened once more. Where that can't be, a file is freed by who closes its table. */
+function keptFiles(): number[] {
+  const paths = orNothing(() => readdirSync(OPEN_FILES).map((name) => `${OPEN_FILES}/${name}`)) ?? [];
+  return paths
+    .filter((path) => NAMELESS.test(orNothing(() => readlinkSync(path)) ?? ''))
+    .flatMap((path) => orNothing(() => openSync(path, O_PATH)) ?? []);
+}
+
+/** Looks at files that may be closed meanwhile. */
+function orNothing<T>(look: () => T): T | undefined {
   try {
-    return readlinkSync(path);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return '';
-    throw error;
+    return look();
+  } catch {
+    return undefined;
   }
 }
 

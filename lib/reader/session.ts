@@ -276,8 +276,8 @@ export class Session {
     try {
       await this.#lease.release();
     } finally {
-      this.#onClose?.();
       await this.#view.close();
+      this.#onClose?.();
     }
   }
 

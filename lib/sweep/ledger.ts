@@ -48,8 +48,8 @@ export interface Take {
 }
 
 /**
- * What phase one writes into the catalog. Each call is one transaction, and they
- * are done in the order they are asked for.
+ * What phase one writes into the catalog. Each call is one transaction; those of batches
+ * that were planned are done in the order they are asked for.
  */
 export interface Ledger {
   /** Adds objects to a sweep's plan. */

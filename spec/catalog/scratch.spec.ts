@@ -1,4 +1,6 @@
+import { pbkdf2 } from 'node:crypto';
 import { readdirSync, readlinkSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { type ScratchKey, ScratchKeys, ScratchView, type ViewedKey } from '../../lib/catalog/scratch.ts';
@@ -9,6 +11,22 @@ const ROW: fc.Arbitrary<ScratchKey> = fc.record({
   size: fc.nat(9),
   id: fc.option(fc.constantFrom('20261122-1', '20261122-2', '20261123-1')),
 });
+
+const THREADS_FOR_FILES = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4);
+
+/** Keeps one of those threads busy for a while. */
+const busy = async (): Promise<unknown> => promisify(pbkdf2)('a', 'b', 300_000, 32, 'sha256');
+
+/** How many files of such tables this process has open. */
+function filesOnDisk(): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).includes('etilqs');
+    } catch {
+      return false; // it was that of the directory itself
+    }
+  }).length;
+}
 
 describe('scratch keys', () => {
   let keys: ScratchKeys;
@@ -148,25 +166,46 @@ describe('a scratch view', () => {
     expect(turns).to.be.greaterThan(5);
   });
 
-  it('leaves no file behind that it had on disk', async () => {
-    const files = (): string[] =>
-      readdirSync('/proc/self/fd').flatMap((fd) => {
-        try {
-          const to = readlinkSync(`/proc/self/fd/${fd}`);
-          return to.includes('etilqs') ? [to] : [];
-        } catch {
-          return []; // it was that of the directory itself
-        }
-      });
-    const before = files().length;
-    const large = new ScratchView();
-    const size = 'x'.repeat(900); // more than its cache holds
-    for (let i = 0; i < 20; i++)
-      large.add(Array.from({ length: 1000 }, (_, j) => viewed(`${size}${i * 1000 + j}`, 1)));
-    await large.finish();
-    expect(files()).to.have.length.above(before);
-    await large.close();
-    expect(files()).to.have.length(before);
+  describe('that is on disk', () => {
+    const views: ScratchView[] = [];
+    let before: number;
+    beforeEach(() => {
+      before = filesOnDisk();
+    });
+    afterEach(async () => {
+      for (const one of views.splice(0)) await one.close();
+    });
+
+    /** More than is kept in memory. */
+    async function large(): Promise<ScratchView> {
+      const one = new ScratchView();
+      views.push(one);
+      const long = 'x'.repeat(900);
+      for (let i = 0; i < 20; i++)
+        one.add(Array.from({ length: 1000 }, (_, j) => viewed(`${long}${i * 1000 + j}`, 1)));
+      await one.finish();
+      return one;
+    }
+
+    it('is freed by a thread for files, when it is closed', async () => {
+      const one = await large();
+      const open = filesOnDisk();
+      expect(open).to.be.above(before);
+      const others = Array.from({ length: THREADS_FOR_FILES }, async () => busy());
+      const closing = one.close();
+      expect(filesOnDisk(), 'while all such threads are busy').to.equal(open);
+      views.length = 0;
+      await Promise.all([...others, closing]);
+      expect(filesOnDisk()).to.equal(before);
+    });
+
+    it('leaves no file behind, also beside others', async () => {
+      const all = [await large(), await large(), await large()];
+      expect(filesOnDisk()).to.be.at.least(before + 3);
+      views.length = 0;
+      await Promise.all(all.map(async (one) => one.close()));
+      expect(filesOnDisk()).to.equal(before);
+    });
   });
 
   it('may be empty', async () => {
