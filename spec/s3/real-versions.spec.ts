@@ -75,6 +75,7 @@ describe('versions on a real server', function () {
       await key.purge(first, 'pending');
       await key.keepVersions('Enabled');
       const second = await key.move();
+      await passed(1100); // as above
       await key.restore(second);
       // v2 was written while no versions were kept: not removed by that id, and told.
       expect(await key.store.remove([{ ...second, from: 'restored' }])).to.deep.equal([

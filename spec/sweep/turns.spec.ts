@@ -1,5 +1,3 @@
-import { existsSync } from 'node:fs';
-import path from 'node:path';
 import { expect } from 'chai';
 import type { OpenBatch } from '../../lib/catalog/tombstones.ts';
 import type { LiveObject } from '../../lib/store/store.ts';
@@ -21,7 +19,7 @@ describe('a sweep that writes its catalog in its own thread', () => {
     temp.remove();
   });
 
-  it('lets others have their turns before each transaction of a batch, and before it moves', async () => {
+  it('lets others have their turns before each transaction of a batch', async () => {
     temp.write('a', 'x', 2 * DAY);
     temp.write('b', 'x', 2 * DAY);
     const place = temp.open();
@@ -52,11 +50,7 @@ describe('a sweep that writes its catalog in its own thread', () => {
       const first = openOf(await taking);
       expect(moving()).to.deep.equal(['a']);
 
-      const move = store.move(first.moves, { resume: false });
-      const isLive = (): boolean => existsSync(path.join(temp.root, 'a'));
-      expect(await atOnce(isLive)).to.equal(true);
-      expect(await move).to.deep.equal([{ outcome: 'moved' }]);
-
+      expect(await store.move(first.moves, { resume: false })).to.deep.equal([{ outcome: 'moved' }]);
       const both = ledger.recordAndTake(first, new Map(), { ...take, after: 'a' });
       expect(await atOnce(moving)).to.deep.equal(['a']);
       const second = openOf(await both);
@@ -67,7 +61,6 @@ describe('a sweep that writes its catalog in its own thread', () => {
       expect(await atOnce(moving)).to.deep.equal(['b']);
       await recording;
       expect(moving()).to.deep.equal([]);
-      expect(isLive()).to.equal(false);
     });
   });
 });

@@ -453,7 +453,6 @@ export class LocalStore implements Store {
     if (resume) return this.#inGroups(batch, (item, group) => this.#resumeOne(item, group));
     // Two at once would end at once: the first is done first, and made durable while the second goes on.
     return this.#moves.take(async (onDone) => {
-      await setImmediate(); // what was before it may have been a transaction
       await pulse?.(); // it may have waited long
       const how = { most: MOVED_AT_ONCE, pulse, onDone };
       return this.#inGroupsOf(batch, how, (items, group) => this.#moveSome(items, group));
