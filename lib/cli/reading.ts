@@ -77,7 +77,7 @@ export function waitText(fences: readonly Fence[]): string {
   const each = fences.map(({ name, kind, owner }) =>
     owner === null ? `fence ${name}` : `a ${kind} on ${owner.host}, pid ${owner.pid}`,
   );
-  const [first, second, ...more] = each;
+  const [first, second, ...more] = new Set(each); // a process may have some
   const named = [first, second].filter((one) => one !== undefined).join(', ');
   return `waiting for what is under way: ${named}${more.length > 0 ? `, and ${more.length} more` : ''}`;
 }

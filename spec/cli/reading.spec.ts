@@ -205,9 +205,11 @@ describe('tombstonectl keys', () => {
       expect(leases(store)).to.deep.equal([]);
     });
 
-    it('waits for what is under way below its prefix, and says so', async () => {
+    it('waits for what is under way below its prefix, and says so, of each process once', async () => {
       const store = await swept();
       fence(store, 'live/');
+      const next = fenceFile(store).replace('-1.json', '-2.json');
+      writeFileSync(next, readFileSync(fenceFile(store), 'utf8').replace('"batch":1', '"batch":2'));
       expect(await ctl(store, 'keys', '--prefix', 'logs/')).to.include({ code: 0, stderr: '' });
       expect(await ctl(store, 'keys', '--no-lease')).to.include({ code: 0, stderr: '' });
       const child = spawn(process.execPath, [builtProgram('cli'), '--url', store.url, 'keys']);
@@ -222,6 +224,7 @@ describe('tombstonectl keys', () => {
       );
       expect([leases(store).length, listed]).to.deep.equal([1, '']);
       rmSync(fenceFile(store));
+      rmSync(next);
       expect(await ended).to.deep.equal([0, null]);
       expect(listed).to.equal('live/a\n');
     });
