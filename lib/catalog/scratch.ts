@@ -1,4 +1,4 @@
-import { openSync, readdirSync, readlinkSync, close as startClosing } from 'node:fs';
+import fs from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import Database from 'better-sqlite3';
@@ -227,7 +227,7 @@ const OPEN_FILES = '/proc/self/fd';
 const NAMELESS = /\/etilqs_[^/]* \(deleted\)$/;
 /** Opens a file only to keep it: to close another one by mistake takes no locks of this process from it, and no pipe is waited for. */
 const O_PATH = 0o10000000;
-const closeFile = promisify(startClosing);
+const closeFile = promisify(fs.close);
 
 /**
  * Closes a private table. Who closes its file last waits until its space is freed, which takes 30 ms
@@ -245,10 +245,10 @@ async function closeScratch({ db }: Sql): Promise<void> {
 
 /** The files of this process's private tables, opened once more. Where that can't be, a file is freed by who closes its table. */
 function keptFiles(): number[] {
-  const paths = orNothing(() => readdirSync(OPEN_FILES).map((name) => `${OPEN_FILES}/${name}`)) ?? [];
+  const paths = orNothing(() => fs.readdirSync(OPEN_FILES).map((name) => `${OPEN_FILES}/${name}`)) ?? [];
   return paths
-    .filter((path) => NAMELESS.test(orNothing(() => readlinkSync(path)) ?? ''))
-    .flatMap((path) => orNothing(() => openSync(path, O_PATH)) ?? []);
+    .filter((path) => NAMELESS.test(orNothing(() => fs.readlinkSync(path)) ?? ''))
+    .flatMap((path) => orNothing(() => fs.openSync(path, O_PATH)) ?? []);
 }
 
 /** Looks at files that may be closed meanwhile. */
