@@ -19,7 +19,7 @@ import { expect } from 'chai';
 import { TombstonedError } from '../../lib/domain/errors.ts';
 import { type FetchOptions, type FetchResult, fetchAll } from '../../lib/fetch/fetch.ts';
 import { Target } from '../../lib/fetch/target.ts';
-import { nodeTargetFs, type TargetFs } from '../../lib/fetch/target-fs.ts';
+import { type FileSystemSyncer, nodeTargetFs, type TargetFs } from '../../lib/fetch/target-fs.ts';
 import { LeaseLost } from '../../lib/reader/lease-term.ts';
 import { openSession, type Session, type SessionOptions } from '../../lib/reader/session.ts';
 import { markBroken } from '../../lib/store/leases.ts';
@@ -455,8 +455,14 @@ describe('fetching into a directory', () => {
         nodeTargetFs.close(fd);
         if (isFailing) throw errno('EIO');
       };
-      const first = await built.Target.open(to, { ...nodeTargetFs, close });
+      let syncers = 0;
+      const syncer = (fd: number): FileSystemSyncer => {
+        syncers += 1;
+        return nodeTargetFs.syncer(fd);
+      };
+      const first = await built.Target.open(to, { ...nodeTargetFs, close, syncer });
       await first.prepareForMany();
+      expect(syncers, 'what syncs has started').to.equal(1);
       isFailing = true;
       const error: unknown = await first.close().catch((thrown: unknown) => thrown);
       expect(error).to.include({ code: 'EIO' });
