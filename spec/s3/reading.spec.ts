@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
+import { setTimeout as passed } from 'node:timers/promises';
 import { expect } from 'chai';
 import { idTime, makeTombstoneId } from '../../lib/domain/ids.ts';
 import { parseKey } from '../../lib/domain/key.ts';
@@ -186,6 +187,27 @@ describe('reading from S3', () => {
       ['up/../x', 'its name has a ".." segment'],
     ]);
   });
+
+  for (const [what, list] of [
+    ['is live', () => store.list('')],
+    ['is pending', () => store.listPending('')],
+  ] as const) {
+    it(`asks for the next page of what ${what} while the one before is read`, async () => {
+      for (let i = 10; i < 99; i++) {
+        api.seed(`o${i}`, 'live');
+        api.seed(`pending_deletion/x${i}~20261122T101500123Z-k3v0q8tzm2xj4d`, 'p');
+      }
+      const before = api.count('list');
+      let asked = 0;
+      for await (const page of list()) {
+        expect(page).to.have.length.above(0);
+        await passed(50);
+        asked = api.count('list') - before;
+        break;
+      }
+      expect(asked).to.equal(2);
+    });
+  }
 
   it('says what can not be tombstoned: names that would be too long, and what is archived', async () => {
     api.seed('x'.repeat(980), 'long');

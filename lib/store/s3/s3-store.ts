@@ -31,6 +31,7 @@ import { LateRequests } from './late.ts';
 import { Mover } from './mover.ts';
 import { isControlName, isNestedStore, nameProblem, refusalOf } from './names.ts';
 import { Neighbours } from './neighbours.ts';
+import { oneAhead } from './one-ahead.ts';
 import { describe, statusOf } from './probe.ts';
 import { PutterBack } from './putter-back.ts';
 import { REMOVED_AT_ONCE, Remover } from './remover.ts';
@@ -109,7 +110,7 @@ export class S3Store implements Store {
 
   async *list(prefix: string, signal?: AbortSignal): AsyncGenerator<Listed[]> {
     if (isBelowPrefix(prefix, this.pendingPrefix)) return;
-    for await (const page of this.#liveNames(prefix, signal)) {
+    for await (const page of oneAhead(this.#liveNames(prefix, signal))) {
       const listed: Listed[] = [];
       for (const item of page) {
         const { name } = item;
@@ -156,7 +157,7 @@ export class S3Store implements Store {
   async *listPending(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedPending[]> {
     const { pendingPrefix } = this;
     const stop = signal === undefined ? {} : { signal };
-    for await (const page of this.#api.list(pendingPrefix + prefix, stop)) {
+    for await (const page of oneAhead(this.#api.list(pendingPrefix + prefix, stop))) {
       const listed: ListedPending[] = [];
       for (const item of page) {
         if (isControlName(item.name)) continue;
